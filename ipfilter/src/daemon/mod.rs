@@ -1,0 +1,1 @@
+//! The long-running process: one loop over one event type.

@@ -1,0 +1,1 @@
+//! Plans in the kernel: load, fill, freeze, attach, pin, count.

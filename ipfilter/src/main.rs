@@ -1,0 +1,3 @@
+//! The `ipfilter` command.
+
+fn main() {}

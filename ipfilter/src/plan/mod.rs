@@ -1,0 +1,1 @@
+//! What one deployment enforces, as tables. No IO.

@@ -1,0 +1,1 @@
+//! Resource policies: from text to decisions. No IO.

@@ -1,0 +1,1 @@
+//! View types: what commands print, as text and as JSON. Never the core's own types serialised.

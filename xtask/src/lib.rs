@@ -1,0 +1,1 @@
+//! Development commands of ipfilter, and the network playground they share with the tests.
