@@ -5,3 +5,5 @@
 #![no_std]
 
 pub mod abi;
+pub mod verdict;
+pub mod wire;
