@@ -4,9 +4,11 @@
 //! reads tables back from the kernel. Nothing here knows what a policy says or how a map is loaded.
 
 mod cover;
+mod intervals;
 mod sources;
 #[cfg(test)]
 mod testing;
 
 pub use cover::{Entry, cover};
+pub use intervals::{Family, IntervalTable, MAX_WORDS, Sizes, TableTooLarge};
 pub use sources::{SourceMap, TooManyApis};

@@ -1,7 +1,7 @@
 //! What the tests of this module share: a family of 32 addresses, and the obvious way to look up a
 //! longest match.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use ipfilter_ebpf::abi::ApiSet;
 use proptest::prelude::*;
@@ -49,24 +49,28 @@ pub(super) fn tiny_set() -> impl Strategy<Value = Intervals<Tiny>> {
     })
 }
 
-/// A longest-prefix-match table that asks for every length in turn.
-pub(super) struct NaiveTrie<A>(HashMap<(u8, A), ApiSet>);
+/// A longest-prefix-match table that asks for every length it has in turn.
+pub(super) struct NaiveTrie<A> {
+    lengths: BTreeSet<u8>,
+    table: HashMap<(u8, A), ApiSet>,
+}
 
 impl<A: Address> NaiveTrie<A> {
     pub(super) fn new(entries: &[Entry<A>]) -> Self {
         let pairs = entries.iter().map(|e| ((e.length, e.prefix), e.apis));
         let table: HashMap<_, _> = pairs.collect();
         assert_eq!(table.len(), entries.len(), "an entry came twice");
-        Self(table)
+        let lengths = entries.iter().map(|entry| entry.length).collect();
+        Self { lengths, table }
     }
 
     pub(super) fn at(&self, address: A) -> ApiSet {
-        let candidates = (0..=A::BITS).rev().map(|length| {
+        let candidates = self.lengths.iter().rev().map(|&length| {
             let host = u32::from(A::BITS - length);
             let bits = address.to_u128().checked_shr(host).unwrap_or(0);
             (length, A::from_u128(bits.checked_shl(host).unwrap_or(0)))
         });
-        let mut matches = candidates.filter_map(|key| self.0.get(&key));
+        let mut matches = candidates.filter_map(|key| self.table.get(&key));
         matches.next().copied().unwrap_or(ApiSet::NONE)
     }
 }
