@@ -1,0 +1,5 @@
+//! Everything that exists only in the kernel: packet pointers, maps, and the way out.
+
+pub mod context;
+pub mod maps;
+pub mod record;
