@@ -1,3 +1,6 @@
 //! View types: what commands print, as text and as JSON. Never the core's own types serialised.
 
+pub mod check;
 pub mod compile;
+pub mod diagnostics;
+pub mod explain;
