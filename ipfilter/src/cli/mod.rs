@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 pub mod check;
+pub mod compile;
 pub mod explain;
 pub mod format;
 pub mod policy_options;
@@ -21,6 +22,7 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Check(check::Args),
+    Compile(compile::Args),
     Explain(explain::Args),
 }
 
@@ -29,6 +31,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match &Cli::parse().command {
         Command::Check(args) => check::run(args),
+        Command::Compile(args) => compile::run(args),
         Command::Explain(args) => explain::run(args),
     };
     let exit = outcome.unwrap_or_else(|error| {

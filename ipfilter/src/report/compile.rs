@@ -4,32 +4,17 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::plan::{FamilyMeasures, Lookup, Plan};
+use crate::plan::{self, FamilyMeasures, Measures};
 
-/// A plan's size, as text by [`Display`](fmt::Display) and as JSON by [`Serialize`].
+/// The size of what a policy compiles to, as text by [`Display`](fmt::Display) and as JSON by [`Serialize`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// The plan's digest in hexadecimal.
-    pub digest: String,
-    /// The protected services.
-    pub apis: Vec<Api>,
+    /// The policy's file.
+    pub policy: String,
     /// IPv4, then IPv6.
     pub families: Vec<Family>,
     /// The source table that will be used: `trie` or `intervals`.
     pub lookup: String,
-}
-
-/// One protected service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Api {
-    /// Its name.
-    pub name: String,
-    /// Its ports, as on the command line.
-    pub ports: String,
-    /// `tcp`, `udp`, or both.
-    pub protocols: Vec<String>,
-    /// What happens to denied packets: `drop`, `reject` or `respond`.
-    pub deny: String,
 }
 
 /// One address family.
@@ -70,30 +55,17 @@ pub struct Table {
 }
 
 impl Report {
-    /// The report on `plan`, if it were deployed with `lookup`.
+    /// The report on the policy in the file `policy`, of which `measures` are the sources' and
+    /// which `table` would serve.
     #[must_use]
-    pub fn new(plan: &Plan, lookup: Lookup) -> Self {
-        let measures = plan.measure();
+    pub fn new(policy: &str, measures: &Measures, table: plan::Table) -> Self {
         Self {
-            digest: plan.digest().to_string(),
-            apis: plan.apis.iter().map(Api::new).collect(),
+            policy: policy.to_owned(),
             families: vec![
                 Family::new("IPv4", &measures.v4),
                 Family::new("IPv6", &measures.v6),
             ],
-            lookup: lookup.choose(plan).to_string(),
-        }
-    }
-}
-
-impl Api {
-    fn new(api: &crate::plan::Api) -> Self {
-        let protocols = api.protocols.iter();
-        Self {
-            name: api.name.clone(),
-            ports: api.ports.to_string(),
-            protocols: protocols.map(|p| p.to_string().to_lowercase()).collect(),
-            deny: api.deny.to_string(),
+            lookup: table.to_string(),
         }
     }
 }
@@ -120,17 +92,7 @@ impl Family {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "plan {}", self.digest)?;
-        for Api {
-            name,
-            ports,
-            protocols,
-            deny,
-        } in &self.apis
-        {
-            let protocols = protocols.join(" and ");
-            writeln!(f, "  {name}: {protocols} {ports}, others: {deny}")?;
-        }
+        writeln!(f, "{}:", self.policy)?;
         writeln!(
             f,
             "{:6}{:>10}{:>11}{:>14}{:>11}{:>16}",
@@ -163,61 +125,43 @@ fn bytes(bytes: usize) -> String {
         let tenths = (bytes * 10 + unit / 2) / unit;
         format!("{}.{}", tenths / 10, tenths % 10)
     };
-    match bytes {
-        0..UNIT => format!("{bytes} B"),
-        ..1_048_576 => format!("{} KiB", tenths(UNIT)),
-        _ => format!("{} MiB", tenths(UNIT * UNIT)),
+    if bytes < UNIT {
+        format!("{bytes} B")
+    } else if bytes < UNIT * UNIT {
+        format!("{} KiB", tenths(UNIT))
+    } else {
+        format!("{} MiB", tenths(UNIT * UNIT))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        addresses::AddressSet,
-        plan::{self, Deny, Protocols},
-    };
+    use crate::{addresses::AddressSet, plan::SourceMap};
 
-    fn plan() -> Plan {
+    fn report(table: plan::Table) -> Report {
         let networks = ["192.0.2.0/24", "203.0.113.7/32", "2001:db8::/32"];
-        let api = plan::Api {
-            name: "petstore".to_owned(),
-            ports: "443,8000-8010".parse().unwrap(),
-            protocols: Protocols::BOTH,
-            deny: Deny::Respond,
-            sources: AddressSet::from_networks(networks.map(|n| n.parse().unwrap())),
-        };
-        Plan::new(vec![api], Vec::new()).unwrap()
+        let sources = AddressSet::from_networks(networks.map(|n| n.parse().unwrap()));
+        let v4 = SourceMap::new(&[&sources.v4]).unwrap();
+        let v6 = SourceMap::new(&[&sources.v6]).unwrap();
+        Report::new("petstore.json", &Measures::of(&v4, &v6), table)
     }
 
     #[test]
     fn text_is_a_small_table() {
-        let plan = plan();
-        let digest = plan.digest();
-        let want = format!(
-            "plan {digest}
-  petstore: tcp and udp 443,8000-8010, others: respond
+        let want = "petstore.json:
         prefixes  intervals  trie entries       trie  interval table
 IPv4           2          2             2      256 B       512.0 KiB
 IPv6           1          1             1      128 B       512.0 KiB
 lookup: trie
-"
-        );
-        assert_eq!(Report::new(&plan, Lookup::Auto).to_string(), want);
+";
+        assert_eq!(report(plan::Table::Trie).to_string(), want);
     }
 
     #[test]
     fn json_has_every_number() {
-        let plan = plan();
-        let report = Report::new(&plan, Lookup::Intervals);
         let want = serde_json::json!({
-            "digest": plan.digest().to_string(),
-            "apis": [{
-                "name": "petstore",
-                "ports": "443,8000-8010",
-                "protocols": ["tcp", "udp"],
-                "deny": "respond",
-            }],
+            "policy": "petstore.json",
             "families": [
                 {
                     "family": "IPv4", "prefixes": 2, "intervals": 2, "answers": 2,
@@ -232,6 +176,7 @@ lookup: trie
             ],
             "lookup": "intervals",
         });
+        let report = report(plan::Table::Intervals);
         assert_eq!(serde_json::to_value(report).unwrap(), want);
     }
 
