@@ -13,7 +13,8 @@
 //!   its node.
 //! - A *list* node is its boundaries in ascending order. IPv4: the low 16 bits, four a word, lowest
 //!   in the low bits, the first word filled up with zeros in front, which are below every address.
-//!   IPv6: the high 64 bits, or pairs of the high and low 64 bits if a boundary is not on a /64.
+//!   IPv6: the high 64 bits; if a boundary is not on a /64, the low 64 bits of all follow after
+//!   the high ones, apart from them because they are hardly ever read.
 //! - A *bitmap* node serves an IPv4 slot with too many boundaries for a quick search.
 //! - The *palette* lists the distinct answers, as the bits of an [`ApiSet`].
 //!
@@ -81,7 +82,7 @@ pub enum Kind {
     Uniform = 0,
     /// A list of 16-bit boundaries (IPv4), or of 64-bit ones (IPv6); the length counts words.
     List = 1,
-    /// A bitmap (IPv4), or a list of pairs of words (IPv6); the length counts pairs.
+    /// A bitmap (IPv4), or a list of 128-bit boundaries (IPv6); the length counts these.
     Wide = 2,
 }
 
@@ -246,8 +247,8 @@ fn rank_v6<W: Words + ?Sized>(words: &W, root: Root, high: u64) -> Option<u32> {
     Some(rank)
 }
 
-/// How many of an IPv6 list's pairs are at or below the address. The low halves are read only
-/// where the high ones are the address's own.
+/// How many of a list's 128-bit boundaries are at or below the address. The low halves are read
+/// only where the high ones are the address's own.
 #[inline(always)]
 fn rank_wide<W: Words + ?Sized>(words: &W, root: Root, high: u64, low: u64) -> Option<u32> {
     let (mut rank, mut length) = (0, root.length());
@@ -256,10 +257,10 @@ fn rank_wide<W: Words + ?Sized>(words: &W, root: Root, high: u64, low: u64) -> O
             break;
         }
         let half = length >> 1;
-        let pair = (rank + half) << 1;
-        let bound = root.read(words, pair)?;
-        if bound < high || (bound == high && root.read(words, pair + 1)? <= low) {
-            rank += half + 1;
+        let middle = rank + half;
+        let bound = root.read(words, middle)?;
+        if bound < high || (bound == high && root.read(words, root.length() + middle)? <= low) {
+            rank = middle + 1;
             length -= half + 1;
         } else {
             length = half;

@@ -29,10 +29,16 @@ impl Lookup {
     /// The table that serves `plan`.
     #[must_use]
     pub fn choose(self, plan: &Plan) -> Table {
+        self.choose_for(&plan.v4, &plan.v6)
+    }
+
+    /// The table that serves these sources.
+    #[must_use]
+    pub fn choose_for(self, v4: &SourceMap<u32>, v6: &SourceMap<u128>) -> Table {
         match self {
             Self::Trie => Table::Trie,
             Self::Intervals => Table::Intervals,
-            Self::Auto if is_small(plan) => Table::Trie,
+            Self::Auto if are_few(v4, v6) => Table::Trie,
             Self::Auto => Table::Intervals,
         }
     }
@@ -56,8 +62,8 @@ impl fmt::Display for Table {
     }
 }
 
-fn is_small(plan: &Plan) -> bool {
-    let (v4, v6) = (entries(&plan.v4), entries(&plan.v6));
+fn are_few(v4: &SourceMap<u32>, v6: &SourceMap<u128>) -> bool {
+    let (v4, v6) = (entries(v4), entries(v6));
     v4.zip(v6).is_some_and(|(v4, v6)| v4 + v6 <= TRIE_ENTRIES)
 }
 

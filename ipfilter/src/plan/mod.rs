@@ -124,7 +124,7 @@ impl Plan {
     /// How large the plan is and what its tables take; costs as much as building them.
     #[must_use]
     pub fn measure(&self) -> Measures {
-        Measures::of(self)
+        Measures::of(&self.v4, &self.v6)
     }
 
     /// What changes when `later` replaces this plan.

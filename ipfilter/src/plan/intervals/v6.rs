@@ -65,7 +65,8 @@ impl Build for u128 {
                 Kind::List
             }
             Shape::Wide(_) => {
-                words.extend(starts.iter().flat_map(|start| [high(*start), low(*start)]));
+                words.extend(starts.iter().copied().map(high));
+                words.extend(starts.iter().copied().map(low));
                 Kind::Wide
             }
         };
