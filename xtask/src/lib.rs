@@ -6,5 +6,6 @@
 pub mod netns;
 pub mod process;
 mod refused;
+pub mod toolchain;
 
 pub use refused::{Refused, need_root, tool};

@@ -1,3 +1,10 @@
 //! `cargo xtask`: set-up, run, test and the other development commands.
 
-fn main() {}
+mod cli;
+mod setup;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
