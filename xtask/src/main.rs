@@ -1,7 +1,11 @@
 //! `cargo xtask`: set-up, run, test and the other development commands.
 
+mod build;
+mod check;
 mod cli;
+mod playground;
 mod setup;
+mod table;
 
 use std::process::ExitCode;
 

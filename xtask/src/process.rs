@@ -1,6 +1,8 @@
 //! Child processes that never outlive their owner, and the signals that ask us to stop.
 
 use std::{
+    os::unix::process::CommandExt as _,
+    path::Path,
     process::{Child, Command, ExitStatus, Output},
     sync::{
         Arc,
@@ -11,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// How long waiting loops sleep between two looks.
 pub const TICK: Duration = Duration::from_millis(10);
@@ -21,6 +23,7 @@ pub const TICK: Duration = Duration::from_millis(10);
 pub struct Guard {
     child: Child,
     name: String,
+    leads_group: bool,
 }
 
 impl Guard {
@@ -33,7 +36,22 @@ impl Guard {
         let child = command
             .spawn()
             .with_context(|| format!("can't start `{name}`"))?;
-        Ok(Self { child, name })
+        Ok(Self {
+            child,
+            name,
+            leads_group: false,
+        })
+    }
+
+    /// Starts `command` as the leader of a process group of its own: signals then go to all its
+    /// descendants, and those that the terminal sends to us don't reach it.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn spawn_group(command: &mut Command) -> Result<Self> {
+        let mut guard = Self::spawn(command.process_group(0))?;
+        guard.leads_group = true;
+        Ok(guard)
     }
 
     /// The process id.
@@ -55,13 +73,25 @@ impl Guard {
         Ok(self.child.try_wait()?)
     }
 
-    /// Sends a signal to this one process.
+    /// Sends a signal to this process, or to its group.
     ///
     /// # Errors
     /// When the signal can't be sent, the process having ended for instance.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(self.pid()?, signal)
+        self.send(signal)
             .with_context(|| format!("can't send a signal to `{}`", self.name))
+    }
+
+    fn send(&self, signal: Signal) -> rustix::io::Result<()> {
+        let pid = i32::try_from(self.child.id())
+            .ok()
+            .and_then(Pid::from_raw)
+            .ok_or(rustix::io::Errno::SRCH)?;
+        if self.leads_group {
+            kill_process_group(pid, signal)
+        } else {
+            kill_process(pid, signal)
+        }
     }
 
     /// Waits for the end; `None` when it still runs after `limit`.
@@ -91,21 +121,23 @@ impl Guard {
         self.wait(limit)?
             .ok_or_else(|| anyhow!("`{}` did not end within {limit:?} of SIGTERM", self.name))
     }
-
-    fn pid(&self) -> Result<Pid> {
-        i32::try_from(self.child.id())
-            .ok()
-            .and_then(Pid::from_raw)
-            .ok_or_else(|| anyhow!("`{}` has no process id", self.name))
-    }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Both fail only when the process has been reaped already.
-        let _: std::io::Result<()> = self.child.kill();
+        // Once it has been reaped its id may be anybody's.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // Fails when it ended this very moment.
+            let _: rustix::io::Result<()> = self.send(Signal::KILL);
+        }
         let _: std::io::Result<ExitStatus> = self.child.wait();
     }
+}
+
+/// Whether no process has the id `pid`.
+#[must_use]
+pub fn is_gone(pid: u32) -> bool {
+    !Path::new("/proc").join(pid.to_string()).exists()
 }
 
 /// Kills the process `pid`, which need not be a child. Whether it existed does not matter.
@@ -155,19 +187,26 @@ impl Interrupt {
         Ok(())
     }
 
-    /// Runs `command` to its end, or ends it when a signal arrives first.
+    /// Runs `command` to its end, or ends it and all its descendants when a signal arrives first.
     ///
     /// # Errors
     /// When it can't be started, or on a signal.
     pub fn run(&self, command: &mut Command) -> Result<ExitStatus> {
-        let mut guard = Guard::spawn(command)?;
+        self.wait(Guard::spawn_group(command)?)
+    }
+
+    /// As [`Self::run`], for one that is running.
+    ///
+    /// # Errors
+    /// On a signal.
+    pub fn wait(&self, mut guard: Guard) -> Result<ExitStatus> {
         loop {
             if let Some(status) = guard.ended()? {
                 self.check()?;
                 return Ok(status);
             }
             if self.seen() {
-                // The terminal has told the child too: let it clean up before it is killed.
+                guard.signal(Signal::TERM)?;
                 guard.wait(Duration::from_secs(2))?;
                 bail!("interrupted");
             }
@@ -208,15 +247,44 @@ pub fn shown(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::Stdio,
+    };
+
     use super::*;
 
     #[test]
     fn dropping_a_guard_ends_its_process() {
         let guard = Guard::spawn(Command::new("sleep").arg("60")).unwrap();
         let folder = format!("/proc/{}", guard.id());
-        assert!(std::path::Path::new(&folder).exists());
+        assert!(Path::new(&folder).exists());
         drop(guard);
-        assert!(!std::path::Path::new(&folder).exists());
+        assert!(!Path::new(&folder).exists());
+    }
+
+    #[test]
+    fn a_group_ends_with_its_leader() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "sleep 60 & echo $!; wait"]);
+        let mut guard = Guard::spawn_group(shell.stdout(Stdio::piped())).unwrap();
+        let mut line = String::new();
+        BufReader::new(guard.child().stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let sleeper = line.trim().parse().unwrap();
+        assert!(!is_gone(sleeper));
+        drop(guard);
+        // Whoever adopts it has to reap it first.
+        let start = Instant::now();
+        while is_running(sleeper) {
+            assert!(start.elapsed() < Duration::from_secs(5));
+        }
+    }
+
+    /// Whether it runs: a process that has ended is gone or a zombie (proc_pid_stat(5)).
+    fn is_running(pid: u32) -> bool {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
     }
 
     #[test]

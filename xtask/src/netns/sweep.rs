@@ -7,6 +7,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use crate::process::is_gone;
+
 use super::network::{NAMES, PREFIX, remove};
 
 /// Sweeps when the process makes its first network. Threads that come meanwhile wait, or they
@@ -26,7 +28,7 @@ fn leftovers() -> Vec<String> {
     };
     entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| owner(name).is_some_and(is_gone))
+        .filter(|name| owner(name).is_some_and(is_left))
         .collect()
 }
 
@@ -37,8 +39,8 @@ fn owner(name: &str) -> Option<u32> {
 
 /// Our own id counts as gone too: this runs before we make anything, so whoever had it was
 /// another process.
-fn is_gone(pid: u32) -> bool {
-    pid == process::id() || !Path::new("/proc").join(pid.to_string()).exists()
+fn is_left(pid: u32) -> bool {
+    pid == process::id() || is_gone(pid)
 }
 
 #[cfg(test)]
@@ -55,8 +57,8 @@ mod tests {
 
     #[test]
     fn init_is_alive_and_no_process_has_the_largest_number() {
-        assert!(!is_gone(1));
-        assert!(is_gone(u32::MAX));
-        assert!(is_gone(process::id()));
+        assert!(!is_left(1));
+        assert!(is_left(u32::MAX));
+        assert!(is_left(process::id()));
     }
 }

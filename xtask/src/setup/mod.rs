@@ -142,7 +142,7 @@ fn distribution(interrupt: &Interrupt) -> Result<()> {
 
 /// Says why, shows the command and runs it to its end, with its output on standard error.
 fn act(why: &str, command: &mut Command, interrupt: &Interrupt) -> Result<()> {
-    let line = shown(command);
+    let line = with_settings(command);
     eprintln!("set-up: {why}\n  $ {line}");
     // Not ended by a signal: apt must not be killed half way. A terminal tells it by itself.
     let status = command
@@ -155,6 +155,19 @@ fn act(why: &str, command: &mut Command, interrupt: &Interrupt) -> Result<()> {
         bail!("`{line}` failed ({status}); what it said is above");
     }
     Ok(())
+}
+
+/// The command line with the variables that are set for it; without `PATH`, which is long and the
+/// same for everybody.
+fn with_settings(command: &Command) -> String {
+    let settings = command.get_envs().filter(|(name, _)| *name != "PATH");
+    settings
+        .filter_map(|(name, value)| {
+            let value = value?.to_string_lossy();
+            Some(format!("{}={value} ", name.to_string_lossy()))
+        })
+        .chain([shown(command)])
+        .collect()
 }
 
 #[cfg(test)]
