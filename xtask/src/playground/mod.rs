@@ -7,6 +7,7 @@ mod requests;
 mod session;
 
 use std::{
+    env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -22,7 +23,7 @@ use xtask::{
 
 use crate::{build, setup, table};
 use requests::{Case, Client, Expected, Outcome};
-use session::{PINS, Session, instance_name};
+use session::{FOLDER, PINS, Session, instance_name};
 
 /// The policy that the demonstration deploys.
 const POLICY: &str = "policies/allow-list.json";
@@ -55,6 +56,7 @@ pub(crate) fn run(hold: bool, interrupt: &Interrupt) -> Result<ExitCode> {
 /// The story: without the filter everybody gets an answer; with it, those the policy allows; and
 /// everybody again when it has been taken off.
 fn play(session: &mut Session, hold: bool, interrupt: &Interrupt) -> Result<Vec<Outcome>> {
+    eprintln!("playground: asking a mock API without the filter, with it, and with it taken off");
     session.serve(interrupt)?;
     let mut outcomes = ask(session, &denied("none", Expected::Answer), interrupt)?;
     session.filter(&workspace().join(POLICY), interrupt)?;
@@ -127,16 +129,23 @@ fn show(outcomes: &[Outcome]) {
     }
 }
 
-/// Takes off the filters of playgrounds that died without cleaning up.
+/// Takes away the filters and files of playgrounds that died without cleaning up.
 fn sweep(binary: &Path) -> Result<()> {
-    let Ok(entries) = Path::new(PINS).read_dir() else {
-        return Ok(());
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    for name in names.filter(|name| is_left(name)) {
+    for name in names(Path::new(PINS)).filter(|name| is_left(name)) {
         session::detach_leftover(binary, &name)?;
     }
+    for name in names(&env::temp_dir()) {
+        if name.strip_prefix(FOLDER).is_some_and(is_left) {
+            // Whoever cleans temporary files may have come first.
+            let _: std::io::Result<()> = fs::remove_dir_all(env::temp_dir().join(&name));
+        }
+    }
     Ok(())
+}
+
+fn names(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = folder.read_dir().into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
 }
 
 fn is_left(instance: &str) -> bool {

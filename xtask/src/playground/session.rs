@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where the filters' pins are, a folder per instance.
 pub(super) const PINS: &str = "/sys/fs/bpf/ipfilter";
 
+/// What the name of a playground's folder, among the temporary files, has before the instance's.
+pub(super) const FOLDER: &str = "ipfilter-";
+
 /// The instance of a playground with this owner.
 pub(super) fn instance_name(owner: impl Display) -> String {
     format!("playground-{owner}")
@@ -43,7 +46,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(binary: &Path, network: Playground) -> Result<Self> {
         let instance = instance_name(process::id());
-        let folder = env::temp_dir().join(format!("ipfilter-{instance}"));
+        let folder = folder(&instance);
         fs::create_dir_all(&folder)
             .with_context(|| format!("can't make the folder `{}`", folder.display()))?;
         Ok(Self {
@@ -219,15 +222,16 @@ fn settings(folder: &Path) -> [(&'static str, PathBuf); 2] {
     ]
 }
 
-/// Takes off the filter of a playground whose owner is dead, and removes its files.
+/// Takes off the filter of a playground whose owner is dead.
 pub(super) fn detach_leftover(binary: &Path, instance: &str) -> Result<()> {
-    let folder = env::temp_dir().join(format!("ipfilter-{instance}"));
     let mut detach = Command::new(binary);
     detach
         .args(["--instance", instance, "detach"])
-        .envs(settings(&folder));
+        .envs(settings(&folder(instance)));
     output(&mut detach).context("can't take off the filter of an earlier playground")?;
-    // Not there when the machine has cleaned its temporary files since.
-    let _: std::io::Result<()> = fs::remove_dir_all(&folder);
     Ok(())
+}
+
+fn folder(instance: &str) -> PathBuf {
+    env::temp_dir().join(format!("{FOLDER}{instance}"))
 }
