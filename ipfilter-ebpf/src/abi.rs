@@ -29,6 +29,7 @@ impl ApiSet {
 
     /// The set with bit `i` of `bits` for API `i`.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "each half is wanted")]
     pub const fn from_bits(bits: u64) -> Self {
         Self {
             low: bits as u32,
@@ -301,6 +302,7 @@ impl Reason {
 pub const REASONS: u32 = 32;
 
 /// The row of counters for packets that reached no API's port.
+#[expect(clippy::cast_possible_truncation, reason = "it is 64")]
 pub const NO_API: u32 = MAX_APIS as u32;
 
 /// Entries in the counters' map.

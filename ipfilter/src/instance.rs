@@ -101,7 +101,9 @@ impl Instance {
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("can't open `{}`", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("can't open `{}`", path.display()));
+            }
         };
         match file.try_lock_shared() {
             Ok(()) => Ok(None),

@@ -9,6 +9,8 @@ pub mod addresses;
 pub mod cli;
 pub mod daemon;
 pub mod dataplane;
+pub mod files;
+pub mod instance;
 pub mod plan;
 pub mod policy;
 pub mod report;

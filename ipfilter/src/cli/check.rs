@@ -5,6 +5,7 @@ use std::{io::Write, path::PathBuf};
 use jiff::Timestamp;
 
 use crate::{
+    files::read_policy,
     policy::{self, Parsed, Source},
     report::{
         check::{FileReport, FileVerdict, ProblemView, Report, refusal, summary},
@@ -12,11 +13,7 @@ use crate::{
     },
 };
 
-use super::{
-    Exit,
-    format::Format,
-    policy_options::{PolicyOptions, read_source},
-};
+use super::{Exit, format::Format, policy_options::PolicyOptions};
 
 /// Validate policies and tell how far they can be enforced
 #[derive(Debug, clap::Args)]
@@ -43,7 +40,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let mut report = Report::default();
     let mut unreadable = 0;
     for path in &args.files {
-        let file = match read_source(path) {
+        let file = match read_policy(path) {
             Ok(source) => check(&mut out, args, &source)?,
             Err(error) => {
                 unreadable += 1;

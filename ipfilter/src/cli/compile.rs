@@ -7,16 +7,13 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 
 use crate::{
+    files::read_policy,
     plan::{Lookup, Measures, SourceMap},
     policy::{self, Parsed, Policy},
     report::{compile::Report, diagnostics},
 };
 
-use super::{
-    Exit,
-    format::Format,
-    policy_options::{PolicyOptions, read_source},
-};
+use super::{Exit, format::Format, policy_options::PolicyOptions};
 
 /// Tell what a policy compiles to: prefixes, intervals, the sizes of the tables
 #[derive(Debug, clap::Args)]
@@ -65,7 +62,7 @@ impl From<LookupKind> for Lookup {
 ///
 /// When the policy cannot be read, or the outcome cannot be printed.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let source = read_source(&args.file)
+    let source = read_policy(&args.file)
         .with_context(|| format!("cannot read the policy `{}`", args.file.display()))?;
     let Parsed { policy, problems } = policy::parse(&source, &(&args.policy).into());
     let refused = policy.as_ref().is_none_or(Policy::is_partial) && !args.policy.allow_partial;

@@ -3,10 +3,7 @@
 use std::{thread::sleep, time::Duration};
 
 use anyhow::{Context as _, bail};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Exit, require_root};
 use crate::{daemon::Record, dataplane::Filter, instance::Instance};
@@ -21,7 +18,7 @@ pub(super) struct Args {}
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
 
-pub(super) fn run(_: Args, instance: &Instance) -> anyhow::Result<Exit> {
+pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("taking the filter off")?;
     stop_owner(instance)?;
     let interfaces = Filter::of(instance).detach()?;
@@ -39,12 +36,14 @@ fn stop_owner(instance: &Instance) -> anyhow::Result<()> {
     let Some(owner) = instance.owner()? else {
         return Ok(());
     };
-    let pid = Pid::from_raw(owner.cast_signed());
-    kill(pid, Signal::SIGTERM).with_context(|| format!("can't stop process {owner}"))?;
+    let pid = Pid::from_raw(owner.cast_signed()).context("the lock file names no process")?;
+    kill_process(pid, Signal::TERM).with_context(|| format!("can't stop process {owner}"))?;
     let mut waited = Duration::ZERO;
     while instance.owner()?.is_some() {
         if waited > PATIENCE {
-            bail!("process {owner} runs this instance and does not stop; end it, then detach again");
+            bail!(
+                "process {owner} runs this instance and does not stop; end it, then detach again"
+            );
         }
         sleep(PAUSE);
         waited += PAUSE;

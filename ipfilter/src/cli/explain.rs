@@ -10,15 +10,12 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 
 use crate::{
+    files::read_policy,
     policy::{self, Parsed, Policy},
     report::{diagnostics, explain::View},
 };
 
-use super::{
-    Exit,
-    format::Format,
-    policy_options::{PolicyOptions, read_source},
-};
+use super::{Exit, format::Format, policy_options::PolicyOptions};
 
 /// Tell what becomes of a source, and which statements say so
 #[derive(Debug, clap::Args)]
@@ -77,7 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     if args.file.as_os_str() == "-" && args.source.contains(&SourceArg::Stdin) {
         bail!("standard input cannot be both the policy and the sources");
     }
-    let source = read_source(&args.file)
+    let source = read_policy(&args.file)
         .with_context(|| format!("cannot read the policy `{}`", args.file.display()))?;
     let Parsed { policy, problems } = policy::parse(&source, &(&args.policy).into());
     let refused = policy.as_ref().is_none_or(Policy::is_partial) && !args.policy.allow_partial;

@@ -61,8 +61,9 @@ async fn serve(listener: TcpListener) -> anyhow::Result<()> {
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     info!("{} {}", request.method(), request.uri());
     let mut response = Response::new(Full::from("{\"statusCode\": 200}\n"));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, "application/json".parse().expect("a media type"));
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        "application/json".parse().expect("a media type"),
+    );
     Ok(response)
 }

@@ -4,16 +4,22 @@
 //! everything else to standard error; only [`main`] turns an outcome into an exit code.
 
 mod check;
+mod compile;
 mod detach;
 mod explain;
+mod format;
 mod mock;
 mod policy_options;
 mod run;
 mod status;
 
-use std::{fmt, io, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
 use crate::{daemon::Failure, dataplane, instance::Instance};
@@ -74,16 +80,6 @@ impl From<Failure> for Stop {
     }
 }
 
-/// How results are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// For machines.
-    Json,
-}
-
 /// Lets the clients that a resource policy names reach an API, and turns everyone else away at the
 /// network interface.
 #[derive(Debug, Parser)]
@@ -101,6 +97,7 @@ struct Cli {
 enum Command {
     Check(check::Args),
     Explain(explain::Args),
+    Compile(compile::Args),
     Run(run::Args),
     Status(status::Args),
     Detach(detach::Args),
@@ -114,7 +111,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; anything else is a usage error.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Fine
+            };
             return match error.print() {
                 Ok(()) => exit.into(),
                 Err(error) => finish(Err(error.into())),
@@ -131,40 +132,53 @@ pub fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let instance = cli.instance;
     match cli.command {
-        Command::Check(args) => check::run(args),
-        Command::Explain(args) => explain::run(args),
-        Command::Run(args) => run::run(args, instance),
-        Command::Status(args) => status::run(args, &instance),
-        Command::Detach(args) => detach::run(args, &instance),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Compile(args) => compile::run(&args),
+        Command::Run(args) => run::run(&args, instance),
+        Command::Status(args) => status::run(&args, &instance),
+        Command::Detach(args) => detach::run(&args, &instance),
         Command::Mock(args) => mock::run(args),
     }
 }
 
-/// A reader that has gone away is no failure: whoever piped us into `head` has what they wanted.
 fn finish(result: anyhow::Result<Exit>) -> ExitCode {
     let error = match result {
         Ok(exit) => return exit.into(),
         Err(error) => error,
     };
-    let broken_pipe = error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    });
-    if broken_pipe {
+    if is_broken_pipe(&error) {
         return Exit::Fine.into();
     }
-    let exit = error.downcast_ref::<Stop>().map_or(Exit::Failed, |stop| stop.exit);
+    let exit = error
+        .downcast_ref::<Stop>()
+        .map_or(Exit::Failed, |stop| stop.exit);
     let message = format!("{error:#}");
     if !message.is_empty() {
-        anstream::eprintln!("ipfilter: {}", message.trim_end());
+        // Standard error may be closed; the exit code tells all the same.
+        let _ = writeln!(anstream::stderr(), "error: {}", message.trim_end());
     }
     exit.into()
 }
 
+/// A reader that has gone away is no failure: whoever piped us into `head` has what they wanted.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let kind = match (
+            cause.downcast_ref::<io::Error>(),
+            cause.downcast_ref::<serde_json::Error>(),
+        ) {
+            (Some(error), _) => Some(error.kind()),
+            (_, Some(error)) => error.io_error_kind(),
+            _ => None,
+        };
+        kind == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
 /// Refuses whoever is not root, before anything is tried.
 fn require_root(what: &str) -> Result<(), Stop> {
-    if nix::unistd::geteuid().is_root() {
+    if rustix::process::geteuid().is_root() {
         return Ok(());
     }
     Err(Stop {

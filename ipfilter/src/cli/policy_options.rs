@@ -1,15 +1,9 @@
-//! The options and the reading of policy files that several commands share.
-
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-};
+//! The policy options that several commands share.
 
 use clap::ValueEnum;
 use ipnet::IpNet;
 
-use crate::policy::{self, ApiArn, SIZE_LIMIT, Source};
+use crate::policy::{self, ApiArn};
 
 /// How a policy is to be understood.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -64,22 +58,4 @@ impl From<&PolicyOptions> for policy::Options {
 fn parse_cidr(text: &str) -> Result<IpNet, String> {
     policy::parse_block(text)
         .ok_or_else(|| "write a block such as `10.0.0.0/8` or `fc00::/7`".to_owned())
-}
-
-/// Reads a policy file; `-` is standard input. Reads no further than a policy may be long, which
-/// [`policy::parse`] then tells.
-///
-/// # Errors
-///
-/// When the file cannot be opened or read.
-pub fn read_source(path: &Path) -> io::Result<Source> {
-    let name = path.display().to_string();
-    let limit = SIZE_LIMIT as u64 + 1;
-    let mut bytes = Vec::new();
-    if name == "-" {
-        io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
-    } else {
-        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-    }
-    Ok(Source::new(name, bytes))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::ValueEnum;
 
 use super::{Exit, Stop, policy_options::PolicyOptions, require_root};
@@ -9,7 +10,7 @@ use crate::{
     daemon::{ApiSpec, Daemon, Spec},
     dataplane,
     instance::Instance,
-    plan::{Deny, PortSet, Protocols},
+    plan::{Deny, PortSet, Protocols, Response},
 };
 
 /// Filter interfaces by a policy, and stay: SIGHUP deploys anew, SIGTERM and SIGINT end it
@@ -52,12 +53,18 @@ enum DenyArg {
     /// Silence
     #[default]
     Drop,
+    /// TCP reset, or ICMP for UDP
+    Reject,
+    /// 403 Forbidden, or a TLS alert
+    Respond,
 }
 
 impl From<DenyArg> for Deny {
     fn from(deny: DenyArg) -> Self {
         match deny {
             DenyArg::Drop => Self::Drop,
+            DenyArg::Reject => Self::Reject,
+            DenyArg::Respond => Self::Respond,
         }
     }
 }
@@ -87,28 +94,35 @@ impl From<ModeArg> for dataplane::Mode {
 }
 
 impl Args {
-    fn spec(&self) -> Spec {
-        Spec {
+    fn spec(&self) -> Option<Spec> {
+        let ports = self
+            .port
+            .iter()
+            .cloned()
+            .reduce(|all, more| all.union(&more))?;
+        Some(Spec {
             interfaces: self.interface.clone(),
             apis: vec![ApiSpec {
                 name: "api".into(),
-                ports: self.port.iter().cloned().collect(),
+                ports,
                 protocols: Protocols::TCP,
                 policy: self.policy.clone(),
                 deny: self.deny.into(),
+                response: Response::default(),
             }],
             addresses: Vec::new(),
             mode: self.mode.into(),
-            options: self.policy_options.to_options(),
+            options: (&self.policy_options).into(),
             allow_partial: self.policy_options.allow_partial,
-        }
+        })
     }
 }
 
-pub(super) fn run(args: Args, instance: Instance) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Args, instance: Instance) -> anyhow::Result<Exit> {
     require_root("filtering an interface")?;
+    let spec = args.spec().context("no port: give `--port`")?;
     let _lock = instance.lock()?;
-    let mut daemon = Daemon::start(instance, args.spec()).map_err(Stop::from)?;
+    let mut daemon = Daemon::start(instance, spec).map_err(Stop::from)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,7 +1,12 @@
 //! `ipfilter status`: what is in force, and what it has done.
 
-use super::{Exit, Format, require_root};
-use crate::{daemon::Record, dataplane::{Filter, Found}, instance::Instance, report::status::Status};
+use super::{Exit, format::Format, require_root};
+use crate::{
+    daemon::Record,
+    dataplane::{Filter, Found},
+    instance::Instance,
+    report::status::Status,
+};
 
 /// Show what is deployed, where, since when, and its counters
 ///
@@ -13,7 +18,7 @@ pub(super) struct Args {
     format: Format,
 }
 
-pub(super) fn run(args: Args, instance: &Instance) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("looking at the filter")?;
     let filter = Filter::of(instance);
     let found = filter.inspect()?;
@@ -28,10 +33,16 @@ pub(super) fn run(args: Args, instance: &Instance) -> anyhow::Result<Exit> {
         Format::Text => anstream::print!("{status}"),
         Format::Json => println!("{}", serde_json::to_string(&status)?),
     }
-    Ok(if found.is_empty() { Exit::Failed } else { Exit::Fine })
+    Ok(if found.is_empty() {
+        Exit::Failed
+    } else {
+        Exit::Fine
+    })
 }
 
 fn api_count(found: &[Found]) -> usize {
     let apis = found.iter().filter_map(|found| found.config);
-    apis.map(|config| config.apis.bits().count_ones() as usize).max().unwrap_or(0)
+    apis.map(|config| config.apis.bits().count_ones() as usize)
+        .max()
+        .unwrap_or(0)
 }

@@ -5,9 +5,10 @@
 mod prepare;
 mod record;
 
-use std::time::SystemTime;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use log::{error, info, warn};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -22,11 +23,16 @@ use crate::{
     instance::Instance,
 };
 
+/// How often the keys of `respond` are renewed: more often than time slots change.
+const KEY_LIFE: Duration = Duration::from_secs(30);
+
 /// What the loop waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     /// Deploy anew from the files.
     Reload,
+    /// Renew the keys of `respond`.
+    RotateKeys,
     /// End.
     Stop,
 }
@@ -78,10 +84,18 @@ impl Daemon {
                 while signals.recv().await.is_some() && sender.send(event).await.is_ok() {}
             });
         }
+        let timer = sender;
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(KEY_LIFE);
+            while timer.send(Event::RotateKeys).await.is_ok() {
+                ticks.tick().await;
+            }
+        });
         info!("ready");
         while let Some(event) = events.recv().await {
             match event {
                 Event::Reload => self.reload(),
+                Event::RotateKeys => self.rotate_keys(),
                 Event::Stop => break,
             }
         }
@@ -117,6 +131,12 @@ impl Daemon {
         self.save();
     }
 
+    fn rotate_keys(&self) {
+        if let Err(error) = self.filter.rotate_keys() {
+            warn!("{error}");
+        }
+    }
+
     /// The record is for `status` only: the filter works without, so failing to write it is no
     /// reason to stop.
     fn save(&self) {
@@ -128,7 +148,7 @@ impl Daemon {
 
 /// From the files on disk to the interfaces.
 fn deploy(filter: &Filter, spec: &Spec) -> Result<Record, Failure> {
-    let prepared = prepare(spec, SystemTime::now())?;
+    let prepared = prepare(spec, Timestamp::now())?;
     for warning in &prepared.warnings {
         warn!("{warning}");
     }

@@ -1,19 +1,17 @@
 //! From what the operator asked for, and the policy files, to a plan.
 
-use std::{
-    fmt, fs,
-    io::IsTerminal as _,
-    net::IpAddr,
-    path::PathBuf,
-    time::SystemTime,
-};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 
 use crate::{
+    addresses::AddressSet,
     dataplane::{self, Mode},
-    plan::{Api, Deny, Plan, PortSet, Protocols},
-    policy::{self, Source},
+    files::read_policy,
+    plan::{Api, Deny, Plan, PortSet, Protocols, Response},
+    policy::{self, Parsed, Severity, Source},
+    report::diagnostics,
 };
 
 /// What the operator asks for.
@@ -46,6 +44,8 @@ pub struct ApiSpec {
     pub policy: PathBuf,
     /// What happens to denied sources.
     pub deny: Deny,
+    /// What they are told, where they are told something.
+    pub response: Response,
 }
 
 /// A plan, and what to tell the operator about it.
@@ -90,4 +90,58 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self::Other(error)
     }
+}
+
+/// Makes a plan of what `spec` asks for, as it is at `now`.
+///
+/// # Errors
+///
+/// When a policy can't be read, is invalid, or can only partly be enforced and that was not asked
+/// for; when the APIs don't fit together.
+pub fn prepare(spec: &Spec, now: Timestamp) -> Result<Prepared, Failure> {
+    let mut warnings = Vec::new();
+    let mut apis = Vec::new();
+    for api in &spec.apis {
+        apis.push(Api {
+            name: api.name.clone(),
+            ports: api.ports.clone(),
+            protocols: api.protocols,
+            deny: api.deny,
+            response: api.response.clone(),
+            sources: sources(spec, api, now, &mut warnings)?,
+        });
+    }
+    let plan = Plan::new(apis, spec.addresses.clone()).map_err(anyhow::Error::from)?;
+    Ok(Prepared { plan, warnings })
+}
+
+/// The sources that may pass to `api`.
+fn sources(
+    spec: &Spec,
+    api: &ApiSpec,
+    now: Timestamp,
+    warnings: &mut Vec<String>,
+) -> Result<AddressSet, Failure> {
+    let source = read_policy(&api.policy)
+        .with_context(|| format!("can't read the policy `{}`", api.policy.display()))?;
+    let Parsed { policy, problems } = policy::parse(&source, &spec.options);
+    let told = |severities: &[Severity]| render(&source, &problems, severities);
+    let Some(policy) = policy else {
+        return Err(Failure::Policy(told(&[Severity::Error])));
+    };
+    if policy.is_partial() && !spec.allow_partial {
+        return Err(Failure::Partial(told(&[Severity::Maybe])));
+    }
+    let told = told(&[Severity::Warning, Severity::Maybe]);
+    warnings.extend((!told.is_empty()).then_some(told));
+    Ok(policy.at(now).may_pass)
+}
+
+fn render(source: &Source, problems: &[policy::Problem], severities: &[Severity]) -> String {
+    let rendered: Vec<String> = problems
+        .iter()
+        .filter(|problem| severities.contains(&problem.severity))
+        .map(|problem| diagnostics::render(source, problem))
+        .collect();
+    rendered.join("\n\n")
 }

@@ -92,7 +92,9 @@ impl Record {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("can't read `{}`", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("can't read `{}`", path.display()));
+            }
         };
         serde_json::from_slice(&text)
             .map(Some)

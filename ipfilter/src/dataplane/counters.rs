@@ -24,10 +24,12 @@ pub(super) fn read(map: &Map, apis: usize) -> Result<Vec<Count>, Error> {
         .map(|(api, reason)| {
             let index = counter_index(api.unwrap_or(NO_API), reason);
             let values = map.get(&index, 0).map_err(failed)?;
-            let total = values.iter().fold(Counter::default(), |sum, Raw(value)| Counter {
-                packets: sum.packets.wrapping_add(value.packets),
-                bytes: sum.bytes.wrapping_add(value.bytes),
-            });
+            let total = values
+                .iter()
+                .fold(Counter::default(), |sum, Raw(value)| Counter {
+                    packets: sum.packets.wrapping_add(value.packets),
+                    bytes: sum.bytes.wrapping_add(value.bytes),
+                });
             Ok(Count { api, reason, total })
         })
         .collect()
@@ -35,7 +37,9 @@ pub(super) fn read(map: &Map, apis: usize) -> Result<Vec<Count>, Error> {
 
 /// The counters pinned for an instance.
 pub(super) fn pinned(pins: &Pins) -> Result<Map, Error> {
-    MapData::from_pin(pins.counters()).map(Map::PerCpuArray).map_err(failed)
+    MapData::from_pin(pins.counters())
+        .map(Map::PerCpuArray)
+        .map_err(failed)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]

@@ -21,7 +21,10 @@ pub enum Error {
 impl Error {
     pub(super) fn io(what: impl Into<String>, error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::PermissionDenied {
-            return Self::Refused(format!("{}: permission denied; run it as root", what.into()));
+            return Self::Refused(format!(
+                "{}: permission denied; run it as root",
+                what.into()
+            ));
         }
         Self::failed(what, error)
     }

@@ -8,10 +8,16 @@ use aya::{
 };
 use ipfilter_ebpf::abi::{self, Config, names};
 
+use rustix::net::{
+    AddressFamily, SocketType,
+    netdevice::{index_to_name, name_to_index},
+};
+
 use super::{
     counters::{self, Count},
     error::Error,
     hook::{Hook, Mode},
+    keys,
     object::Object,
     pins::{self, Pins},
     sys::{self, Raw},
@@ -34,7 +40,7 @@ impl Interface {
     ///
     /// When there is none.
     pub fn named(name: &str) -> Result<Self, Error> {
-        let index = nix::net::if_::if_nametoindex(name).map_err(|_| {
+        let index = name_to_index(any_socket()?, name).map_err(|_| {
             Error::failed(
                 format!("no interface `{name}`"),
                 "`ip link` lists those there are",
@@ -49,12 +55,15 @@ impl Interface {
     /// The interface with that number, under the name it has now.
     #[must_use]
     pub fn numbered(index: u32) -> Option<Self> {
-        let name = nix::net::if_::if_indextoname(index).ok()?;
-        Some(Self {
-            name: name.into_string().ok()?,
-            index,
-        })
+        let name = index_to_name(any_socket().ok()?, index).ok()?;
+        Some(Self { name, index })
     }
+}
+
+/// The kernel is asked about interfaces through a socket, whichever.
+fn any_socket() -> Result<OwnedFd, Error> {
+    rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
+        .map_err(|errno| Error::io("can't ask for interfaces", errno.into()))
 }
 
 /// A filter at an interface.
@@ -133,10 +142,13 @@ impl Filter {
         mode: Mode,
     ) -> Result<Vec<Attached>, Error> {
         let mut object = Object::load(plan, Some(&self.pins))?;
-        let (standing, leaving): (Vec<_>, Vec<_>) = self.standing()?.into_iter().partition(|link| {
-            mode.hooks().contains(&link.hook)
-                && interfaces.iter().any(|interface| interface.index == link.index)
-        });
+        let (standing, leaving): (Vec<_>, Vec<_>) =
+            self.standing()?.into_iter().partition(|link| {
+                mode.hooks().contains(&link.hook)
+                    && interfaces
+                        .iter()
+                        .any(|interface| interface.index == link.index)
+            });
         let mut change = Change::default();
         match self.change(&mut object, &standing, interfaces, mode, &mut change) {
             Ok(attached) => {
@@ -162,16 +174,16 @@ impl Filter {
         }
         interfaces
             .iter()
-            .map(|interface| {
-                match standing.iter().find(|link| link.index == interface.index) {
+            .map(
+                |interface| match standing.iter().find(|link| link.index == interface.index) {
                     Some(link) => Ok(Attached {
                         interface: interface.clone(),
                         hook: link.hook,
                         passed_over: Vec::new(),
                     }),
                     None => self.attach(object, interface, mode, change),
-                }
-            })
+                },
+            )
             .collect()
     }
 
@@ -189,8 +201,9 @@ impl Filter {
             match hook.attach(program, interface.index) {
                 Ok(link) => {
                     let pin = self.pins.link(interface.index, *hook);
-                    sys::pin(&link, &pin)
-                        .map_err(|error| Error::io(format!("can't pin `{}`", pin.display()), error))?;
+                    sys::pin(&link, &pin).map_err(|error| {
+                        Error::io(format!("can't pin `{}`", pin.display()), error)
+                    })?;
                     change.attached.push(pin);
                     return Ok(Attached {
                         interface: interface.clone(),
@@ -198,7 +211,9 @@ impl Filter {
                         passed_over,
                     });
                 }
-                Err(error) => passed_over.push(format!("{}: {}", hook.name(), hook.explain(&error))),
+                Err(error) => {
+                    passed_over.push(format!("{}: {}", hook.name(), hook.explain(&error)));
+                }
             }
         }
         Err(Error::failed(
@@ -211,10 +226,12 @@ impl Filter {
     fn standing(&self) -> Result<Vec<Standing>, Error> {
         let mut standing = Vec::new();
         for pin in self.pins.links()? {
-            let link = sys::open(&pin.path)
-                .map_err(|error| Error::io(format!("can't open `{}`", pin.path.display()), error))?;
-            let info = sys::link_info(&link)
-                .map_err(|error| Error::io(format!("can't look at `{}`", pin.path.display()), error))?;
+            let link = sys::open(&pin.path).map_err(|error| {
+                Error::io(format!("can't open `{}`", pin.path.display()), error)
+            })?;
+            let info = sys::link_info(&link).map_err(|error| {
+                Error::io(format!("can't look at `{}`", pin.path.display()), error)
+            })?;
             if info.ifindex == 0 {
                 pins::unpin(&pin.path)?;
                 continue;
@@ -258,6 +275,15 @@ impl Filter {
         counters::read(&counters::pinned(&self.pins)?, apis)
     }
 
+    /// Renews the key of the cookies to come; at least once a minute keeps every key short-lived.
+    ///
+    /// # Errors
+    ///
+    /// When the keys can't be written.
+    pub fn rotate_keys(&self) -> Result<(), Error> {
+        keys::rotate(&self.pins)
+    }
+
     /// Takes the filter off all interfaces, and forgets its counters. Returns where it stood.
     ///
     /// # Errors
@@ -265,7 +291,10 @@ impl Filter {
     /// When a pin can't be removed.
     pub fn detach(&self) -> Result<Vec<Interface>, Error> {
         let standing = self.standing()?;
-        let interfaces = standing.iter().filter_map(|link| Interface::numbered(link.index)).collect();
+        let interfaces = standing
+            .iter()
+            .filter_map(|link| Interface::numbered(link.index))
+            .collect();
         drop(standing);
         self.pins.remove()?;
         Ok(interfaces)
@@ -281,7 +310,12 @@ struct Change {
 
 impl Change {
     fn replace(&mut self, link: &Standing, program: OwnedFd) -> Result<(), Error> {
-        let failed = |error| Error::io(format!("can't replace the program behind `{}`", link.pin.display()), error);
+        let failed = |error| {
+            Error::io(
+                format!("can't replace the program behind `{}`", link.pin.display()),
+                error,
+            )
+        };
         let before = sys::program_by_id(link.program).map_err(failed)?;
         let fd = link.link.try_clone().map_err(failed)?;
         sys::link_update(&fd, program).map_err(failed)?;
@@ -296,7 +330,12 @@ impl Change {
             .iter()
             .filter_map(|(link, before)| sys::link_update(link, before).err())
             .map(|failure| failure.to_string())
-            .chain(self.attached.iter().filter_map(|pin| pins::unpin(pin).err()).map(|failure| failure.to_string()))
+            .chain(
+                self.attached
+                    .iter()
+                    .filter_map(|pin| pins::unpin(pin).err())
+                    .map(|failure| failure.to_string()),
+            )
             .collect();
         if failures.is_empty() {
             return error;
@@ -310,17 +349,26 @@ impl Change {
 
 /// The constants of a loaded program, if it is one of this version's.
 fn config_of(program: u32) -> Result<Option<Config>, Error> {
-    let failed = |error: &dyn std::error::Error| Error::failed("can't look at a loaded program", error.to_string());
+    let failed = |error: &dyn std::error::Error| {
+        Error::failed("can't look at a loaded program", error.to_string())
+    };
     for info in loaded_programs() {
         let info = info.map_err(|error| failed(&error))?;
         if info.id() != program {
             continue;
         }
-        for id in info.map_ids().map_err(|error| failed(&error))?.unwrap_or_default() {
+        for id in info
+            .map_ids()
+            .map_err(|error| failed(&error))?
+            .unwrap_or_default()
+        {
             let map = MapInfo::from_id(id).map_err(|error| failed(&error))?;
-            if map.name_as_str() == Some(names::CONFIG_SECTION) && map.value_size() as usize == size_of::<Config>() {
+            if map.name_as_str() == Some(names::CONFIG_SECTION)
+                && map.value_size() as usize == size_of::<Config>()
+            {
                 let data = MapData::from_id(id).map_err(|error| failed(&error))?;
-                let array = Array::<_, Raw<Config>>::try_from(Map::Array(data)).map_err(|error| failed(&error))?;
+                let array = Array::<_, Raw<Config>>::try_from(Map::Array(data))
+                    .map_err(|error| failed(&error))?;
                 let Raw(config) = array.get(&0, 0).map_err(|error| failed(&error))?;
                 return Ok(Some(config).filter(|config| config.version == abi::VERSION));
             }

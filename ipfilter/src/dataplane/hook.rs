@@ -1,6 +1,10 @@
 //! The places at an interface where a program can stand.
 
-use std::{io, os::fd::{AsFd, OwnedFd}, str::FromStr};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    str::FromStr,
+};
 
 use aya_obj::generated::{
     XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE,

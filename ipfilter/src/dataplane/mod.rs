@@ -7,6 +7,7 @@ mod counters;
 mod error;
 mod filter;
 mod hook;
+mod keys;
 mod object;
 mod pins;
 mod sys;

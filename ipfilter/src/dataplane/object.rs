@@ -17,20 +17,26 @@ use ipfilter_ebpf::abi::{self, AddressKey, ApiSet, Config, KeyV4, KeyV6, MAX_API
 
 use super::{
     error::Error,
+    keys,
     pins::Pins,
     sys::{self, Raw},
 };
 use crate::{
     addresses::Address,
-    plan::{Deny, Entry, Plan, SourceMap, cover},
+    plan::{Deny, Entry, Plan, cover},
 };
 
 /// The BPF object, built with this binary.
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-ebpf"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-ebpf"));
 
 /// Tables that the kernel must not let anyone change once they are filled.
-const FROZEN: [&str; 4] = [names::PORTS, names::ADDRESSES, names::SOURCES_V4, names::SOURCES_V6];
+const FROZEN: [&str; 5] = [
+    names::PORTS,
+    names::ADDRESSES,
+    names::RESPONSES,
+    names::SOURCES_V4,
+    names::SOURCES_V6,
+];
 
 /// A loaded plan.
 pub(super) struct Object {
@@ -43,19 +49,23 @@ impl Object {
     pub(super) fn load(plan: &Plan, pins: Option<&Pins>) -> Result<Self, Error> {
         let (v4, v6) = (cover(&plan.v4), cover(&plan.v6));
         let config = Raw(config(plan));
-        let counters = pins.map(Pins::counters);
+        let pinned = pins.map(|pins| (pins.counters(), pins.keys()));
         let mut loader = EbpfLoader::new();
         loader
             .override_global(stringify!(CONFIG), &config, true)
             .map_max_entries(names::SOURCES_V4, entries(v4.len())?)
             .map_max_entries(names::SOURCES_V6, entries(v6.len())?)
-            .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?);
-        if let Some(path) = &counters {
-            loader.map_pin_path(names::COUNTERS, path.as_path());
+            .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?)
+            .map_max_entries(names::RESPONSES, entries(plan.apis.len())?);
+        if let Some((counters, keys)) = &pinned {
+            loader
+                .map_pin_path(names::COUNTERS, counters.as_path())
+                .map_pin_path(names::KEYS, keys.as_path());
         }
         let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
         let mut object = Self { ebpf };
         object.fill(plan, &v4, &v6)?;
+        keys::fill(object.map(names::KEYS)?)?;
         object.freeze()?;
         Ok(object)
     }
@@ -74,14 +84,15 @@ impl Object {
                 if io_error.kind() == io::ErrorKind::PermissionDenied
                     && io_error.raw_os_error() == Some(libc::EPERM) =>
             {
-                Error::Refused("the kernel does not let this process load BPF programs; run it as root".into())
+                Error::Refused(
+                    "the kernel does not let this process load BPF programs; run it as root".into(),
+                )
             }
             _ => Error::failed(format!("the kernel did not take program `{name}`"), error),
         };
-        let program = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| Error::failed("the BPF object is damaged", format!("no program `{name}`")))?;
+        let program = self.ebpf.program_mut(name).ok_or_else(|| {
+            Error::failed("the BPF object is damaged", format!("no program `{name}`"))
+        })?;
         match program {
             Program::Xdp(xdp) => load_once(xdp.fd().is_ok(), || xdp.load()),
             Program::SchedClassifier(tc) => load_once(tc.fd().is_ok(), || tc.load()),
@@ -95,13 +106,20 @@ impl Object {
     }
 
     fn fill(&mut self, plan: &Plan, v4: &[Entry<u32>], v6: &[Entry<u128>]) -> Result<(), Error> {
-        let ports = Raw(*plan.port_table());
+        let ports = plan.port_table();
+        let ports = Raw(abi::PortTable {
+            tcp: *ports.tcp,
+            udp: *ports.udp,
+        });
         let mut table = Array::<_, Raw<abi::PortTable>>::try_from(self.map(names::PORTS)?)
             .map_err(|error| fill_failed(names::PORTS, error))?;
-        table.set(0, ports, 0).map_err(|error| fill_failed(names::PORTS, error))?;
+        table
+            .set(0, ports, 0)
+            .map_err(|error| fill_failed(names::PORTS, error))?;
 
-        let mut addresses = HashMap::<_, Raw<AddressKey>, u8>::try_from(self.map(names::ADDRESSES)?)
-            .map_err(|error| fill_failed(names::ADDRESSES, error))?;
+        let mut addresses =
+            HashMap::<_, Raw<AddressKey>, u8>::try_from(self.map(names::ADDRESSES)?)
+                .map_err(|error| fill_failed(names::ADDRESSES, error))?;
         for address in &plan.addresses {
             addresses
                 .insert(Raw(address_key(*address)), 1, 0)
@@ -157,17 +175,26 @@ fn config(plan: &Plan) -> Config {
     for (slot, api) in deny.iter_mut().zip(&plan.apis) {
         *slot = match api.deny {
             Deny::Drop => abi::deny::DROP,
+            Deny::Reject => abi::deny::REJECT,
+            Deny::Respond => abi::deny::RESPOND,
         };
     }
     let apis = (0..plan.apis.len()).fold(0, |bits, index| bits | 1 << index);
     Config {
         version: abi::VERSION,
-        flags: if plan.addresses.is_empty() { 0 } else { flags::ADDRESSES },
+        flags: if plan.addresses.is_empty() {
+            0
+        } else {
+            flags::ADDRESSES
+        },
         apis: ApiSet::from_bits(apis),
         created: SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
-        digest: *plan.digest().as_bytes(),
+        digest: plan.digest().0,
+        reject_interval: 1_000_000_000_u64
+            .checked_div(plan.reject_rate.into())
+            .unwrap_or(0),
         deny,
     }
 }
@@ -175,7 +202,10 @@ fn config(plan: &Plan) -> Config {
 /// A map's size: at least one entry, as the kernel has it.
 fn entries(count: usize) -> Result<u32, Error> {
     u32::try_from(count.max(1)).map_err(|_| {
-        Error::failed("the policy is too large", format!("{count} entries; a table holds {}", u32::MAX))
+        Error::failed(
+            "the policy is too large",
+            format!("{count} entries; a table holds {}", u32::MAX),
+        )
     })
 }
 
@@ -209,7 +239,11 @@ fn map_data(map: &Map) -> Option<&MapData> {
 fn load_failed(error: &aya::EbpfError) -> Error {
     let mut source: Option<&dyn std::error::Error> = Some(error);
     while let Some(cause) = source {
-        if cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(libc::EPERM) {
+        if cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error)
+            == Some(libc::EPERM)
+        {
             return Error::Refused(
                 "the kernel does not let this process create BPF maps; run it as root".into(),
             );

@@ -6,9 +6,9 @@ use std::{
 };
 
 use ipfilter_ebpf::abi;
-use nix::{
-    mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
+use rustix::{
+    fs::statfs,
+    mount::{MountFlags, mount},
 };
 
 use super::{error::Error, hook::Hook};
@@ -29,14 +29,21 @@ impl Pins {
 
     /// Makes the directory, and mounts the BPF file system where it isn't.
     pub(super) fn create(&self) -> Result<(), Error> {
-        let mounted = statfs(BPFFS).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+        let mounted = statfs(BPFFS).is_ok_and(|stat| stat.f_type == libc::BPF_FS_MAGIC);
         if !mounted {
-            let none: Option<&str> = None;
-            mount(Some("bpf"), BPFFS, Some("bpf"), MsFlags::empty(), none)
-                .map_err(|errno| Error::io(format!("can't mount the BPF file system on `{BPFFS}`"), errno.into()))?;
+            mount("bpf", BPFFS, "bpf", MountFlags::empty(), None).map_err(|errno| {
+                Error::io(
+                    format!("can't mount the BPF file system on `{BPFFS}`"),
+                    errno.into(),
+                )
+            })?;
         }
-        fs::create_dir_all(&self.directory)
-            .map_err(|error| Error::io(format!("can't create `{}`", self.directory.display()), error))
+        fs::create_dir_all(&self.directory).map_err(|error| {
+            Error::io(
+                format!("can't create `{}`", self.directory.display()),
+                error,
+            )
+        })
     }
 
     /// The counters. Their layout is part of the ABI, and so its version is part of their name.
@@ -44,10 +51,16 @@ impl Pins {
         self.directory.join(format!("counters_v{}", abi::VERSION))
     }
 
+    /// The keys of cookies, under a name with the ABI's version as well.
+    pub(super) fn keys(&self) -> PathBuf {
+        self.directory.join(format!("keys_v{}", abi::VERSION))
+    }
+
     /// The link to the interface with this number. Names won't do: an interface can be renamed, and
     /// the file system takes no dots.
     pub(super) fn link(&self, ifindex: u32, hook: Hook) -> PathBuf {
-        self.directory.join(format!("link_{ifindex}_{}", hook.name()))
+        self.directory
+            .join(format!("link_{ifindex}_{}", hook.name()))
     }
 
     /// The pinned links.
@@ -96,7 +109,11 @@ pub(super) struct LinkPin {
 
 impl LinkPin {
     fn from_path(path: PathBuf) -> Option<Self> {
-        let (_, hook) = path.file_name()?.to_str()?.strip_prefix("link_")?.split_once('_')?;
+        let (_, hook) = path
+            .file_name()?
+            .to_str()?
+            .strip_prefix("link_")?
+            .split_once('_')?;
         let hook = hook.parse().ok()?;
         Some(Self { path, hook })
     }
@@ -104,5 +121,6 @@ impl LinkPin {
 
 /// Removes one pin. A link that nobody holds open is detached by that.
 pub(super) fn unpin(path: &Path) -> Result<(), Error> {
-    fs::remove_file(path).map_err(|error| Error::io(format!("can't unpin `{}`", path.display()), error))
+    fs::remove_file(path)
+        .map_err(|error| Error::io(format!("can't unpin `{}`", path.display()), error))
 }

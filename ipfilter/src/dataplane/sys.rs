@@ -2,7 +2,10 @@
 //!
 //! Source: the kernel's `include/uapi/linux/bpf.h` and "bpf(2)".
 
-#![expect(unsafe_code, reason = "this module is the boundary to the bpf system call")]
+#![expect(
+    unsafe_code,
+    reason = "this module is the boundary to the bpf system call"
+)]
 
 use std::{
     ffi::CString,
@@ -16,7 +19,7 @@ use std::{
     ptr,
 };
 
-use aya_obj::generated::{bpf_attr, bpf_attach_type, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
 use ipfilter_ebpf::abi;
 
 /// A type of the BPF interface that aya may copy to and from the kernel byte by byte.
@@ -39,7 +42,9 @@ raw!(
     abi::ApiSet,
     abi::Config,
     abi::Counter,
-    abi::PortTable
+    abi::PortTable,
+    abi::Response,
+    ipfilter_ebpf::reply::Key
 );
 
 /// Makes a map read-only for userspace, for good (kernel 5.2).

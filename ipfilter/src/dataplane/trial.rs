@@ -105,7 +105,11 @@ impl Trial {
 /// The room a program may need before the frame, and after it, for its answer.
 const ROOM: usize = 4096;
 
-pub(super) fn run(program: impl AsFd, kind: Kind, frame: &[u8]) -> Result<(Action, Vec<u8>), Error> {
+pub(super) fn run(
+    program: impl AsFd,
+    kind: Kind,
+    frame: &[u8],
+) -> Result<(Action, Vec<u8>), Error> {
     let mut out = vec![0; frame.len() + ROOM];
     let ran = sys::test_run(program, frame, &mut out)
         .map_err(|error| Error::io("the kernel did not run the program on the packet", error))?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::PortSet;
+use super::{PortSet, Response};
 use crate::addresses::AddressSet;
 
 /// One protected service: a name, its ports, who may pass, and what happens to the others.
@@ -16,6 +16,8 @@ pub struct Api {
     pub protocols: Protocols,
     /// What happens to a packet from a source that may not pass.
     pub deny: Deny,
+    /// What [`Deny::Respond`] says.
+    pub response: Response,
     /// The sources that may pass.
     pub sources: AddressSet,
 }

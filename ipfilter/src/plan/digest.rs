@@ -31,6 +31,7 @@ impl Digest {
         for address in &plan.addresses {
             hasher.address(*address);
         }
+        hasher.0.update(plan.reject_rate.to_le_bytes());
         hasher.length(plan.apis.len());
         for api in &plan.apis {
             hasher.api(api);
@@ -79,6 +80,8 @@ impl Hasher {
         self.bytes(api.ports.to_string().as_bytes());
         self.bytes(&[api.protocols.tcp.into(), api.protocols.udp.into()]);
         self.bytes(api.deny.to_string().as_bytes());
+        self.bytes(api.response.content_type().as_bytes());
+        self.bytes(api.response.body());
         self.set(&api.sources.v4);
         self.set(&api.sources.v6);
     }

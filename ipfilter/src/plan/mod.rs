@@ -12,6 +12,7 @@ mod intervals;
 mod measure;
 mod port_table;
 mod ports;
+mod response;
 mod sources;
 mod summary;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use intervals::{Family, IntervalTable, MAX_WORDS, Sizes, TableTooLarge};
 pub use measure::{FamilyMeasures, Measures};
 pub use port_table::{PortTable, Ports};
 pub use ports::{PortError, PortSet};
+pub use response::{Response, ResponseError};
 pub use sources::{SourceMap, TooManyApis};
 pub use summary::Summary;
 
@@ -44,7 +46,12 @@ pub struct Plan {
     pub v4: SourceMap<u32>,
     /// Which APIs an IPv6 source may call.
     pub v6: SourceMap<u128>,
+    /// The most answers of [`Deny::Reject`] that each CPU sends in a second.
+    pub reject_rate: u32,
 }
+
+/// Answers a second and CPU, unless the operator says otherwise.
+pub const REJECT_RATE: u32 = 1000;
 
 /// Why APIs can't be one plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +101,7 @@ impl Plan {
             addresses,
             v4,
             v6,
+            reject_rate: REJECT_RATE,
         })
     }
 

@@ -70,31 +70,42 @@ impl Status {
         counts: &[Count],
     ) -> Self {
         let record = record.filter(|_| !found.is_empty());
-        let apis: Vec<ApiStatus> = record.iter().flat_map(|record| &record.apis).map(|api| ApiStatus {
-            name: api.name.clone(),
-            ports: api.ports.clone(),
-            policy: api.policy.display().to_string(),
-            deny: api.deny.clone(),
-        }).collect();
+        let apis: Vec<ApiStatus> = record
+            .iter()
+            .flat_map(|record| &record.apis)
+            .map(|api| ApiStatus {
+                name: api.name.clone(),
+                ports: api.ports.clone(),
+                policy: api.policy.display().to_string(),
+                deny: api.deny.clone(),
+            })
+            .collect();
         Self {
             instance: instance.name().into(),
             pid,
             digest: common_digest(found),
             since: found
                 .iter()
-                .filter_map(|found| Timestamp::from_second(found.config?.created.try_into().ok()?).ok())
+                .filter_map(|found| {
+                    Timestamp::from_second(found.config?.created.try_into().ok()?).ok()
+                })
                 .max(),
             interfaces: found.iter().map(InterfaceStatus::new).collect(),
-            counters: counts.iter().map(|count| CounterStatus::new(count, &apis)).collect(),
+            counters: counts
+                .iter()
+                .map(|count| CounterStatus::new(count, &apis))
+                .collect(),
             apis,
-            last_reload: record.and_then(|record| record.last_reload).map(|reload| ReloadStatus {
-                time: reload.time,
-                outcome: match reload.outcome {
-                    Outcome::Deployed => "deployed",
-                    Outcome::Failed => "failed",
-                },
-                message: reload.message,
-            }),
+            last_reload: record
+                .and_then(|record| record.last_reload)
+                .map(|reload| ReloadStatus {
+                    time: reload.time,
+                    outcome: match reload.outcome {
+                        Outcome::Deployed => "deployed",
+                        Outcome::Failed => "failed",
+                    },
+                    message: reload.message,
+                }),
         }
     }
 }
@@ -152,6 +163,15 @@ fn labels(reason: Reason) -> (&'static str, &'static str) {
         Reason::Malformed => ("drop", "malformed"),
         Reason::Unresolved => ("drop", "unresolved"),
         Reason::Denied => ("drop", "denied"),
+        Reason::Reset => ("reject", "reset"),
+        Reason::Prohibited => ("reject", "prohibited"),
+        Reason::RejectLimited => ("drop", "reject_limited"),
+        Reason::Unanswered => ("drop", "unanswered"),
+        Reason::SynAck => ("respond", "syn_ack"),
+        Reason::Forbidden => ("respond", "forbidden"),
+        Reason::TlsAlert => ("respond", "tls_alert"),
+        Reason::RespondReset => ("respond", "reset"),
+        Reason::NoRoom => ("drop", "no_room"),
     }
 }
 
@@ -170,7 +190,10 @@ impl fmt::Display for Status {
         }
         match self.pid {
             Some(pid) => writeln!(f, "kept by     process {pid}")?,
-            None => writeln!(f, "kept by     nobody: the filter stands, changes are not picked up")?,
+            None => writeln!(
+                f,
+                "kept by     nobody: the filter stands, changes are not picked up"
+            )?,
         }
         for interface in &self.interfaces {
             writeln!(f, "interface   {} ({})", interface.name, interface.mode)?;
@@ -194,7 +217,11 @@ impl fmt::Display for Status {
 
 impl Status {
     fn write_counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\n{:<12} {:<6} {:<20} {:>14} {:>16}", "api", "", "reason", "packets", "bytes")?;
+        writeln!(
+            f,
+            "\n{:<12} {:<6} {:<20} {:>14} {:>16}",
+            "api", "", "reason", "packets", "bytes"
+        )?;
         for count in self.counters.iter().filter(|count| count.packets > 0) {
             writeln!(
                 f,
@@ -212,8 +239,8 @@ impl Status {
 
 /// The time since `instant`, in its two largest units.
 fn age(instant: Timestamp) -> String {
-    let span = Timestamp::now().since(instant).and_then(|span| {
-        span.round(SpanRound::new().largest(Unit::Hour).smallest(Unit::Second))
-    });
+    let span = Timestamp::now()
+        .since(instant)
+        .and_then(|span| span.round(SpanRound::new().largest(Unit::Hour).smallest(Unit::Second)));
     span.map_or_else(|_| "some time".into(), |span| format!("{span:#}"))
 }

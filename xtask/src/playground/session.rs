@@ -66,7 +66,7 @@ impl Session {
 
     /// Starts the mock integration on the host and waits until it answers there.
     pub(super) fn serve(&mut self, interrupt: &Interrupt) -> Result<()> {
-        let mut mock = self.start("mock", &["--listen", "0.0.0.0:80", "--listen", "[::]:80"])?;
+        let mut mock = self.start("mock", &["--listen", "[::]:80"])?;
         let host = format!("http://{}/", HOST.v4);
         self.until(&mut mock, "mock", interrupt, |session| {
             let mut curl = session.network.host.command("curl");
