@@ -88,7 +88,12 @@ fn need_apt() -> Result<()> {
 fn apt(verb: &str) -> Command {
     let mut command = Command::new("apt-get");
     command
-        .args([verb, "--no-install-recommends", "--quiet"])
+        .args([
+            verb,
+            "--no-install-recommends",
+            "--quiet",
+            "-oDpkg::Use-Pty=0",
+        ])
         .env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
