@@ -48,3 +48,276 @@ impl ApiSet {
         self.bits() >> (index & 63) & 1 == 1
     }
 }
+
+/// The names of the programs and maps in the BPF object, as the kernel shows them.
+pub mod names {
+    /// XDP program for drivers that hand over a frame in one buffer.
+    pub const XDP: &str = "ipfilter_xdp";
+    /// XDP program that also takes frames spread over several buffers.
+    pub const XDP_FRAGS: &str = "ipfilter_frags";
+    /// Traffic-control program (ingress).
+    pub const TC: &str = "ipfilter_tc";
+    /// [`super::Config`]: read-only data of the program.
+    pub const CONFIG: &str = "CONFIG";
+    /// The section that holds nothing but [`super::Config`]; its map has the same name.
+    pub const CONFIG_SECTION: &str = ".rodata.config";
+    /// One [`super::PortTable`].
+    pub const PORTS: &str = "PORTS";
+    /// The protected addresses, [`super::AddressKey`] to a byte that is not read.
+    pub const ADDRESSES: &str = "ADDRESSES";
+    /// IPv4 prefix to [`super::ApiSet`].
+    pub const SOURCES_V4: &str = "SOURCES_V4";
+    /// IPv6 prefix to [`super::ApiSet`].
+    pub const SOURCES_V6: &str = "SOURCES_V6";
+    /// [`super::Counter`] by [`super::counter_index`], one per CPU.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// [`super::Response`] by API index.
+    pub const RESPONSES: &str = "RESPONSES";
+    /// The keys of cookies, by [`super::key_index`].
+    pub const KEYS: &str = "KEYS";
+}
+
+/// What is fixed for the life of a deployment. The verifier sees its fields as constants, and
+/// removes the code they make unreachable.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// [`VERSION`] of whoever wrote this.
+    pub version: u32,
+    /// [`flags`], or-ed.
+    pub flags: u32,
+    /// The APIs that exist.
+    pub apis: ApiSet,
+    /// When the deployment was made, in seconds since 1970-01-01T00:00:00Z.
+    pub created: u64,
+    /// SHA-256 of the plan.
+    pub digest: [u8; 32],
+    /// The time between two answers of `reject` on one CPU, in nanoseconds; 0 for no answers.
+    pub reject_interval: u64,
+    /// [`deny`] action by API index.
+    pub deny: [u8; MAX_APIS],
+}
+
+/// Bits of [`Config::flags`].
+pub mod flags {
+    /// Only packets to an address in the `ADDRESSES` map are filtered.
+    pub const ADDRESSES: u32 = 1;
+}
+
+/// Values in [`Config::deny`].
+pub mod deny {
+    /// Discard without an answer.
+    pub const DROP: u8 = 0;
+    /// TCP: reset. UDP: ICMP, administratively prohibited.
+    pub const REJECT: u8 = 1;
+    /// TCP: HTTP 403 or a TLS alert. UDP: as [`REJECT`].
+    pub const RESPOND: u8 = 2;
+}
+
+/// How many answers `reject` may send at once after a pause, in time between answers: one second's
+/// worth, in nanoseconds.
+pub const REJECT_BURST: u64 = 1_000_000_000;
+
+/// The most bytes an HTTP answer has, headers included: what fits an IPv6 packet of the smallest
+/// MTU that every path has (RFC 8200, section 5), in whole [`Chunk`]s.
+pub const RESPONSE_MAX: usize = 1216;
+
+/// The most bytes an HTTP answer without a body has.
+pub const RESPONSE_HEAD_MAX: usize = 512;
+
+/// The unit in which answers are copied: four words in network byte order. Answers are made such that
+/// their length is a multiple of its own.
+pub type Chunk = [u16; 4];
+
+/// What `respond` says to HTTP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Bytes of the answer with its body: a multiple of 8.
+    pub forbidden_len: u16,
+    /// Bytes of the answer without its body: a multiple of 8.
+    pub head_len: u16,
+    /// The sum of the answer with its body, as [`crate::reply::sum_bytes`] has it.
+    pub forbidden_sum: u16,
+    /// The sum of the answer without its body.
+    pub head_sum: u16,
+    /// The answer with its body.
+    pub forbidden: [Chunk; RESPONSE_MAX / 8],
+    /// The answer without its body.
+    pub head: [Chunk; RESPONSE_HEAD_MAX / 8],
+}
+
+/// A time slot of cookies is 2 to the power of this many nanoseconds: 69 seconds. A cookie is good
+/// for its own slot and the next.
+pub const SLOT_SHIFT: u32 = 36;
+
+/// Keys of cookies: while one slot and the one before are honoured, the next one's key can be
+/// written.
+pub const KEYS_LEN: u32 = 4;
+
+/// Where the key of a time slot stands.
+#[must_use]
+pub const fn key_index(slot: u32) -> u32 {
+    slot % KEYS_LEN
+}
+
+/// Key of the protected addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressKey {
+    /// 4 or 6.
+    pub family: u32,
+    /// The address, words in network byte order; an IPv4 address in the first two, the rest zero.
+    pub address: [u16; 8],
+}
+
+impl AddressKey {
+    /// The key of an IPv4 address, words in network byte order.
+    #[must_use]
+    pub const fn v4([a, b]: KeyV4) -> Self {
+        Self {
+            family: 4,
+            address: [a, b, 0, 0, 0, 0, 0, 0],
+        }
+    }
+
+    /// The key of an IPv6 address, words in network byte order.
+    #[must_use]
+    pub const fn v6(address: KeyV6) -> Self {
+        Self { family: 6, address }
+    }
+}
+
+/// By port: 0 where it is no API's, else the API's index plus one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct PortTable {
+    /// TCP ports.
+    pub tcp: [u8; 1 << 16],
+    /// UDP ports.
+    pub udp: [u8; 1 << 16],
+}
+
+/// An IPv4 address as the trie's key: words in network byte order.
+pub type KeyV4 = [u16; 2];
+/// An IPv6 address as the trie's key: words in network byte order.
+pub type KeyV6 = [u16; 8];
+
+/// Packets and bytes since the counters were made.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes from the start of the Ethernet header to the end of the frame.
+    pub bytes: u64,
+}
+
+/// Why a packet was passed or not: every packet has exactly one.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// Passed: neither IPv4 nor IPv6.
+    NotIp = 0,
+    /// Passed: a fragment other than the first.
+    LaterFragment = 1,
+    /// Passed: a protocol without ports, or UDP where no API takes it.
+    OtherProtocol = 2,
+    /// Passed: the port is no API's.
+    OtherPort = 3,
+    /// Passed: the destination is not among the protected addresses.
+    OtherAddress = 4,
+    /// Passed: no port in sight, but the source may call every API.
+    UnresolvedAllowed = 5,
+    /// Passed: the source may call the API.
+    Allowed = 6,
+    /// Dropped: a header that can't be one.
+    Malformed = 7,
+    /// Dropped: no port in sight, and the source may not call every API.
+    Unresolved = 8,
+    /// Dropped: the source may not call the API.
+    Denied = 9,
+    /// Rejected: answered with a TCP reset.
+    Reset = 10,
+    /// Rejected: answered with ICMP.
+    Prohibited = 11,
+    /// Dropped: an answer was due, but too many were sent already.
+    RejectLimited = 12,
+    /// Dropped: no answer is due to such a packet.
+    Unanswered = 13,
+    /// Responded: a SYN-ACK with a cookie.
+    SynAck = 14,
+    /// Responded: HTTP 403.
+    Forbidden = 15,
+    /// Responded: a TLS alert.
+    TlsAlert = 16,
+    /// Responded: a reset, for what belongs to no conversation, or no longer.
+    RespondReset = 17,
+    /// Dropped: there was no room in the packet's buffer for the answer.
+    NoRoom = 18,
+}
+
+impl Reason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 19] = [
+        Self::NotIp,
+        Self::LaterFragment,
+        Self::OtherProtocol,
+        Self::OtherPort,
+        Self::OtherAddress,
+        Self::UnresolvedAllowed,
+        Self::Allowed,
+        Self::Malformed,
+        Self::Unresolved,
+        Self::Denied,
+        Self::Reset,
+        Self::Prohibited,
+        Self::RejectLimited,
+        Self::Unanswered,
+        Self::SynAck,
+        Self::Forbidden,
+        Self::TlsAlert,
+        Self::RespondReset,
+        Self::NoRoom,
+    ];
+
+    /// Whether the packet was turned into an answer.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Self::Reset
+                | Self::Prohibited
+                | Self::SynAck
+                | Self::Forbidden
+                | Self::TlsAlert
+                | Self::RespondReset
+        )
+    }
+}
+
+/// Counters kept for each API, and once more for packets that reached no API's port.
+pub const REASONS: u32 = 32;
+
+/// The row of counters for packets that reached no API's port.
+pub const NO_API: u32 = MAX_APIS as u32;
+
+/// Entries in the counters' map.
+pub const COUNTERS_LEN: u32 = (NO_API + 1) * REASONS;
+
+/// Where the counter of `reason` for the API with index `api` (or [`NO_API`]) stands.
+#[must_use]
+pub const fn counter_index(api: u32, reason: Reason) -> u32 {
+    api * REASONS + reason as u32
+}
+
+const _: () = {
+    assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
+    assert!(size_of::<Config>() == 128 && align_of::<Config>() == 8);
+    assert!(size_of::<AddressKey>() == 20);
+    assert!(size_of::<PortTable>() == 1 << 17);
+    assert!(size_of::<Counter>() == 16);
+    assert!(size_of::<Response>() == 8 + RESPONSE_MAX + RESPONSE_HEAD_MAX);
+    assert!(Reason::ALL.len() <= REASONS as usize);
+};

@@ -1,6 +1,107 @@
-//! The BPF programs.
+//! The BPF programs: one decision behind two kinds of hook.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// For an empty piece of assembly in `bpf/context.rs`; aya-ebpf needs the same.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        unsafe_code,
+        reason = "packet pointers, map values and program sections"
+    )
+)]
 
 #[cfg(not(target_arch = "bpf"))]
-fn main() {}
+fn main() {
+    // The programs run in the kernel; on the host there is only the library.
+}
+
+#[cfg(target_arch = "bpf")]
+mod bpf;
+
+#[cfg(target_arch = "bpf")]
+mod programs {
+    use aya_ebpf::{
+        bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+        helpers::bpf_redirect,
+        macros::{classifier, xdp},
+        programs::{TcContext, XdpContext},
+    };
+    use ipfilter_ebpf::{
+        abi::{Reason, deny},
+        verdict::{By, Verdict},
+        wire::parse,
+    };
+
+    use crate::bpf::{
+        act::answer,
+        context::{Frags, Packet},
+        maps::{self, Deployed},
+        record::{Action, record},
+    };
+
+    #[xdp]
+    pub fn ipfilter_xdp(ctx: XdpContext) -> u32 {
+        run_xdp(&ctx)
+    }
+
+    #[xdp(frags)]
+    pub fn ipfilter_frags(ctx: XdpContext) -> u32 {
+        run_xdp(&Frags(ctx))
+    }
+
+    #[classifier]
+    pub fn ipfilter_tc(ctx: TcContext) -> i32 {
+        match filter(&ctx) {
+            Action::Pass => TC_ACT_OK,
+            Action::Drop => TC_ACT_SHOT,
+            Action::Transmit => {
+                // SAFETY: the context is the one this program was called with; the helper takes no
+                // pointers.
+                unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn run_xdp<P: Packet>(packet: &P) -> u32 {
+        match filter(packet) {
+            Action::Pass => xdp_action::XDP_PASS,
+            Action::Drop => xdp_action::XDP_DROP,
+            Action::Transmit => xdp_action::XDP_TX,
+        }
+    }
+
+    #[inline(always)]
+    fn filter<P: Packet>(packet: &P) -> Action {
+        let length = packet.len();
+        let bytes = u64::from(length);
+        match parse(&packet.buffer(), By(&Deployed)) {
+            Verdict::Pass(reason) => record(None, reason, bytes, Action::Pass),
+            Verdict::Drop(reason) => record(None, reason, bytes, Action::Drop),
+            Verdict::Allow(api) => record(Some(api), Reason::Allowed, bytes, Action::Pass),
+            Verdict::Deny(denied) => {
+                let reason = match maps::deny(denied.api) {
+                    deny::REJECT => answer(packet, &denied, length, false),
+                    deny::RESPOND => answer(packet, &denied, length, true),
+                    _ => Reason::Denied,
+                };
+                let action = if reason.is_answer() {
+                    Action::Transmit
+                } else {
+                    Action::Drop
+                };
+                record(Some(denied.api), reason, bytes, action)
+            }
+        }
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+        loop {}
+    }
+
+    #[unsafe(link_section = "license")]
+    #[unsafe(no_mangle)]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}

@@ -1,3 +1,7 @@
 //! The `ipfilter` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ipfilter::cli::main()
+}

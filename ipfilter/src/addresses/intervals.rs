@@ -40,14 +40,11 @@ macro_rules! address {
                 self.into()
             }
 
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "the doc comment says the high bits are ignored"
-            )]
             #[allow(
                 clippy::allow_attributes,
+                clippy::cast_possible_truncation,
                 trivial_numeric_casts,
-                reason = "the macro also serves u128"
+                reason = "the high bits are to be ignored, and the macro also serves u128"
             )]
             fn from_u128(bits: u128) -> Self {
                 bits as Self
@@ -120,6 +117,13 @@ impl<A: Address> Intervals<A> {
     #[must_use]
     pub fn contains(&self, address: A) -> bool {
         self.flips.partition_point(|flip| *flip <= address) % 2 == 1
+    }
+
+    /// Whether every address from `first` to `last` is a member.
+    #[must_use]
+    pub fn contains_range(&self, first: A, last: A) -> bool {
+        let flips = self.flips.partition_point(|flip| *flip <= first);
+        flips % 2 == 1 && self.flips.get(flips).is_none_or(|end| last < *end)
     }
 
     /// Whether the set has no members.
@@ -233,6 +237,9 @@ mod tests {
     fn check(got: &Intervals<u32>, want: impl Fn(u32) -> bool) {
         for address in universe() {
             assert_eq!(got.contains(address), want(address), "{address}");
+            let reach = address.saturating_add(3);
+            let all = (address..=reach).all(&want);
+            assert_eq!(got.contains_range(address, reach), all, "{address}");
         }
         assert!(got.flips.is_sorted_by(|a, b| a < b), "not canonical");
         assert_eq!(got.ranges_len(), got.ranges().count());

@@ -10,7 +10,7 @@ pub use intervals::{Address, Intervals};
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
 /// A set of IPv4 and IPv6 addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,6 +59,56 @@ impl AddressSet {
             IpAddr::V4(address) => self.v4.contains(address.to_bits()),
             IpAddr::V6(address) => self.v6.contains(address.to_bits()),
         }
+    }
+
+    /// Whether every address of `network` is a member; bits past its length are ignored.
+    #[must_use]
+    pub fn contains_network(&self, network: &IpNet) -> bool {
+        match network {
+            IpNet::V4(net) => self
+                .v4
+                .contains_range(net.network().to_bits(), net.broadcast().to_bits()),
+            IpNet::V6(net) => self
+                .v6
+                .contains_range(net.network().to_bits(), net.broadcast().to_bits()),
+        }
+    }
+
+    /// The union of many sets, in time that grows with their total size.
+    #[must_use]
+    pub fn union_all(sets: Vec<Self>) -> Self {
+        let mut sets = sets;
+        while sets.len() > 1 {
+            let mut halved = Vec::with_capacity(sets.len().div_ceil(2));
+            let mut pairs = sets.into_iter();
+            while let Some(first) = pairs.next() {
+                halved.push(match pairs.next() {
+                    Some(second) => first.union(&second),
+                    None => first,
+                });
+            }
+            sets = halved;
+        }
+        sets.pop().unwrap_or_default()
+    }
+
+    /// The fewest blocks that make up the set: IPv4 first, each family ascending.
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.networks_v4().chain(self.networks_v6())
+    }
+
+    /// The fewest blocks that make up the IPv4 members, ascending.
+    pub fn networks_v4(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.v4.ranges().flat_map(|(first, last)| {
+            Ipv4Subnets::new(first.into(), last.into(), 0).map(IpNet::from)
+        })
+    }
+
+    /// The fewest blocks that make up the IPv6 members, ascending.
+    pub fn networks_v6(&self) -> impl Iterator<Item = IpNet> + '_ {
+        self.v6.ranges().flat_map(|(first, last)| {
+            Ipv6Subnets::new(first.into(), last.into(), 0).map(IpNet::from)
+        })
     }
 
     /// Whether the set has no member of either family.

@@ -1,0 +1,137 @@
+//! The deployment's tables and constants.
+
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    macros::btf_map,
+};
+use ipfilter_ebpf::{
+    abi::{
+        AddressKey, ApiSet, COUNTERS_LEN, Config, Counter, KEYS_LEN, KeyV4, KeyV6, MAX_APIS,
+        PortTable, Response, VERSION, flags, key_index,
+    },
+    reply::Key as CookieKey,
+    verdict::Tables,
+    wire::{Address, Protocol},
+};
+
+/// Alone in its section, so that its map holds a [`Config`] and nothing else.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".rodata.config")]
+static CONFIG: Config = Config {
+    version: VERSION,
+    flags: 0,
+    apis: ApiSet::NONE,
+    created: 0,
+    digest: [0; 32],
+    reject_interval: 0,
+    deny: [0; MAX_APIS],
+};
+
+// Sizes other than the counters' are set at load, to what the plan needs.
+#[btf_map]
+static PORTS: Array<PortTable, 1> = Array::new();
+#[btf_map]
+static ADDRESSES: HashMap<AddressKey, u8, 1> = HashMap::new();
+#[btf_map]
+static SOURCES_V4: LpmTrie<KeyV4, ApiSet, 1> = LpmTrie::new();
+#[btf_map]
+static SOURCES_V6: LpmTrie<KeyV6, ApiSet, 1> = LpmTrie::new();
+#[btf_map]
+pub static COUNTERS: PerCpuArray<Counter, { COUNTERS_LEN as usize }> = PerCpuArray::new();
+
+#[btf_map]
+pub static RESPONSES: Array<Response, 1> = Array::new();
+#[btf_map]
+static KEYS: Array<CookieKey, { KEYS_LEN as usize }> = Array::new();
+/// When the bucket of `reject` will be full again, in nanoseconds since boot.
+#[btf_map]
+pub static NEXT_REJECT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// The denied packet that this CPU is answering. Passed through a map rather than as an argument,
+/// so that the verifier takes the answers apart once, not again for each way to get there.
+#[btf_map]
+pub static ANSWERING: PerCpuArray<Answering, 1> = PerCpuArray::new();
+
+/// A denied packet, and what is known of it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Answering {
+    /// The API's index.
+    pub api: u32,
+    /// The length of the whole frame, in bytes.
+    pub bytes: u32,
+    /// Where the IP header begins, in bytes from the start of the frame.
+    pub network: u32,
+    /// Where the TCP or UDP header begins.
+    pub transport: u32,
+}
+
+/// A field of [`CONFIG`], read such that the compiler can't assume the value it was compiled with.
+macro_rules! config {
+    ($($field:tt)+) => {
+        // SAFETY: the field lies in a static that nobody writes once the program is loaded; the
+        // read is volatile only because userspace sets the value before that.
+        unsafe { core::ptr::read_volatile(&raw const CONFIG.$($field)+) }
+    };
+}
+
+/// The deny action of the API with this index.
+#[inline(always)]
+pub fn deny(api: u32) -> u8 {
+    config!(deny[(api as usize) % MAX_APIS])
+}
+
+/// The time between two answers of `reject`, in nanoseconds.
+#[inline(always)]
+pub fn reject_interval() -> u64 {
+    config!(reject_interval)
+}
+
+/// The key of a time slot's cookies.
+#[inline(always)]
+pub fn key(slot: u32) -> &'static CookieKey {
+    const NONE: &CookieKey = &CookieKey { first: 0, last: 0 };
+    KEYS.get(key_index(slot)).unwrap_or(NONE)
+}
+
+/// The tables of the deployment that this program belongs to.
+pub struct Deployed;
+
+impl Tables for Deployed {
+    #[inline(always)]
+    fn api(&self, protocol: Protocol, port: u16) -> Option<u32> {
+        let ports = PORTS.get(0)?;
+        let slot = match protocol {
+            Protocol::Tcp => *ports.tcp.get(usize::from(port))?,
+            Protocol::Udp => *ports.udp.get(usize::from(port))?,
+        };
+        u32::from(slot).checked_sub(1)
+    }
+
+    #[inline(always)]
+    fn protects(&self, destination: &Address) -> bool {
+        if config!(flags) & flags::ADDRESSES == 0 {
+            return true;
+        }
+        let key = match *destination {
+            Address::V4(address) => AddressKey::v4(address),
+            Address::V6(address) => AddressKey::v6(address),
+        };
+        // SAFETY: the map is frozen before the program is attached; no entry is ever written.
+        unsafe { ADDRESSES.get(&key) }.is_some()
+    }
+
+    #[inline(always)]
+    fn callable(&self, source: &Address) -> ApiSet {
+        let found = match *source {
+            Address::V4(address) => SOURCES_V4.get(&Key::new(32, address)),
+            Address::V6(address) => SOURCES_V6.get(&Key::new(128, address)),
+        };
+        found.copied().unwrap_or(ApiSet::NONE)
+    }
+
+    #[inline(always)]
+    fn apis(&self) -> ApiSet {
+        config!(apis)
+    }
+}

@@ -1,0 +1,375 @@
+//! The interval table: which APIs a source may call, by its place among sorted boundaries.
+//!
+//! One table per family, an array of 64-bit words in host byte order that userspace fills through
+//! a memory map. It holds a total function that changes at the *boundaries*; the number of
+//! boundaries at or below an address, its *rank*, numbers the answer. Array elements of a BPF map
+//! take 8 bytes at least, so words of that size waste none, and one read of a word serves four
+//! IPv4 boundaries. Most of a lookup's cost is cache and TLB misses: what is read together lies
+//! together, and everything is as small as it can be.
+//!
+//! - The table begins with its *roots*, one word per slot of the address space: IPv4, one slot per
+//!   /16 ([`ROOTS_V4`]); IPv6, one per /19 of 2000::/3 where addresses are dense, and one each for
+//!   what lies below and above ([`ROOTS_V6`]). A [`Root`] holds its slot's one answer, or points to
+//!   its node.
+//! - A *list* node is its boundaries in ascending order. IPv4: the low 16 bits, four a word, lowest
+//!   in the low bits, the first word filled up with zeros in front, which are below every address.
+//!   IPv6: the high 64 bits; if a boundary is not on a /64, the low 64 bits of all follow after
+//!   the high ones, apart from them because they are hardly ever read.
+//! - A *bitmap* node serves an IPv4 slot with too many boundaries for a quick search.
+//! - The *palette* lists the distinct answers, as the bits of an [`ApiSet`].
+//!
+//! With two answers or fewer ([`Layout::lanes`] 0), as with one API, they alternate along the
+//! boundaries, and the rank's lowest bit tells them apart; a bitmap has the answer itself, one bit
+//! per address. With more, a node ends in a packed list of palette indices, one per rank; a bitmap
+//! then holds, for each 32 addresses, the rank below them and a bit for each boundary.
+//!
+//! The code runs in the kernel: no loop without a constant bound, no division, no indexing that
+//! could panic, and every read may fail, which a well-formed table never makes it do.
+
+use crate::abi::ApiSet;
+
+/// Words of roots at the beginning of an IPv4 table.
+pub const ROOTS_V4: u32 = 1 << 16;
+
+/// Words of roots at the beginning of an IPv6 table: 2000::/3 by /19, then everything below, then
+/// everything above.
+pub const ROOTS_V6: u32 = (1 << 16) + 2;
+
+/// The slot of the IPv6 addresses below 2000::/3.
+pub const SLOT_BELOW: u32 = 1 << 16;
+
+/// The slot of the IPv6 addresses above 2000::/3.
+pub const SLOT_ABOVE: u32 = SLOT_BELOW + 1;
+
+/// IPv4 boundaries in a word.
+pub const BOUNDARIES_PER_WORD: u32 = 4;
+
+/// Words of an IPv4 bitmap node whose bits are the answers: 64 addresses each.
+pub const BITMAP_WORDS: u32 = 1 << 10;
+
+/// Words of an IPv4 bitmap node with ranks: 32 addresses each.
+pub const RANK_WORDS: u32 = 1 << 11;
+
+/// The largest length a [`Root`] can hold.
+pub const MAX_LENGTH: u32 = (1 << 29) - 1;
+
+/// Halvings that any IPv4 list needs at most: it has up to 2^14 words.
+const STEPS_V4: u32 = 14;
+
+/// Halvings that any IPv6 list needs at most: its length is below 2^29.
+const STEPS_V6: u32 = 29;
+
+/// What a lookup must know of a table beyond its words; constant for a deployment.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The palette's first two answers, for tables with no more than these.
+    pub pair: [u64; 2],
+    /// The index of the palette's first word.
+    pub palette: u32,
+    /// 0 if the answers alternate; else the base-2 logarithm of the palette indices in a word:
+    /// 3 for 8 bits each, 2 for 16, 1 for 32.
+    pub lanes: u32,
+}
+
+const _: () = assert!(size_of::<Layout>() == 24 && align_of::<Layout>() == 8);
+
+/// How a slot's answer is found. The numbers are those in a [`Root`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// One answer, whose palette index is the root's place.
+    Uniform = 0,
+    /// A list of 16-bit boundaries (IPv4), or of 64-bit ones (IPv6); the length counts words.
+    List = 1,
+    /// A bitmap (IPv4), or a list of 128-bit boundaries (IPv6); the length counts these.
+    Wide = 2,
+}
+
+/// A slot's root: from the high bits, kind (2), the lowest bit of the answer below the first
+/// boundary (1), length (29), place (32).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Root(pub u64);
+
+impl Root {
+    /// A root of these parts; a length above [`MAX_LENGTH`] does not fit.
+    #[must_use]
+    pub const fn new(kind: Kind, first: bool, length: u32, place: u32) -> Self {
+        Self((kind as u64) << 62 | (first as u64) << 61 | (length as u64) << 32 | place as u64)
+    }
+
+    #[inline(always)]
+    const fn kind(self) -> u32 {
+        (self.0 >> 62) as u32
+    }
+
+    #[inline(always)]
+    const fn first(self) -> u32 {
+        (self.0 >> 61) as u32 & 1
+    }
+
+    #[inline(always)]
+    const fn length(self) -> u32 {
+        (self.0 >> 32) as u32 & MAX_LENGTH
+    }
+
+    /// The index of the node's first word, or of its one answer in the palette.
+    #[inline(always)]
+    const fn place(self) -> u32 {
+        low(self.0)
+    }
+
+    /// The node's word number `offset`.
+    #[inline(always)]
+    fn read<W: Words + ?Sized>(self, words: &W, offset: u32) -> Option<u64> {
+        words.word(self.place().wrapping_add(offset))
+    }
+}
+
+/// A table's words, wherever they are.
+pub trait Words {
+    /// The word at `index`, or nothing past the end.
+    fn word(&self, index: u32) -> Option<u64>;
+}
+
+impl Words for [u64] {
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u64> {
+        self.get(index as usize).copied()
+    }
+}
+
+/// Which APIs the IPv4 source `address` (host byte order) may call; nothing if the table is not
+/// well formed.
+#[inline(always)]
+pub fn lookup_v4<W: Words + ?Sized>(words: &W, layout: &Layout, address: u32) -> Option<ApiSet> {
+    let root = Root(words.word(address >> 16)?);
+    let at = address & 0xffff;
+    if root.kind() == Kind::List as u32 {
+        let rank = rank_v4(words, root, at)?;
+        return listed(words, layout, root, root.length(), rank);
+    }
+    if root.kind() == Kind::Uniform as u32 {
+        return uniform(words, layout, root);
+    }
+    if layout.lanes == 0 {
+        let bits = root.read(words, at >> 6)?;
+        return Some(of_pair(layout, low(bits >> (at & 63))));
+    }
+    let group = root.read(words, at >> 5)?;
+    let up_to = low(group) & (u32::MAX >> (31 - (at & 31)));
+    let rank = high(group).wrapping_add(up_to.count_ones());
+    listed(words, layout, root, RANK_WORDS, rank)
+}
+
+/// Which APIs the IPv6 source with these halves (host byte order) may call; nothing if the table
+/// is not well formed.
+#[inline(always)]
+pub fn lookup_v6<W: Words + ?Sized>(
+    words: &W,
+    layout: &Layout,
+    high: u64,
+    low: u64,
+) -> Option<ApiSet> {
+    let root = Root(words.word(slot_v6(high))?);
+    if root.kind() == Kind::Uniform as u32 {
+        return uniform(words, layout, root);
+    }
+    if root.kind() == Kind::List as u32 {
+        let rank = rank_v6(words, root, high)?;
+        return listed(words, layout, root, root.length(), rank);
+    }
+    let rank = rank_wide(words, root, high, low)?;
+    listed(words, layout, root, root.length() << 1, rank)
+}
+
+/// The slot of the IPv6 addresses whose high 64 bits are `high`.
+#[inline(always)]
+#[must_use]
+pub const fn slot_v6(high: u64) -> u32 {
+    let slot = (high >> 45) as u32;
+    match slot >> 16 {
+        1 => slot & 0xffff,
+        0 => SLOT_BELOW,
+        _ => SLOT_ABOVE,
+    }
+}
+
+/// How many of an IPv4 list's boundaries are at or below `at`, the zeros in front included.
+#[inline(always)]
+fn rank_v4<W: Words + ?Sized>(words: &W, root: Root, at: u32) -> Option<u32> {
+    let (mut from, mut to) = (0, root.length());
+    let mut word = root.read(words, 0)?;
+    for _ in 0..STEPS_V4 {
+        if to - from <= 1 {
+            break;
+        }
+        let middle = (from + to) >> 1;
+        let candidate = root.read(words, middle)?;
+        if low(candidate) & 0xffff <= at {
+            (from, word) = (middle, candidate);
+        } else {
+            to = middle;
+        }
+    }
+    Some(from * BOUNDARIES_PER_WORD + at_most(word, at))
+}
+
+/// How many of the four 16-bit lanes of `word` are at most `at`: a comparison lane by lane without
+/// a branch, and a multiplication that adds the four results.
+#[inline(always)]
+const fn at_most(word: u64, at: u32) -> u32 {
+    const ONES: u64 = 0x0001_0001_0001_0001;
+    const TOPS: u64 = ONES << 15;
+    let at = at as u64 * ONES;
+    // The top bit of each lane: no borrow out of the low 15 bits.
+    let low_bits = (at | TOPS) - (word & !TOPS);
+    let at_least = (at & !word) | (!(at ^ word) & low_bits);
+    (((at_least & TOPS) >> 15).wrapping_mul(ONES) >> 48) as u32
+}
+
+/// How many of an IPv6 list's boundaries are at or below `high`.
+#[inline(always)]
+fn rank_v6<W: Words + ?Sized>(words: &W, root: Root, high: u64) -> Option<u32> {
+    let (mut rank, mut length) = (0, root.length());
+    for _ in 0..STEPS_V6 {
+        if length == 0 {
+            break;
+        }
+        let half = length >> 1;
+        if root.read(words, rank + half)? <= high {
+            rank += half + 1;
+            length -= half + 1;
+        } else {
+            length = half;
+        }
+    }
+    Some(rank)
+}
+
+/// How many of a list's 128-bit boundaries are at or below the address. The low halves are read
+/// only where the high ones are the address's own.
+#[inline(always)]
+fn rank_wide<W: Words + ?Sized>(words: &W, root: Root, high: u64, low: u64) -> Option<u32> {
+    let (mut rank, mut length) = (0, root.length());
+    for _ in 0..STEPS_V6 {
+        if length == 0 {
+            break;
+        }
+        let half = length >> 1;
+        let middle = rank + half;
+        let bound = root.read(words, middle)?;
+        if bound < high || (bound == high && root.read(words, root.length() + middle)? <= low) {
+            rank = middle + 1;
+            length -= half + 1;
+        } else {
+            length = half;
+        }
+    }
+    Some(rank)
+}
+
+/// The answer of a slot that has but one.
+#[inline(always)]
+fn uniform<W: Words + ?Sized>(words: &W, layout: &Layout, root: Root) -> Option<ApiSet> {
+    if layout.lanes == 0 {
+        return Some(of_pair(layout, root.place()));
+    }
+    palette(words, layout, root.place())
+}
+
+/// The answer with the number `rank` of a node whose search part takes `length` words.
+#[inline(always)]
+fn listed<W: Words + ?Sized>(
+    words: &W,
+    layout: &Layout,
+    root: Root,
+    length: u32,
+    rank: u32,
+) -> Option<ApiSet> {
+    if layout.lanes == 0 {
+        return Some(of_pair(layout, root.first() ^ rank));
+    }
+    let lanes = layout.lanes & 3;
+    let word = root.read(words, length.wrapping_add(rank >> lanes))?;
+    let lane = rank & ((1 << lanes) - 1);
+    let bits = 64 >> lanes;
+    let index = word >> (lane * bits) & ((1 << bits) - 1);
+    palette(words, layout, low(index))
+}
+
+#[inline(always)]
+fn palette<W: Words + ?Sized>(words: &W, layout: &Layout, index: u32) -> Option<ApiSet> {
+    let bits = words.word(layout.palette.wrapping_add(index))?;
+    Some(ApiSet::from_bits(bits))
+}
+
+/// The answer with the lowest bit of `number`.
+#[inline(always)]
+const fn of_pair(layout: &Layout, number: u32) -> ApiSet {
+    let [even, odd] = layout.pair;
+    let bits = if number & 1 == 0 { even } else { odd };
+    ApiSet::from_bits(bits)
+}
+
+/// The low half of `word`.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the low half is what is asked for"
+)]
+const fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// The high half of `word`.
+#[inline(always)]
+const fn high(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lanes_are_counted_as_one_by_one(lanes in any::<[u16; 4]>(), at in any::<u16>()) {
+            let word = (0..).zip(lanes).fold(0, |word, (i, lane)| word | u64::from(lane) << (16 * i));
+            for at in lanes.into_iter().chain([at, 0, 0x7fff, 0x8000, u16::MAX]) {
+                let want = lanes.iter().filter(|lane| **lane <= at).count();
+                prop_assert_eq!(at_most(word, at.into()) as usize, want);
+            }
+        }
+
+        #[test]
+        fn no_table_makes_a_lookup_panic(
+            root in any::<u64>(),
+            small in any::<bool>(),
+            rest in prop::collection::vec(any::<u64>(), 0..64),
+            lanes in 0..4u32,
+            palette in any::<u32>(),
+            low in any::<u64>(),
+        ) {
+            // Roots that stay inside the table reach the code behind them.
+            let root = if small { root & (3 << 62 | 1 << 61 | 31 << 32 | 31) } else { root };
+            let words: &[u64] = &[&[root], rest.as_slice()].concat();
+            let layout = Layout { pair: [0, 1], palette, lanes };
+            let _ = lookup_v4(words, &layout, super::low(low) & 0xffff);
+            let _ = lookup_v6(words, &layout, 0x2000 << 48, low);
+        }
+    }
+
+    #[test]
+    fn slots_follow_the_addresses() {
+        assert_eq!(slot_v6(0), SLOT_BELOW);
+        assert_eq!(slot_v6((0x2000 << 48) - 1), SLOT_BELOW);
+        assert_eq!(slot_v6(0x2000 << 48), 0);
+        assert_eq!(slot_v6((0x2000 << 48) + (1 << 45)), 1);
+        assert_eq!(slot_v6((0x4000 << 48) - 1), 0xffff);
+        assert_eq!(slot_v6(0x4000 << 48), SLOT_ABOVE);
+        assert_eq!(slot_v6(u64::MAX), SLOT_ABOVE);
+    }
+}

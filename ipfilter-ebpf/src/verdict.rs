@@ -1,0 +1,107 @@
+//! What becomes of a packet: a pure decision over what the parser saw and what the tables say.
+
+use crate::{
+    abi::{ApiSet, Reason},
+    wire::{Address, Content, Datagram, Family, Judge, Packet, Protocol, Segment},
+};
+
+/// What a deployment says about ports, addresses and sources.
+pub trait Tables {
+    /// The index of the API that `port` belongs to.
+    fn api(&self, protocol: Protocol, port: u16) -> Option<u32>;
+    /// Whether the deployment filters what goes to `destination`.
+    fn protects(&self, destination: &Address) -> bool;
+    /// The APIs that `source` may call.
+    fn callable(&self, source: &Address) -> ApiSet;
+    /// All APIs of the deployment.
+    fn apis(&self) -> ApiSet;
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on to the host.
+    Pass(Reason),
+    /// It is discarded.
+    Drop(Reason),
+    /// It goes on to the API with this index.
+    Allow(u32),
+    /// Its source may not call an API: the API's deny action follows.
+    Deny(Denied),
+}
+
+/// A denied packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The API's index.
+    pub api: u32,
+    /// The packet's family.
+    pub family: Family,
+    /// Where its IP header begins, in bytes from the start of the frame.
+    pub network: usize,
+    /// The segment or datagram.
+    pub segment: Segment,
+}
+
+/// Judges packets by a deployment's tables.
+#[derive(Clone, Copy, Debug)]
+pub struct By<'a, T>(pub &'a T);
+
+impl<T: Tables> Judge for By<'_, T> {
+    type Verdict = Verdict;
+
+    #[inline(always)]
+    fn judge(self, packet: Packet) -> Verdict {
+        judge(&packet, self.0)
+    }
+}
+
+#[inline(always)]
+fn judge<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
+    match packet {
+        Packet::NotIp => Verdict::Pass(Reason::NotIp),
+        Packet::TooManyTags => Verdict::Drop(Reason::Unresolved),
+        Packet::Malformed => Verdict::Drop(Reason::Malformed),
+        Packet::Ip(datagram) => match &datagram.content {
+            Content::LaterFragment => Verdict::Pass(Reason::LaterFragment),
+            Content::Other => Verdict::Pass(Reason::OtherProtocol),
+            Content::Malformed => Verdict::Drop(Reason::Malformed),
+            Content::Unresolved => judge_unresolved(datagram, tables),
+            Content::Segment(segment) => judge_segment(datagram, segment, tables),
+        },
+    }
+}
+
+/// Without a port in sight only a source that may call every API is let through.
+#[inline(always)]
+fn judge_unresolved<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
+    if tables.callable(&datagram.source).bits() & tables.apis().bits() == tables.apis().bits() {
+        Verdict::Pass(Reason::UnresolvedAllowed)
+    } else {
+        Verdict::Drop(Reason::Unresolved)
+    }
+}
+
+/// Port first: traffic to other services never pays for a source lookup.
+#[inline(always)]
+fn judge_segment<T: Tables>(datagram: &Datagram, segment: &Segment, tables: &T) -> Verdict {
+    let Some(api) = tables.api(segment.protocol, segment.port) else {
+        return Verdict::Pass(Reason::OtherPort);
+    };
+    if !tables.protects(&datagram.destination) {
+        return Verdict::Pass(Reason::OtherAddress);
+    }
+    if tables.callable(&datagram.source).has(api) {
+        Verdict::Allow(api)
+    } else {
+        Verdict::Deny(Denied {
+            api,
+            family: match datagram.source {
+                Address::V4(_) => Family::V4,
+                Address::V6(_) => Family::V6,
+            },
+            network: datagram.network,
+            segment: *segment,
+        })
+    }
+}

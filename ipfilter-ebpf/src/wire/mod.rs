@@ -1,0 +1,368 @@
+//! Reads a frame far enough to say who sends what to which port.
+//!
+//! The parser sees bytes only through [`Frame`], which the kernel implements over a packet's
+//! pointers and the tests over a slice. Every way a frame can be short, strange or unknown is a
+//! named outcome. What becomes of a packet is decided in [`crate::verdict`], not here.
+//!
+//! Sources: IEEE 802.1Q (tags), RFC 791 (IPv4), RFC 8200 (IPv6 and its extension headers),
+//! RFC 4302 (authentication header), RFC 9293 (TCP), RFC 768 (UDP).
+
+/// The most VLAN tags looked through.
+pub const MAX_TAGS: usize = 4;
+/// The most IPv6 extension headers walked.
+pub const MAX_EXTENSIONS: usize = 8;
+/// Bytes in an Ethernet header without tags.
+pub const ETHERNET_LEN: usize = 14;
+/// Bytes in an IPv6 header without extension headers.
+pub const IPV6_LEN: usize = 40;
+
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_8021Q: u16 = 0x8100;
+const ETHERTYPE_8021AD: u16 = 0x88a8;
+
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+const MOBILITY: u8 = 135;
+const HOST_IDENTITY: u8 = 139;
+const SHIM6: u8 = 140;
+
+/// A frame's readable bytes: all of them, or those of the first buffer.
+///
+/// Headers are read in 16-bit words. All that is looked for stands at an even offset, and a kernel
+/// puts a frame at an even address, whereas it promises no more than that.
+pub trait Frame {
+    /// The number of readable bytes.
+    fn len(&self) -> usize;
+
+    /// The `N` words that begin `offset` bytes into the frame, in network byte order, if all of
+    /// them are readable. `offset` is even.
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]>;
+
+    /// Whether no byte is readable.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Frame for [u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]> {
+        let (bytes, _) = self.get(offset..)?.as_chunks::<2>();
+        Some(bytes.first_chunk::<N>()?.map(u16::from_ne_bytes))
+    }
+}
+
+/// An IP address as it stands in the frame: words in network byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// IPv4.
+    V4([u16; 2]),
+    /// IPv6.
+    V6([u16; 8]),
+}
+
+/// The family of an IP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Bytes in an IP header as answers have it: without options or extension headers.
+    #[must_use]
+    #[inline(always)]
+    pub const fn header_len(self) -> usize {
+        match self {
+            Self::V4 => 20,
+            Self::V6 => 40,
+        }
+    }
+}
+
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// What a frame holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// Neither IPv4 nor IPv6, or too short to say.
+    NotIp,
+    /// More than [`MAX_TAGS`] VLAN tags: nobody looked further.
+    TooManyTags,
+    /// An IP header, or a VLAN tag, that can't be one.
+    Malformed,
+    /// An IPv4 or IPv6 packet.
+    Ip(Datagram),
+}
+
+/// An IPv4 or IPv6 packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Where it says it comes from.
+    pub source: Address,
+    /// Where it goes.
+    pub destination: Address,
+    /// Where the IP header begins, in bytes from the start of the frame.
+    pub network: usize,
+    /// What it carries.
+    pub content: Content,
+}
+
+/// What an IP packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// TCP or UDP, with its ports in sight.
+    Segment(Segment),
+    /// A fragment other than the first: it has no ports.
+    LaterFragment,
+    /// A protocol without ports, or one not looked into.
+    Other,
+    /// The transport header was not found: too many extension headers, or not in sight.
+    Unresolved,
+    /// A TCP or UDP header that is cut off or can't be one.
+    Malformed,
+}
+
+/// A TCP segment or UDP datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The destination port.
+    pub port: u16,
+    /// The source port.
+    pub source_port: u16,
+    /// Where its header begins, in bytes from the start of the frame.
+    pub transport: usize,
+    /// Whether it is the first fragment of a packet, which may end before its header does.
+    pub fragment: bool,
+}
+
+/// Who is told what a frame holds.
+///
+/// It is told at each end of the parse, rather than handed one value returned from all of them, so
+/// that the compiler keeps IPv4 and IPv6 apart: neither pays for the other's bytes.
+pub trait Judge: Sized {
+    /// The answer.
+    type Verdict;
+
+    /// Judges one packet.
+    fn judge(self, packet: Packet) -> Self::Verdict;
+}
+
+/// Reads an Ethernet frame and has what it holds judged.
+#[inline(always)]
+pub fn parse<F: Frame + ?Sized, J: Judge>(frame: &F, judge: J) -> J::Verdict {
+    let Some([ethertype]) = frame.read(ETHERNET_LEN - 2) else {
+        return judge.judge(Packet::NotIp);
+    };
+    let mut ethertype = u16::from_be(ethertype);
+    let mut network = ETHERNET_LEN;
+    for _ in 0..MAX_TAGS {
+        if !is_tag(ethertype) {
+            break;
+        }
+        let Some([next]) = frame.read(network + 2) else {
+            return judge.judge(Packet::Malformed);
+        };
+        ethertype = u16::from_be(next);
+        network += 4;
+    }
+    match ethertype {
+        ETHERTYPE_IPV4 => parse_ipv4(frame, network, judge),
+        ETHERTYPE_IPV6 => parse_ipv6(frame, network, judge),
+        tag if is_tag(tag) => judge.judge(Packet::TooManyTags),
+        _ => judge.judge(Packet::NotIp),
+    }
+}
+
+#[inline(always)]
+fn is_tag(ethertype: u16) -> bool {
+    ethertype == ETHERTYPE_8021Q || ethertype == ETHERTYPE_8021AD
+}
+
+/// RFC 791, section 3.1.
+#[inline(always)]
+fn parse_ipv4<F: Frame + ?Sized, J: Judge>(frame: &F, network: usize, judge: J) -> J::Verdict {
+    let Some([first, _, _, fragment, ttl_protocol, _, s0, s1, d0, d1]) = frame.read(network) else {
+        return judge.judge(Packet::Malformed);
+    };
+    let [version_ihl, _] = first.to_ne_bytes();
+    let header = usize::from(version_ihl & 0x0f) * 4;
+    if version_ihl >> 4 != 4 || header < 20 || network + header > frame.len() {
+        return judge.judge(Packet::Malformed);
+    }
+    let fragment = u16::from_be(fragment);
+    let [_, protocol] = ttl_protocol.to_ne_bytes();
+    let content = if fragment & 0x1fff == 0 {
+        parse_transport(frame, protocol, network + header, fragment & 0x2000 != 0)
+    } else {
+        Content::LaterFragment
+    };
+    judge.judge(Packet::Ip(Datagram {
+        source: Address::V4([s0, s1]),
+        destination: Address::V4([d0, d1]),
+        network,
+        content,
+    }))
+}
+
+/// RFC 8200, section 3.
+#[inline(always)]
+fn parse_ipv6<F: Frame + ?Sized, J: Judge>(frame: &F, network: usize, judge: J) -> J::Verdict {
+    let Some(
+        [
+            first,
+            _,
+            _,
+            next_hops,
+            s0,
+            s1,
+            s2,
+            s3,
+            s4,
+            s5,
+            s6,
+            s7,
+            d0,
+            d1,
+            d2,
+            d3,
+            d4,
+            d5,
+            d6,
+            d7,
+        ],
+    ) = frame.read(network)
+    else {
+        return judge.judge(Packet::Malformed);
+    };
+    let ([version, _], [next, _]) = (first.to_ne_bytes(), next_hops.to_ne_bytes());
+    if version >> 4 != 6 {
+        return judge.judge(Packet::Malformed);
+    }
+    let content = match next {
+        PROTOCOL_TCP | PROTOCOL_UDP => parse_transport(frame, next, network + IPV6_LEN, false),
+        _ => walk_extensions(frame, next, network + IPV6_LEN),
+    };
+    judge.judge(Packet::Ip(Datagram {
+        source: Address::V6([s0, s1, s2, s3, s4, s5, s6, s7]),
+        destination: Address::V6([d0, d1, d2, d3, d4, d5, d6, d7]),
+        network,
+        content,
+    }))
+}
+
+/// RFC 8200, section 4: from one extension header to the next, until something else comes.
+#[inline(always)]
+fn walk_extensions<F: Frame + ?Sized>(frame: &F, mut next: u8, mut offset: usize) -> Content {
+    let mut fragment = false;
+    for _ in 0..MAX_EXTENSIONS {
+        if !is_extension(next) {
+            break;
+        }
+        let Some([next_length, place]) = frame.read(offset) else {
+            return Content::Unresolved;
+        };
+        let [following, length] = next_length.to_ne_bytes();
+        offset += match next {
+            FRAGMENT => {
+                if u16::from_be(place) & 0xfff8 != 0 {
+                    return Content::LaterFragment;
+                }
+                fragment = true;
+                8
+            }
+            AUTHENTICATION => (usize::from(length) + 2) * 4,
+            _ => (usize::from(length) + 1) * 8,
+        };
+        if offset > frame.len() {
+            return Content::Unresolved;
+        }
+        next = following;
+    }
+    if is_extension(next) {
+        return Content::Unresolved;
+    }
+    parse_transport(frame, next, offset, fragment)
+}
+
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    matches!(
+        next,
+        HOP_BY_HOP
+            | ROUTING
+            | FRAGMENT
+            | AUTHENTICATION
+            | DESTINATION_OPTIONS
+            | MOBILITY
+            | HOST_IDENTITY
+            | SHIM6
+    )
+}
+
+/// RFC 9293, section 3.1, and RFC 768. Of a first fragment only the ports must be there.
+#[inline(always)]
+fn parse_transport<F: Frame + ?Sized>(
+    frame: &F,
+    protocol: u8,
+    transport: usize,
+    fragment: bool,
+) -> Content {
+    let protocol = match protocol {
+        PROTOCOL_TCP => Protocol::Tcp,
+        PROTOCOL_UDP => Protocol::Udp,
+        _ => return Content::Other,
+    };
+    if !fragment && !has_header(frame, protocol, transport) {
+        return Content::Malformed;
+    }
+    let Some([source_port, port]) = frame.read(transport) else {
+        return Content::Unresolved;
+    };
+    Content::Segment(Segment {
+        protocol,
+        port: u16::from_be(port),
+        source_port: u16::from_be(source_port),
+        transport,
+        fragment,
+    })
+}
+
+/// Whether a whole transport header, a TCP header's options included, begins at `transport`.
+#[inline(always)]
+pub fn has_header<F: Frame + ?Sized>(frame: &F, protocol: Protocol, transport: usize) -> bool {
+    match protocol {
+        Protocol::Udp => frame.read::<4>(transport).is_some(),
+        Protocol::Tcp => match frame.read(transport) {
+            Some([_, _, _, _, _, _, offset, _, _, _]) => {
+                let [offset, _] = offset.to_ne_bytes();
+                let length = usize::from(offset >> 4) * 4;
+                length >= 20 && transport + length <= frame.len()
+            }
+            None => false,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

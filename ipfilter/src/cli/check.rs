@@ -1,0 +1,120 @@
+//! `ipfilter check`: is this a policy, and can it be enforced?
+
+use std::{io::Write, path::PathBuf};
+
+use jiff::Timestamp;
+
+use crate::{
+    policy::{self, Parsed, Source},
+    report::{
+        check::{FileReport, FileVerdict, ProblemView, Report, refusal, summary},
+        diagnostics,
+    },
+};
+
+use super::{
+    Exit,
+    format::Format,
+    policy_options::{PolicyOptions, read_source},
+};
+
+/// Validate policies and tell how far they can be enforced
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Policy files; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// How to print the outcome
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    #[command(flatten)]
+    policy: PolicyOptions,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the outcome cannot be printed.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let mut out = anstream::stdout().lock();
+    let mut report = Report::default();
+    let mut unreadable = 0;
+    for path in &args.files {
+        let file = match read_source(path) {
+            Ok(source) => check(&mut out, args, &source)?,
+            Err(error) => {
+                unreadable += 1;
+                let file = path.display().to_string();
+                let message = format!("cannot read the policy: {error}");
+                // Standard error may be closed; the exit code tells all the same.
+                let _ = writeln!(anstream::stderr(), "error: {file}: {message}");
+                FileReport {
+                    file,
+                    verdict: FileVerdict::Invalid,
+                    problems: vec![ProblemView::unreadable(message)],
+                }
+            }
+        };
+        report.files.push(file);
+    }
+    if args.format == Format::Json {
+        serde_json::to_writer(&mut out, &report)?;
+        writeln!(out)?;
+    }
+    out.flush()?;
+    Ok(exit(&report, unreadable, args.policy.allow_partial))
+}
+
+/// Judges one file, and prints it unless JSON is wanted.
+fn check(out: &mut impl Write, args: &Args, source: &Source) -> anyhow::Result<FileReport> {
+    let Parsed { policy, problems } = policy::parse(source, &(&args.policy).into());
+    let verdict = match &policy {
+        None => FileVerdict::Invalid,
+        Some(policy) if policy.is_partial() => FileVerdict::Partial,
+        Some(_) => FileVerdict::Exact,
+    };
+    if args.format == Format::Text {
+        for problem in &problems {
+            writeln!(out, "{}\n", diagnostics::render(source, problem))?;
+        }
+        let line = match &policy {
+            Some(policy) => summary(source.name(), policy, Timestamp::now()),
+            None => refusal(source.name(), &problems),
+        };
+        writeln!(out, "{line}")?;
+        if verdict == FileVerdict::Partial && !args.policy.allow_partial {
+            writeln!(
+                out,
+                "{}: refused unless `--allow-partial` is given",
+                source.name()
+            )?;
+        }
+    }
+    Ok(FileReport {
+        file: source.name().to_owned(),
+        verdict,
+        problems: problems.iter().map(ProblemView::from).collect(),
+    })
+}
+
+fn exit(report: &Report, unreadable: usize, allow_partial: bool) -> Exit {
+    let count = |verdict| {
+        report
+            .files
+            .iter()
+            .filter(|file| file.verdict == verdict)
+            .count()
+    };
+    if count(FileVerdict::Invalid) > unreadable {
+        Exit::InvalidPolicy
+    } else if unreadable > 0 {
+        Exit::Failed
+    } else if count(FileVerdict::Partial) > 0 && !allow_partial {
+        Exit::PartialPolicy
+    } else {
+        Exit::Fine
+    }
+}

@@ -1,0 +1,131 @@
+//! `ipfilter compile`: how large is what a policy compiles to, and which table would serve it?
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use jiff::Timestamp;
+
+use crate::{
+    plan::{Lookup, Measures, SourceMap},
+    policy::{self, Parsed, Policy},
+    report::{compile::Report, diagnostics},
+};
+
+use super::{
+    Exit,
+    format::Format,
+    policy_options::{PolicyOptions, read_source},
+};
+
+/// Tell what a policy compiles to: prefixes, intervals, the sizes of the tables
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The policy file; `-` is standard input
+    #[arg(long = "policy", value_name = "FILE")]
+    file: PathBuf,
+
+    /// The source table to be used
+    #[arg(long, value_enum, default_value_t)]
+    lookup: LookupKind,
+
+    /// How to print the outcome
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    #[command(flatten)]
+    policy: PolicyOptions,
+}
+
+/// The choices of `--lookup`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LookupKind {
+    /// Whichever is cheaper for the policy
+    #[default]
+    Auto,
+    /// The kernel's longest-prefix-match trie
+    Trie,
+    /// The interval table
+    Intervals,
+}
+
+impl From<LookupKind> for Lookup {
+    fn from(kind: LookupKind) -> Self {
+        match kind {
+            LookupKind::Auto => Self::Auto,
+            LookupKind::Trie => Self::Trie,
+            LookupKind::Intervals => Self::Intervals,
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the policy cannot be read, or the outcome cannot be printed.
+pub fn run(args: &Args) -> anyhow::Result<Exit> {
+    let source = read_source(&args.file)
+        .with_context(|| format!("cannot read the policy `{}`", args.file.display()))?;
+    let Parsed { policy, problems } = policy::parse(&source, &(&args.policy).into());
+    let refused = policy.as_ref().is_none_or(Policy::is_partial) && !args.policy.allow_partial;
+    if policy.is_none() || refused {
+        let mut err = anstream::stderr().lock();
+        for problem in &problems {
+            writeln!(err, "{}\n", diagnostics::render(&source, problem))?;
+        }
+    }
+    let Some(policy) = policy else {
+        return Ok(Exit::InvalidPolicy);
+    };
+    if refused {
+        return Ok(Exit::PartialPolicy);
+    }
+    let report = compile(source.name(), &policy, args.lookup.into())?;
+    print(&report, args.format)?;
+    Ok(Exit::Fine)
+}
+
+/// Compiles what `policy` says now.
+fn compile(name: &str, policy: &Policy, lookup: Lookup) -> anyhow::Result<Report> {
+    let sources = policy.at(Timestamp::now()).may_pass;
+    let v4 = SourceMap::new(&[&sources.v4])?;
+    let v6 = SourceMap::new(&[&sources.v6])?;
+    let table = lookup.choose_for(&v4, &v6);
+    Ok(Report::new(name, &Measures::of(&v4, &v6), table))
+}
+
+fn print(report: &Report, format: Format) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    match format {
+        Format::Text => write!(out, "{report}")?,
+        Format::Json => {
+            serde_json::to_writer(&mut out, report)?;
+            writeln!(out)?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Source;
+
+    #[test]
+    fn a_deny_list_is_two_entries() {
+        let text = r#"{"Statement": [
+            {"Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke",
+             "Resource": "execute-api:/*/*/*"},
+            {"Effect": "Deny", "Principal": "*", "Action": "execute-api:Invoke",
+             "Resource": "execute-api:/*/*/*",
+             "Condition": {"IpAddress": {"aws:SourceIp": "203.0.113.7"}}}]}"#;
+        let source = Source::new("deny.json", text);
+        let policy = policy::parse(&source, &policy::Options::default()).policy;
+        let report = compile("deny.json", &policy.unwrap(), Lookup::Auto).unwrap();
+        let entries: Vec<_> = report.families.iter().map(|f| f.trie.entries).collect();
+        assert_eq!(entries, [2, 1]);
+        assert_eq!(report.families[0].intervals, 2);
+        assert_eq!(report.lookup, "trie");
+    }
+}

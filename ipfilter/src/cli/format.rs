@@ -1,0 +1,13 @@
+//! Text for people or JSON for machines.
+
+use clap::ValueEnum;
+
+/// The choices of `--format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For machines
+    Json,
+}

@@ -1,0 +1,278 @@
+//! Interval tables: a [`SourceMap`] laid out for the kernel's bounded search.
+//!
+//! The layout and the lookup are [`ipfilter_ebpf::interval`]'s; here are the words made, in one
+//! sweep over the map, ready to be copied into a memory-mapped array. Knows no map and no file
+//! descriptor.
+
+mod v4;
+mod v6;
+
+use std::{marker::PhantomData, ops::Range};
+
+use ipfilter_ebpf::{abi::ApiSet, interval::Layout};
+
+use super::SourceMap;
+use crate::addresses::Address;
+
+/// The most words a table can have: kernels before 5.11 refuse arrays of 4 GiB and more, and a
+/// root's length has 29 bits.
+pub const MAX_WORDS: usize = (1 << 29) - 1024;
+
+/// A map that needs a larger table than the kernel takes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {family} interval table would take {words} words of 8 bytes, but {limit} fit: \
+     use `--lookup trie`, or fewer prefixes"
+)]
+pub struct TableTooLarge {
+    /// `IPv4` or `IPv6`.
+    pub family: &'static str,
+    /// The words it would take.
+    pub words: usize,
+    /// The words that fit.
+    pub limit: usize,
+}
+
+/// A family whose addresses an interval table can hold.
+pub trait Family: Address + sealed::Build {
+    /// The family's name as users write it.
+    const NAME: &'static str;
+}
+
+mod sealed {
+    use super::{ApiSet, Layout, Shape, Slot, SourceMap};
+
+    /// How one family's tables are built and read.
+    pub trait Build: Sized {
+        /// Words of roots.
+        const ROOTS: usize;
+
+        /// Every slot, in the order of its addresses.
+        fn slots(map: &SourceMap<Self>) -> Vec<Slot>;
+
+        /// What each slot's node will be.
+        fn shapes(map: &SourceMap<Self>, slots: &[Slot], lanes: u32) -> Vec<Shape>;
+
+        /// Appends the node of a slot to `words` and returns its root.
+        fn push(
+            map: &SourceMap<Self>,
+            slot: &Slot,
+            shape: Shape,
+            lanes: u32,
+            words: &mut Vec<u64>,
+        ) -> u64;
+
+        /// Looks `address` up.
+        fn lookup(words: &[u64], layout: &Layout, address: Self) -> Option<ApiSet>;
+    }
+}
+
+/// One slot of the address space that has a root of its own.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// The index of its root.
+    root: usize,
+    /// The step that holds at the slot's lowest address.
+    first: usize,
+    /// The steps that begin further inside.
+    inner: Range<usize>,
+}
+
+/// How a slot is stored, and the words of its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// In its root alone.
+    Uniform,
+    /// As boundaries.
+    List(usize),
+    /// As a bitmap (IPv4), or as boundaries of two words (IPv6).
+    Wide(usize),
+}
+
+/// Where a table's bytes go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of roots and palette, which even an empty table has.
+    pub roots: usize,
+    /// Bytes of lists of boundaries of one kind, with their answers.
+    pub lists: usize,
+    /// Bytes of bitmaps (IPv4), or of lists with boundaries past a /64 (IPv6), with their answers.
+    pub wide: usize,
+}
+
+impl Sizes {
+    /// All of it.
+    #[must_use]
+    pub fn total(self) -> usize {
+        self.roots + self.lists + self.wide
+    }
+}
+
+/// The words of an interval table and what else a lookup must know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IntervalTable<A> {
+    words: Vec<u64>,
+    layout: Layout,
+    sizes: Sizes,
+    family: PhantomData<A>,
+}
+
+impl<A: Family> IntervalTable<A> {
+    /// The table that answers as `map` does.
+    ///
+    /// # Errors
+    /// It would be too large. Nothing is allocated for it then.
+    pub fn new(map: &SourceMap<A>) -> Result<Self, TableTooLarge> {
+        Self::within(map, MAX_WORDS)
+    }
+
+    fn within(map: &SourceMap<A>, limit: usize) -> Result<Self, TableTooLarge> {
+        let lanes = lanes(map.palette().len());
+        let slots = A::slots(map);
+        let shapes = A::shapes(map, &slots, lanes);
+        let sizes = sizes::<A>(map, &shapes);
+        let total = sizes.total() / size_of::<u64>();
+        let too_large = || TableTooLarge {
+            family: A::NAME,
+            words: total,
+            limit,
+        };
+        let palette = u32::try_from(A::ROOTS).map_err(|_| too_large())?;
+        if total > limit {
+            return Err(too_large());
+        }
+        let mut words = Vec::with_capacity(total);
+        words.resize(A::ROOTS, 0);
+        words.extend(map.palette().iter().map(|apis| apis.bits()));
+        for (slot, shape) in slots.iter().zip(shapes) {
+            let root = A::push(map, slot, shape, lanes, &mut words);
+            if let Some(word) = words.get_mut(slot.root) {
+                *word = root;
+            }
+        }
+        let answer = |index: usize| map.palette().get(index).map_or(0, |apis| apis.bits());
+        Ok(Self {
+            words,
+            layout: Layout {
+                pair: [answer(0), answer(1)],
+                palette,
+                lanes,
+            },
+            sizes,
+            family: PhantomData,
+        })
+    }
+
+    /// The image to copy into the array map, whose length is also the map's entries.
+    #[must_use]
+    pub fn words(&self) -> &[u64] {
+        &self.words
+    }
+
+    /// What the program must know beside the words.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where the bytes go.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// Which APIs `address` may call, by the very code that the kernel runs.
+    #[must_use]
+    pub fn at(&self, address: A) -> ApiSet {
+        A::lookup(&self.words, &self.layout, address).unwrap_or(ApiSet::NONE)
+    }
+}
+
+/// The base-2 logarithm of the palette indices in a word; 0 if none are stored.
+fn lanes(palette: usize) -> u32 {
+    match palette {
+        0..=2 => 0,
+        3..=0x100 => 3,
+        0x101..=0x1_0000 => 2,
+        _ => 1,
+    }
+}
+
+/// The words that the palette indices of `ranks` ranks take.
+fn answer_words(ranks: usize, lanes: u32) -> usize {
+    if lanes == 0 {
+        0
+    } else {
+        ranks.div_ceil(1 << lanes)
+    }
+}
+
+fn sizes<A: Family>(map: &SourceMap<A>, shapes: &[Shape]) -> Sizes {
+    let mut sizes = Sizes {
+        roots: A::ROOTS + map.palette().len(),
+        ..Sizes::default()
+    };
+    for shape in shapes {
+        match shape {
+            Shape::Uniform => {}
+            Shape::List(words) => sizes.lists += words,
+            Shape::Wide(words) => sizes.wide += words,
+        }
+    }
+    sizes.roots *= size_of::<u64>();
+    sizes.lists *= size_of::<u64>();
+    sizes.wide *= size_of::<u64>();
+    sizes
+}
+
+/// The slots `(root, lowest address, highest address)`, which must follow each other without a gap
+/// from the family's lowest address on, with the steps of `map` that concern each.
+fn slots<A: Address>(map: &SourceMap<A>, spans: impl Iterator<Item = (usize, A, A)>) -> Vec<Slot> {
+    let starts = map.starts();
+    let begins_by = |step: usize, address: A| starts.get(step).is_some_and(|s| *s <= address);
+    let mut next = 0;
+    spans
+        .map(|(root, lowest, highest)| {
+            if begins_by(next, lowest) {
+                next += 1;
+            }
+            let inside = next;
+            while begins_by(next, highest) {
+                next += 1;
+            }
+            Slot {
+                root,
+                first: inside.saturating_sub(1),
+                inner: inside..next,
+            }
+        })
+        .collect()
+}
+
+/// Appends `values`, each below 2^`bits`, packed from the low bits up; `bits` divides 64.
+fn pack(words: &mut Vec<u64>, bits: u32, values: impl Iterator<Item = u64>) {
+    let (mut word, mut filled) = (0, 0);
+    for value in values {
+        word |= value << filled;
+        filled += bits;
+        if filled == 64 {
+            words.push(word);
+            (word, filled) = (0, 0);
+        }
+    }
+    if filled > 0 {
+        words.push(word);
+    }
+}
+
+/// Appends the palette indices of a node whose rank `padding` is the first of `answers`.
+fn pack_answers(words: &mut Vec<u64>, lanes: u32, padding: usize, answers: &[u32]) {
+    if lanes > 0 {
+        let padding = std::iter::repeat_n(0, padding);
+        let values = padding.chain(answers.iter().copied().map(u64::from));
+        pack(words, 64 >> lanes, values);
+    }
+}
+
+#[cfg(test)]
+mod tests;

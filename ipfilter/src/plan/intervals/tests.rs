@@ -1,0 +1,162 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    addresses::Intervals,
+    plan::{
+        cover,
+        testing::{NaiveTrie, edges, set},
+    },
+};
+
+/// Builds the table and compares it with the map and with the trie's entries.
+fn check<A: Family>(
+    sets: &[Intervals<A>],
+    random: impl IntoIterator<Item = A>,
+) -> IntervalTable<A> {
+    let map = SourceMap::new(&sets.iter().collect::<Vec<_>>()).unwrap();
+    let table = IntervalTable::new(&map).unwrap();
+    assert_eq!(table.words().len() * 8, table.sizes().total());
+    let trie = NaiveTrie::new(&cover(&map));
+    for address in edges(map.starts()).into_iter().chain(random) {
+        let got = A::lookup(table.words(), table.layout(), address);
+        assert_eq!(got, Some(map.at(address)), "{address:?}");
+        assert_eq!(table.at(address), trie.at(address), "{address:?}");
+    }
+    table
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn ipv4_agrees_with_map_and_trie(
+        sets in prop::collection::vec(set::<u32>(200), 1..4),
+        random in prop::collection::vec(any::<u32>(), 200),
+    ) {
+        check(&sets, random);
+    }
+
+    #[test]
+    fn ipv6_agrees_with_map_and_trie(
+        sets in prop::collection::vec(set::<u128>(200), 1..4),
+        random in prop::collection::vec(any::<u128>(), 200),
+    ) {
+        check(&sets, random);
+    }
+
+    #[test]
+    fn one_slash_sixteen_agrees_at_every_density(
+        sets in prop::collection::vec(prop::collection::vec((any::<u16>(), 0..40u16), 0..150), 1..9),
+    ) {
+        let sets: Vec<_> = sets.into_iter().map(|ranges| within_a_slot(&ranges)).collect();
+        check(&sets, (0..=u16::MAX).step_by(7).map(|low| 0xcb00_0000 | u32::from(low)));
+    }
+
+    #[test]
+    fn one_slash_sixty_four_agrees(
+        sets in prop::collection::vec(prop::collection::vec((any::<u64>(), 0..9u8), 0..60), 1..9),
+        random in prop::collection::vec(any::<u64>(), 100),
+    ) {
+        const NET: u128 = 0x2001_0db8_0000_0001 << 64;
+        let range = |(at, bits): (u64, u8)| {
+            let host = (1u64 << (bits * 8).min(63)) - 1;
+            (NET | u128::from(at & !host), NET | u128::from(at | host))
+        };
+        let sets: Vec<_> = sets
+            .into_iter()
+            .map(|ranges| Intervals::from_ranges(ranges.into_iter().map(range).collect()))
+            .collect();
+        check(&sets, random.into_iter().map(|low| NET | u128::from(low)));
+    }
+}
+
+fn within_a_slot(ranges: &[(u16, u16)]) -> Intervals<u32> {
+    let range = |(at, length): &(u16, u16)| {
+        let first = 0xcb00_0000 | u32::from(*at);
+        (first, first + u32::from(*length))
+    };
+    Intervals::from_ranges(ranges.iter().map(range).collect())
+}
+
+/// Every second address of sixteen /16s, 524,288 in all.
+fn alternating() -> Intervals<u32> {
+    let hosts = (0..16 << 16).step_by(2).map(|host| 0x0a00_0000 + host);
+    Intervals::from_ranges(hosts.map(|host| (host, host)).collect())
+}
+
+#[test]
+fn a_dense_policy_is_a_bitmap_per_slash_sixteen() {
+    let table = check(&[alternating()], []);
+    assert_eq!(table.sizes().wide, 16 * 8192);
+    assert_eq!(table.sizes().lists, 0);
+}
+
+#[test]
+fn a_dense_policy_of_two_apis_agrees() {
+    let other = Intervals::from_ranges(vec![(0x0a03_0001, 0x0a05_7fff)]);
+    let table = check(&[alternating(), other], []);
+    assert!(table.sizes().wide > 16 * 16384);
+}
+
+#[test]
+fn sixty_four_apis_agree() {
+    let family = |api: u32| {
+        let host = |i: u32| (api * 7919 + i * (i + api)).wrapping_mul(2_654_435_761);
+        let ranges = (0..300).map(|i| (host(i) & !0xff, host(i) | 0xff));
+        Intervals::from_ranges(ranges.collect())
+    };
+    let table = check(&(0..64).map(family).collect::<Vec<_>>(), []);
+    assert_eq!(table.layout().lanes, 2);
+}
+
+#[test]
+fn more_distinct_answers_than_sixteen_bits_number_agree() {
+    // Each /32 of a /15 has an answer of its own: the bits of its number.
+    let api = |bit: u32| {
+        let hosts = (0..1u32 << 17).filter(|host| host >> bit & 1 == 1);
+        Intervals::from_ranges(hosts.map(|h| (0xc612_0000 | h, 0xc612_0000 | h)).collect())
+    };
+    let sets: Vec<_> = (0..17).map(api).collect();
+    let map = SourceMap::new(&sets.iter().collect::<Vec<_>>()).unwrap();
+    let table = IntervalTable::new(&map).unwrap();
+    assert_eq!(table.layout().lanes, 1);
+    for address in (0xc611_ff00..=0xc614_00ff).step_by(3) {
+        assert_eq!(table.at(address), map.at(address), "{address:x}");
+    }
+}
+
+#[test]
+fn addresses_outside_global_unicast_are_answered() {
+    let ranges = vec![
+        (0, 1),
+        (0xfc00 << 112, (0xfe00 << 112) - 1),
+        (0xfe80 << 112, (0xfec0 << 112) - 1),
+        (0xff02 << 112 | 5, u128::MAX),
+    ];
+    let set = Intervals::from_ranges(ranges);
+    check(&[set.complement()], []);
+    check(&[set], [0x2001 << 112, 0x3fff << 112, 0x4000 << 112]);
+}
+
+#[test]
+fn one_answer_for_all_is_roots_alone() {
+    for set in [Intervals::<u32>::empty(), Intervals::all()] {
+        let table = check(&[set], [0, 1, 0x8000_0000]);
+        assert_eq!(table.sizes().total(), (65_536 + 1) * 8);
+    }
+    let table = check(&[Intervals::<u128>::all(), Intervals::empty()], [0]);
+    assert_eq!(table.sizes().total(), (65_538 + 1) * 8);
+}
+
+#[test]
+fn a_table_that_does_not_fit_is_refused_with_the_number_that_does() {
+    let map = SourceMap::new(&[&alternating()]).unwrap();
+    let error = IntervalTable::within(&map, 70_000).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the IPv4 interval table would take 81922 words of 8 bytes, but 70000 fit: \
+         use `--lookup trie`, or fewer prefixes"
+    );
+    assert!(IntervalTable::within(&map, 81_922).is_ok());
+}

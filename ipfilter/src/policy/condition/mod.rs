@@ -1,0 +1,139 @@
+//! Conditions: an operator, a key and values.
+//!
+//! Follows the IAM User Guide's "IAM JSON policy elements: Condition" and "Conditions with multiple
+//! context keys or values": operators AND, keys AND, values OR, values of a negated operator NOR.
+
+mod key;
+mod operator;
+mod value;
+
+pub(crate) use key::{Key, Meaning, Presence};
+pub(crate) use operator::Operator;
+pub(crate) use value::Test;
+
+use std::{collections::HashMap, ops::Range};
+
+use self::{key::Holds, operator::Family};
+use super::{
+    json::Node,
+    problem::{Advice, Path, clip},
+    reader::{Member, Reader},
+};
+
+/// One key under one operator.
+#[derive(Clone, Debug)]
+pub(crate) struct Condition {
+    pub(crate) operator: Operator,
+    pub(crate) key: Key,
+    pub(crate) test: Test,
+    pub(crate) path: String,
+    pub(crate) span: Range<usize>,
+}
+
+impl Condition {
+    /// The operator as it is written.
+    pub(crate) fn operator_name(&self) -> String {
+        let suffix = if self.operator.if_exists {
+            "IfExists"
+        } else {
+            ""
+        };
+        format!("{}{suffix}", self.operator.name)
+    }
+}
+
+/// Reads a statement's `Condition`.
+pub(crate) fn parse(reader: &mut Reader<'_>, node: Node<'_>, path: &Path<'_>) -> Vec<Condition> {
+    let mut conditions = Vec::new();
+    for member in reader.object(node, path, "`Condition`").unwrap_or_default() {
+        let path = path.name(&member.name);
+        match Operator::parse(&member.name) {
+            Ok(operator) => conditions.extend(parse_keys(reader, operator, &member, &path)),
+            Err(advice) => reader.error("operator", &(&path, member.key.span()), || advice),
+        }
+    }
+    conditions
+}
+
+fn parse_keys(
+    reader: &mut Reader<'_>,
+    operator: Operator,
+    member: &Member<'_>,
+    path: &Path<'_>,
+) -> Vec<Condition> {
+    let what = format!("`{}`", member.name);
+    let mut seen: HashMap<String, String> = HashMap::new();
+    let mut conditions = Vec::new();
+    for entry in reader.object(member.value, path, &what).unwrap_or_default() {
+        let path = path.name(&entry.name);
+        let at = (&path, entry.key.span());
+        let key = match Key::parse(&entry.name) {
+            Ok(key) => key,
+            Err(advice) => {
+                reader.error("key", &at, || advice);
+                continue;
+            }
+        };
+        if let Some(first) = seen.insert(key.name.to_ascii_lowercase(), entry.name.to_string()) {
+            reader.error("duplicate", &at, || {
+                let (first, again) = (clip(&first), clip(&entry.name));
+                Advice::new(format!("`{again}` is the same key as `{first}`"))
+                    .hint("case does not tell keys apart: make one list of both")
+            });
+            continue;
+        }
+        if let Some(advice) = misfit(operator, &key) {
+            reader.error("misfit", &at, || advice);
+            continue;
+        }
+        if operator.family == Family::Text && key.holds == Holds::Address {
+            reader.warn("text-address", &at, || {
+                Advice::new(format!(
+                    "`{}` compares `{}` as text",
+                    operator.name, key.name
+                ))
+                .hint("use `IpAddress` or `NotIpAddress`, which know addresses")
+            });
+        }
+        conditions.push(Condition {
+            test: value::parse(reader, operator, &key, entry.value, &path),
+            operator,
+            key,
+            path: path.to_string(),
+            span: entry.key.span().start..entry.value.span().end,
+        });
+    }
+    conditions
+}
+
+/// Why the operator cannot test the key, if it cannot.
+fn misfit(operator: Operator, key: &Key) -> Option<Advice> {
+    if key.is_foreign() || key.name.contains('/') || operator.family == Family::Null {
+        return None;
+    }
+    let fits = match (operator.family, key.holds) {
+        (Family::Address, holds) => holds == Holds::Address,
+        (Family::Date(_), holds) => holds == Holds::Date,
+        (Family::Numeric(_), Holds::Date) => key.meaning == Meaning::EpochTime,
+        (Family::Arn | Family::Binary | Family::Boolean | Family::Numeric(_), holds) => {
+            holds == Holds::Other
+        }
+        (Family::Text | Family::Null, _) => true,
+    };
+    if fits {
+        return None;
+    }
+    let advice = Advice::new(format!("`{}` cannot test `{}`", operator.name, key.name));
+    Some(match (key.holds, operator.family) {
+        (Holds::Address, _) => {
+            advice.hint("it holds an address: use `IpAddress` or `NotIpAddress`")
+        }
+        (Holds::Date, _) => advice.hint("it holds a time: use `DateGreaterThan` or `DateLessThan`"),
+        (Holds::Other, Family::Address) => {
+            advice.hint("keys that hold addresses are `aws:SourceIp` and `aws:VpcSourceIp`")
+        }
+        (Holds::Other, _) => {
+            advice.hint("keys that hold times are `aws:CurrentTime` and `aws:EpochTime`")
+        }
+    })
+}

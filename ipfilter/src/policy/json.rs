@@ -1,0 +1,244 @@
+//! JSON values that know where they stand.
+//!
+//! `serde_json` does the reading: every level is split into the untouched text of its members, and a
+//! member's offset is where its slice lies within the document. Repeated names are kept, since a
+//! policy that repeats one must be refused, not silently resolved.
+
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::source::floor_boundary;
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Null,
+    Boolean,
+    Number,
+    String,
+    List,
+    Object,
+}
+
+impl Kind {
+    /// The kind with its article, for messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Boolean => "a Boolean",
+            Self::Number => "a number",
+            Self::String => "a string",
+            Self::List => "a list",
+            Self::Object => "an object",
+        }
+    }
+}
+
+/// A value's text and its offset in the document.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node<'t> {
+    text: &'t str,
+    offset: usize,
+}
+
+/// Why a text is not JSON, and where.
+#[derive(Debug)]
+pub(crate) struct SyntaxError {
+    pub(crate) offset: usize,
+    pub(crate) message: String,
+    /// The text ended too early.
+    pub(crate) truncated: bool,
+}
+
+/// Checks that `text` is one JSON value and returns it.
+pub(crate) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) => Ok(Node { text, offset: 0 }.child(raw)),
+        Err(error) => Err(SyntaxError {
+            offset: offset_of(text, error.line(), error.column()),
+            message: without_place(&error.to_string()),
+            truncated: error.is_eof(),
+        }),
+    }
+}
+
+/// The reader counts columns in bytes, and names the last byte it took; in column 0 that is a line's end.
+fn offset_of(text: &str, line: usize, column: usize) -> usize {
+    let start = match line.checked_sub(2) {
+        Some(nth) => text
+            .match_indices('\n')
+            .nth(nth)
+            .map_or(0, |(at, _)| at + 1),
+        None => 0,
+    };
+    floor_boundary(text, (start + column).saturating_sub(1))
+}
+
+fn without_place(message: &str) -> String {
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    message.get(..end).unwrap_or(message).to_owned()
+}
+
+impl<'t> Node<'t> {
+    fn child(&self, raw: &'t RawValue) -> Self {
+        let start = raw.get().as_ptr() as usize - self.text.as_ptr() as usize;
+        Self {
+            text: raw.get(),
+            offset: self.offset + start,
+        }
+    }
+
+    /// The same value in a document that has `bytes` more before it.
+    pub(crate) fn shifted(mut self, bytes: usize) -> Self {
+        self.offset += bytes;
+        self
+    }
+
+    /// The bytes of the document it takes.
+    pub(crate) fn span(&self) -> Range<usize> {
+        self.offset..self.offset + self.text.len()
+    }
+
+    /// Its text, as written.
+    pub(crate) fn text(&self) -> &'t str {
+        self.text
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        match self.text.as_bytes().first() {
+            Some(b'{') => Kind::Object,
+            Some(b'[') => Kind::List,
+            Some(b'"') => Kind::String,
+            Some(b't' | b'f') => Kind::Boolean,
+            Some(b'n') | None => Kind::Null,
+            Some(_) => Kind::Number,
+        }
+    }
+
+    /// The string it is, escapes undone; `Err` says what is wrong with the escapes, `Ok(None)` that
+    /// it is no string.
+    pub(crate) fn string(&self) -> Result<Option<Cow<'t, str>>, String> {
+        if self.kind() != Kind::String {
+            return Ok(None);
+        }
+        match self.body() {
+            body if !body.contains('\\') => Ok(Some(Cow::Borrowed(body))),
+            _ => serde_json::from_str(self.text)
+                .map(|text: String| Some(Cow::Owned(text)))
+                .map_err(|error| without_place(&error.to_string())),
+        }
+    }
+
+    /// What stands between a string's quotes.
+    pub(crate) fn body(&self) -> &'t str {
+        self.text
+            .get(1..self.text.len().saturating_sub(1))
+            .unwrap_or_default()
+    }
+
+    /// The names and values of an object, in order, repeated names included; else nothing.
+    pub(crate) fn members(&self) -> Vec<(Self, Self)> {
+        let Members(pairs) = serde_json::from_str(self.text).unwrap_or_default();
+        pairs
+            .into_iter()
+            .map(|(name, value)| (self.child(name), self.child(value)))
+            .collect()
+    }
+
+    /// The values of a list, in order; else nothing.
+    pub(crate) fn elements(&self) -> Vec<Self> {
+        let Elements(values) = serde_json::from_str(self.text).unwrap_or_default();
+        values.into_iter().map(|value| self.child(value)).collect()
+    }
+}
+
+#[derive(Default)]
+struct Members<'t>(Vec<(&'t RawValue, &'t RawValue)>);
+
+#[derive(Default)]
+struct Elements<'t>(Vec<&'t RawValue>);
+
+struct Collect<T>(PhantomData<T>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Collect(PhantomData::<Self>))
+    }
+}
+
+impl<'de> Visitor<'de> for Collect<Members<'de>> {
+    type Value = Members<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Members(pairs))
+    }
+}
+
+impl<'de> Deserialize<'de> for Elements<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Collect(PhantomData::<Self>))
+    }
+}
+
+impl<'de> Visitor<'de> for Collect<Elements<'de>> {
+    type Value = Elements<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(Elements(values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_know_their_place() {
+        let text = r#" {"a": [1, "x"], "\u0061" : null}"#;
+        let root = parse(text).unwrap();
+        let members = root.members();
+        let names: Vec<_> = members
+            .iter()
+            .map(|(name, _)| name.string().unwrap().unwrap())
+            .collect();
+        assert_eq!(names, ["a", "a"]);
+        let list = members[0].1.elements();
+        assert_eq!(&text[list[1].span()], "\"x\"");
+        assert_eq!(members[1].1.kind(), Kind::Null);
+    }
+
+    #[test]
+    fn faults_are_placed() {
+        let error = parse("{\n  \"a\": tru\n}").unwrap_err();
+        assert_eq!(error.offset, 12, "{error:?}");
+        assert!(parse("{\"a\": [1, 2").unwrap_err().truncated);
+        assert!(parse("{} {}").is_err());
+    }
+
+    #[test]
+    fn depth_does_not_grow_the_stack() {
+        let deep = "[".repeat(1_000_000);
+        assert!(parse(&deep).unwrap_err().truncated);
+    }
+}

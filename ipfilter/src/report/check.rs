@@ -1,0 +1,135 @@
+//! What `ipfilter check` answers.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::policy::{Policy, Problem, Severity};
+
+/// The answer about all files.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// In the order they were named.
+    pub files: Vec<FileReport>,
+}
+
+/// The answer about one file.
+#[derive(Debug, Serialize)]
+pub struct FileReport {
+    /// As it was named.
+    pub file: String,
+    /// Whether the policy is legal and can be enforced at the interface.
+    pub verdict: FileVerdict,
+    /// In the order of the file.
+    pub problems: Vec<ProblemView>,
+}
+
+/// What came of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileVerdict {
+    /// Legal, and enforced exactly.
+    Exact,
+    /// Legal, and enforced as far as the source tells.
+    Partial,
+    /// Not a policy.
+    Invalid,
+}
+
+/// A problem as a machine reads it.
+#[derive(Debug, Serialize)]
+pub struct ProblemView {
+    severity: &'static str,
+    path: String,
+    line: usize,
+    column: usize,
+    message: String,
+    hint: Option<String>,
+}
+
+impl From<&Problem> for ProblemView {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            severity: severity(problem.severity),
+            path: problem.path.clone(),
+            line: problem.line,
+            column: problem.column,
+            message: problem.message.clone(),
+            hint: problem.hint.clone(),
+        }
+    }
+}
+
+impl ProblemView {
+    /// A file that cannot be read has no place to point at but its beginning.
+    #[must_use]
+    pub fn unreadable(message: String) -> Self {
+        Self {
+            severity: severity(Severity::Error),
+            path: "$".to_owned(),
+            line: 1,
+            column: 1,
+            message,
+            hint: None,
+        }
+    }
+}
+
+fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Maybe => "maybe",
+    }
+}
+
+/// One line on a legal policy: how many statements, how far enforced, what passes at `now`.
+#[must_use]
+pub fn summary(file: &str, policy: &Policy, now: Timestamp) -> String {
+    let may_pass = policy.at(now).may_pass;
+    let verdict = if policy.is_partial() {
+        "partial"
+    } else {
+        "exact"
+    };
+    let mut line = format!(
+        "{file}: {verdict}, {}; may pass: {}, {}",
+        count(policy.statements_len(), "statement", "statements"),
+        count(
+            may_pass.networks_v4().count(),
+            "IPv4 prefix",
+            "IPv4 prefixes"
+        ),
+        count(
+            may_pass.networks_v6().count(),
+            "IPv6 prefix",
+            "IPv6 prefixes"
+        ),
+    );
+    if let Some(next) = policy.next_boundary(now) {
+        // Writing to a string cannot fail.
+        let _ = write!(line, "; may change at {next}");
+    }
+    line
+}
+
+/// One line on a document that is no policy.
+#[must_use]
+pub fn refusal(file: &str, problems: &[Problem]) -> String {
+    let of = |wanted| {
+        problems
+            .iter()
+            .filter(|problem| problem.severity == wanted)
+            .count()
+    };
+    format!(
+        "{file}: invalid, {}, {}",
+        count(of(Severity::Error), "error", "errors"),
+        count(of(Severity::Warning), "warning", "warnings"),
+    )
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
