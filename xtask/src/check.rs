@@ -92,6 +92,7 @@ impl Steps<'_> {
         if success {
             done(name, start);
         } else {
+            done(&format!("{name} failed"), start);
             self.failed.push(name);
         }
         Ok(value)
@@ -99,7 +100,7 @@ impl Steps<'_> {
 }
 
 fn done(name: &str, start: Instant) {
-    eprintln!("── {name}: {:.1} s", start.elapsed().as_secs_f64());
+    eprintln!("── {name}, {:.1} s", start.elapsed().as_secs_f64());
 }
 
 /// Copies lines to standard output as they come.

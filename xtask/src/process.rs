@@ -1,6 +1,7 @@
 //! Child processes that never outlive their owner, and the signals that ask us to stop.
 
 use std::{
+    ffi::OsStr,
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, ExitStatus, Output},
@@ -235,12 +236,14 @@ pub fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(stdout).with_context(|| format!("`{line}` printed something not UTF-8"))
 }
 
-/// The command line of `command`, to show.
+/// The command line of `command`, to show: with the program's name, wherever it is.
 #[must_use]
 pub fn shown(command: &Command) -> String {
-    std::iter::once(command.get_program())
+    let program = Path::new(command.get_program());
+    let name = program.file_name().unwrap_or(program.as_os_str());
+    std::iter::once(name)
         .chain(command.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
+        .map(OsStr::to_string_lossy)
         .collect::<Vec<_>>()
         .join(" ")
 }
@@ -292,6 +295,17 @@ mod tests {
         let guard = Guard::spawn(Command::new("sleep").arg("60")).unwrap();
         let status = guard.stop(Duration::from_secs(5)).unwrap();
         assert!(!status.success());
+    }
+
+    #[test]
+    fn a_command_is_shown_by_name() {
+        let command = |program| {
+            let mut command = Command::new(program);
+            command.args(["fmt", "--all"]);
+            command
+        };
+        assert_eq!(shown(&command("/usr/bin/cargo")), "cargo fmt --all");
+        assert_eq!(shown(&command("cargo")), "cargo fmt --all");
     }
 
     #[test]

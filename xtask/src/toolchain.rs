@@ -267,6 +267,10 @@ fn linker_llvm(file: &Path) -> Option<u32> {
         "--output=/dev/null",
         "/dev/null",
     ]))?;
+    told_llvm(&text)
+}
+
+fn told_llvm(text: &str) -> Option<u32> {
     let (_, version) = text.split_once("LLVM version ")?;
     major(version)
 }
@@ -336,5 +340,13 @@ mod tests {
     fn a_program_that_is_no_linker_has_no_llvm() {
         assert_eq!(linker_llvm(Path::new("/bin/true")), None);
         assert_eq!(linker_llvm(Path::new("/no/such/file")), None);
+    }
+
+    #[test]
+    fn a_linker_tells_the_llvm_it_was_made_with() {
+        let told = "LLVM (http://llvm.org/):\n  LLVM version 21.1.8\n  Optimized build.\n";
+        assert_eq!(told_llvm(told), Some(21));
+        assert_eq!(told_llvm("Debian LLVM version 22.1.8\n"), Some(22));
+        assert_eq!(told_llvm("bpf-linker 0.13.0\n"), None);
     }
 }

@@ -47,8 +47,10 @@ impl Session {
     pub(super) fn new(binary: &Path, network: Playground) -> Result<Self> {
         let instance = instance_name(process::id());
         let folder = folder(&instance);
-        fs::create_dir_all(&folder)
-            .with_context(|| format!("can't make the folder `{}`", folder.display()))?;
+        for (_, folder) in settings(&folder) {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("can't make the folder `{}`", folder.display()))?;
+        }
         Ok(Self {
             binary: binary.to_owned(),
             instance,

@@ -1,8 +1,8 @@
 //! Debian's and Ubuntu's packages: what is installed, what could be, and installing it.
 
-use std::process::Command;
+use std::{fmt::Display, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use xtask::{
     Refused, need_root,
     process::{Interrupt, output},
@@ -36,7 +36,8 @@ pub(super) fn rust_packages(interrupt: &Interrupt) -> Result<&'static [&'static 
     )?;
     choose(&policy(&RUSTS.concat())?, OLDEST).ok_or_else(|| {
         Refused(format!(
-            "this distribution has no Rust from {OLDEST} on with `core` for BPF; {}",
+            "this distribution's package lists, as far as they could be fetched, have no Rust from \
+             {OLDEST} on with `core` for BPF; {}",
             by_nightly()
         ))
         .into()
@@ -53,21 +54,26 @@ pub(super) fn install(why: &str, packages: &[&str], interrupt: &Interrupt) -> Re
         return Ok(());
     }
     need_apt()?;
-    need_root(&format!("`apt-get install {}`", wanted.join(" "))).map_err(|refused| {
-        Refused(format!(
-            "{refused}; all of set-up by hand is\n{}",
-            by_hand()
-        ))
-    })?;
+    need_root(&format!("`apt-get install {}`", wanted.join(" ")))
+        .map_err(|error| or_by_hand(&error))?;
     if wanted.iter().any(|name| !is_offered(name)) {
         update("the package lists lack what is needed", interrupt)?;
     }
     refuse_removals(&wanted)?;
-    act(
-        &format!("installing {} ({why})", wanted.join(", ")),
-        apt("install").args(["--yes", "--no-remove"]).args(&wanted),
-        interrupt,
-    )
+    let why = format!("installing {} ({why})", wanted.join(", "));
+    let install = || {
+        act(
+            &why,
+            apt("install").args(["--yes", "--no-remove"]).args(&wanted),
+            interrupt,
+        )
+    };
+    if install().is_ok() {
+        return Ok(());
+    }
+    interrupt.check()?;
+    update("old package lists may be why this failed", interrupt)?;
+    unless_interrupted(install(), interrupt)
 }
 
 /// Whether the package lists have `package`.
@@ -88,33 +94,38 @@ fn need_apt() -> Result<()> {
 fn apt(verb: &str) -> Command {
     let mut command = Command::new("apt-get");
     command
-        .args([verb, "--no-install-recommends", "--quiet"])
+        .args([
+            verb,
+            "--no-install-recommends",
+            "--quiet",
+            "-oDpkg::Use-Pty=0",
+        ])
         .env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
 fn update(why: &str, interrupt: &Interrupt) -> Result<()> {
-    need_root("`apt-get update`").map_err(|refused| {
-        Refused(format!(
-            "{refused}; all of set-up by hand is\n{}",
-            by_hand()
-        ))
-    })?;
-    act(
-        why,
-        Command::new("apt-get").args(["update", "--quiet"]),
+    need_root("`apt-get update`").map_err(|error| or_by_hand(&error))?;
+    let mut command = Command::new("apt-get");
+    unless_interrupted(
+        act(why, command.args(["update", "--quiet"]), interrupt),
         interrupt,
     )
-    .context("can't fetch the package lists")
+}
+
+/// A failure that leaves set-up to the user.
+fn unless_interrupted(result: Result<()>, interrupt: &Interrupt) -> Result<()> {
+    interrupt.check()?;
+    result.map_err(|error| or_by_hand(&format!("{error:#}")).into())
+}
+
+fn or_by_hand(error: &impl Display) -> Refused {
+    Refused(format!("{error}; set-up by hand is\n{}", by_hand()))
 }
 
 fn refuse_removals(packages: &[&str]) -> Result<()> {
-    let plan = output(apt("install").arg("--simulate").args(packages)).map_err(|error| {
-        Refused(format!(
-            "{error:#}; all of set-up by hand is\n{}",
-            by_hand()
-        ))
-    })?;
+    let plan = output(apt("install").arg("--simulate").args(packages))
+        .map_err(|error| or_by_hand(&format!("{error:#}")))?;
     let removed = removals(&plan);
     if removed.is_empty() {
         return Ok(());
