@@ -192,10 +192,19 @@ fn syntax_advice(text: &str, error: &json::SyntaxError) -> Advice {
             .hint("the file may have been cut off while it was copied");
     }
     let advice = Advice::new(format!("the document is not JSON: {}", error.message));
+    let closing = text
+        .as_bytes()
+        .get(error.offset)
+        .is_some_and(|byte| b"]}".contains(byte));
     match error.message.as_str() {
         "trailing characters" => advice.hint("one document a file: there is more after its end"),
         "trailing comma" => advice.hint("remove the comma before the closing bracket"),
-        "key must be a string" => advice.hint("names stand in double quotes"),
+        "expected value" | "key must be a string" if closing => {
+            advice.hint("is there a comma too many before the closing bracket?")
+        }
+        "key must be a string" => {
+            advice.hint("a name in double quotes is expected here: is there a comma too many?")
+        }
         _ => advice,
     }
 }

@@ -36,7 +36,7 @@ pub use api::{ApiArn, NotAnApiArn};
 pub use class::PRIVATE_BLOCKS;
 pub use evaluate::Decisions;
 pub use explain::{Decision, Explanation, StatementVerdict};
-pub use problem::{Problem, Severity, StatementId};
+pub use problem::{Problem, Severity, StatementId, clip, visible};
 pub use source::{Position, SIZE_LIMIT, Source};
 pub use statement::Effect;
 pub use verdict::Verdict;

@@ -129,6 +129,8 @@ impl Key {
         let lower = text.to_ascii_lowercase();
         match lower.split_once(':') {
             Some(("aws", _)) if !is_tag(&lower) => Err(unknown(text)),
+            Some((service, name)) if is_misspelt_global(service, name) => Err(unknown(text)),
+            _ if lower.contains(char::is_control) => Err(unknown(text)),
             Some((service, name)) if !service.is_empty() && !name.is_empty() => Ok(Self {
                 name: lower,
                 meaning: Meaning::Unseen,
@@ -157,6 +159,18 @@ impl Key {
             (Meaning::EndpointDetail | Meaning::Unseen, _) => Presence::Unknown,
         }
     }
+}
+
+/// Whether the name is a global key's and the service nearly `aws`: taken as a service's own key it
+/// would be a maybe, and let everyone pass.
+fn is_misspelt_global(service: &str, name: &str) -> bool {
+    let global = format!("aws:{name}");
+    service != "aws"
+        && service.len() <= 4
+        && strsim::damerau_levenshtein(service, "aws") <= 1
+        && KEYS
+            .iter()
+            .any(|(key, _)| key.eq_ignore_ascii_case(&global))
 }
 
 fn is_tag(lower: &str) -> bool {
@@ -196,6 +210,7 @@ mod tests {
             Key::parse("aws:SourceIp").unwrap()
         );
         assert!(Key::parse("aws:principaltag/Team").is_ok());
+        assert!(Key::parse("sts:SourceIdentity").unwrap().is_foreign());
         assert!(Key::parse("execute-api:viaDomainArn").unwrap().is_foreign());
     }
 
@@ -209,6 +224,8 @@ mod tests {
             ("aws:PrincipalTag/", "tag's name"),
             ("aws:", "aws:SourceIp"),
             (":x", "aws:SourceIp"),
+            ("asw:SourceIp", "`aws:SourceIp`"),
+            ("a\u{7f}b:SourceIp", "aws:SourceIp"),
         ] {
             let advice = Key::parse(name).unwrap_err();
             assert!(
