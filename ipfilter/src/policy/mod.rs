@@ -8,6 +8,8 @@
 //! This part knows no table, no packet and no file. What it can know of a request is its source address
 //! and the clock; every element evaluates to yes, no or maybe, and a source is denied for certain only
 //! when each of its requests is.
+//!
+#![doc = include_str!("LANGUAGE.md")]
 
 mod action;
 mod address;
@@ -28,6 +30,8 @@ mod relate;
 mod resource;
 mod source;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod time;
 mod verdict;
 
