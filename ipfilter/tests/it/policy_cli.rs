@@ -60,7 +60,7 @@ fn shipped_policies_are_exact() {
                 .expect("UTF-8")
         })
         .collect();
-    assert_eq!(names.len(), 6);
+    assert!(names.len() >= 6, "{names:?}");
     let arguments: Vec<&str> = ["check"]
         .into_iter()
         .chain(names.iter().map(String::as_str))
@@ -68,7 +68,7 @@ fn shipped_policies_are_exact() {
     let output = run(&arguments, b"");
     assert_eq!(exit(&output), 0, "{}", stdout(&output));
     let lines: Vec<&str> = stdout(&output).lines().collect();
-    assert_eq!(lines.len(), 6, "a remark is made: {lines:#?}");
+    assert_eq!(lines.len(), names.len(), "a remark is made: {lines:#?}");
     assert!(
         lines.iter().all(|line| line.contains(": exact, ")),
         "{lines:#?}"
