@@ -260,6 +260,14 @@ fn block(index: usize) -> String {
     )
 }
 
+/// Members whose names are almost `name`.
+fn numbered(count: usize, name: &str, value: &str) -> String {
+    let members: Vec<String> = (0..count)
+        .map(|at| format!("\"{name}{at}\":{value}"))
+        .collect();
+    members.join(",")
+}
+
 /// Documents made to be slow or deep; unoptimised, each must be done within [`check`]'s bound.
 #[test]
 fn hostile_shapes_are_read_in_bounded_time() {
@@ -276,6 +284,17 @@ fn hostile_shapes_are_read_in_bounded_time() {
         format!("{{\"policy\":\"{}", "\\\"".repeat(depth)),
         format!("{{{}\"a\":1}}", "\"a\":1,".repeat(depth / 4)),
         format!("{{\"{}\":1}}", "x".repeat(1_000_000)),
+        format!(
+            "{{\"Statement\":{{{}}}}}",
+            numbered(depth / 4, "Efect", "1")
+        ),
+        with_condition(
+            &serde_json::from_str(&format!("{{{}}}", numbered(depth / 4, "IpAdress", "1")))
+                .expect("JSON"),
+        ),
+        with_condition(
+            &json!({"IpAddress": serde_json::from_str::<Value>(&format!("{{{}}}", numbered(depth / 4, "aws:SourceIps", "\"::1\""))).expect("JSON")}),
+        ),
         with_condition(&json!({"IpAddress": {"aws:SourceIp": vec!["nonsense"; 50_000]}})),
         with_condition(&json!({"IpAddress": {"aws:SourceIp": vec!["10.0.0.1/8"; 50_000]}})),
         with_condition(
