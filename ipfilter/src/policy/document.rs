@@ -81,31 +81,32 @@ fn escaped_policy(text: &str) -> Option<(&str, usize)> {
         // A string's body without its quotes.
         return Some((trimmed, text.find(trimmed)?));
     }
-    let root = json::parse(text.trim_start_matches(BYTE_ORDER_MARK)).ok()?;
-    let skipped = text.len() - text.trim_start_matches(BYTE_ORDER_MARK).len();
-    let node = match root.kind() {
-        Kind::String => root,
-        Kind::Object => policy_member(root)?,
-        _ => return None,
+    let body = text.trim_start_matches(BYTE_ORDER_MARK);
+    let skipped = text.len() - body.len();
+    let node = if trimmed.starts_with('{') {
+        policy_member(Node::unread(body))?
+    } else if trimmed.starts_with('"') {
+        json::parse(body).ok()?
+    } else {
+        return None;
     };
     let policy = node.string().ok()??;
     let is_object = policy.trim_start().starts_with(['{', '"']);
     is_object.then(|| (node.body(), skipped + node.span().start + 1))
 }
 
+/// The one member `policy` of an object that is no policy itself.
 fn policy_member(root: Node<'_>) -> Option<Node<'_>> {
-    let members = root.members();
-    let named = |name: &str| {
-        members
-            .iter()
-            .find(|(key, _)| key.string().is_ok_and(|key| key.as_deref() == Some(name)))
-            .map(|(_, value)| *value)
-    };
-    if named("Statement").is_some() {
-        None
-    } else {
-        named("policy")
+    let mut found = None;
+    for (key, value) in root.members() {
+        match key.string().ok().flatten()?.as_ref() {
+            "Statement" => return None,
+            "policy" if found.is_some() => return None,
+            "policy" => found = Some(value),
+            _ => {}
+        }
     }
+    found
 }
 
 /// Reads a policy's statements. The result is whole only if no error was noted.
@@ -192,10 +193,19 @@ fn syntax_advice(text: &str, error: &json::SyntaxError) -> Advice {
             .hint("the file may have been cut off while it was copied");
     }
     let advice = Advice::new(format!("the document is not JSON: {}", error.message));
+    let closing = text
+        .as_bytes()
+        .get(error.offset)
+        .is_some_and(|byte| b"]}".contains(byte));
     match error.message.as_str() {
         "trailing characters" => advice.hint("one document a file: there is more after its end"),
         "trailing comma" => advice.hint("remove the comma before the closing bracket"),
-        "key must be a string" => advice.hint("names stand in double quotes"),
+        "expected value" | "key must be a string" if closing => {
+            advice.hint("is there a comma too many before the closing bracket?")
+        }
+        "key must be a string" => {
+            advice.hint("a name in double quotes is expected here: is there a comma too many?")
+        }
         _ => advice,
     }
 }

@@ -114,54 +114,58 @@ impl Evaluation {
         factors: &[Vec<Factor<'_>>],
         parts: &[Vec<Reach>],
     ) -> Option<HashMap<usize, Vec<Cover>>> {
-        let open = |effect: Effect| -> Vec<usize> {
-            let uncertain = self.reaches.iter().enumerate().zip(statements);
-            uncertain
-                .filter(|((_, reach), statement)| {
-                    statement.effect == effect && reach.certain != reach.possible
-                })
-                .map(|((index, _), _)| index)
-                .collect()
-        };
-        let (allows, denies) = (open(Effect::Allow), open(Effect::Deny));
-        if allows.len().saturating_mul(denies.len()) > MOST_PAIRS {
-            return None;
-        }
+        let allows = self.uncertain(statements, Effect::Allow);
+        let denies = self.uncertain(statements, Effect::Deny);
         let ranges = |index: &usize| self.reach(*index).map_or(0, Reach::ranges_len);
-        let work = denies
-            .iter()
-            .map(ranges)
-            .sum::<usize>()
-            .saturating_mul(allows.len());
-        if work > MOST_WORK {
+        let ranges: usize = denies.iter().map(ranges).sum();
+        if allows.len().saturating_mul(denies.len()) > MOST_PAIRS
+            || allows.len().saturating_mul(ranges) > MOST_WORK
+        {
             return None;
         }
         let mut covers: HashMap<usize, Vec<Cover>> = HashMap::new();
         for allow in allows {
-            for deny in &denies {
-                let (Some(wide), Some(narrow), Some(parts), Some(reach)) = (
-                    factors.get(*deny),
-                    factors.get(allow),
-                    parts.get(*deny),
-                    self.reach(*deny),
-                ) else {
-                    continue;
-                };
-                let open = wide
-                    .iter()
-                    .zip(parts)
-                    .filter(|(factor, _)| !implied(factor, narrow));
-                let sources = all_of(open.map(|(_, reach)| reach)).certain;
-                let sources = sources.intersection(&reach.possible);
-                if !sources.is_empty() {
-                    covers.entry(allow).or_default().push(Cover {
-                        deny: *deny,
-                        sources,
-                    });
+            let Some(given) = factors.get(allow) else {
+                continue;
+            };
+            for &deny in &denies {
+                let pair = factors.get(deny).zip(parts.get(deny));
+                let cover =
+                    pair.and_then(|(factors, parts)| self.cover(deny, factors, parts, given));
+                if let Some(cover) = cover {
+                    covers.entry(allow).or_default().push(cover);
                 }
             }
         }
         Some(covers)
+    }
+
+    /// What the Deny takes back of an Allow whose factors are `given`.
+    fn cover(
+        &self,
+        deny: usize,
+        factors: &[Factor<'_>],
+        parts: &[Reach],
+        given: &[Factor<'_>],
+    ) -> Option<Cover> {
+        let open = factors
+            .iter()
+            .zip(parts)
+            .filter(|(factor, _)| !implied(factor, given));
+        let sources = all_of(open.map(|(_, reach)| reach)).certain;
+        let sources = sources.intersection(&self.reach(deny)?.possible);
+        (!sources.is_empty()).then_some(Cover { deny, sources })
+    }
+
+    /// The statements of that effect that are uncertain of some source.
+    fn uncertain(&self, statements: &[Statement], effect: Effect) -> Vec<usize> {
+        let reaches = self.reaches.iter().zip(statements).enumerate();
+        reaches
+            .filter(|(_, (reach, statement))| {
+                statement.effect == effect && reach.certain != reach.possible
+            })
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// Whether pairs of statements are looked at.

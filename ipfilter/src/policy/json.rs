@@ -85,6 +85,11 @@ fn without_place(message: &str) -> String {
 }
 
 impl<'t> Node<'t> {
+    /// A text that is yet to be read: it has members if it is an object, and is else of no use.
+    pub(crate) fn unread(text: &'t str) -> Self {
+        Self { text, offset: 0 }
+    }
+
     fn child(&self, raw: &'t RawValue) -> Self {
         let start = raw.get().as_ptr() as usize - self.text.as_ptr() as usize;
         Self {

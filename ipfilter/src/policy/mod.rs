@@ -8,6 +8,8 @@
 //! This part knows no table, no packet and no file. What it can know of a request is its source address
 //! and the clock; every element evaluates to yes, no or maybe, and a source is denied for certain only
 //! when each of its requests is.
+//!
+#![doc = include_str!("LANGUAGE.md")]
 
 mod action;
 mod address;
@@ -28,6 +30,8 @@ mod relate;
 mod resource;
 mod source;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod time;
 mod verdict;
 
@@ -36,7 +40,7 @@ pub use api::{ApiArn, NotAnApiArn};
 pub use class::PRIVATE_BLOCKS;
 pub use evaluate::Decisions;
 pub use explain::{Decision, Explanation, StatementVerdict};
-pub use problem::{Problem, Severity, StatementId};
+pub use problem::{Problem, Severity, StatementId, clip, visible};
 pub use source::{Position, SIZE_LIMIT, Source};
 pub use statement::Effect;
 pub use verdict::Verdict;

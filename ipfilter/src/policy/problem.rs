@@ -72,8 +72,16 @@ impl fmt::Display for Path<'_> {
             Self::Root => formatter.write_str("$"),
             Self::Name(parent, name) if is_plain(name) => write!(formatter, "{parent}.{name}"),
             Self::Name(parent, name) => {
-                let quoted = serde_json::Value::from(*name);
-                write!(formatter, "{parent}[{quoted}]")
+                write!(formatter, "{parent}[")?;
+                for character in serde_json::Value::from(*name).to_string().chars() {
+                    // JSON itself leaves some control characters as they are.
+                    if character.is_control() {
+                        write!(formatter, "\\u{:04x}", u32::from(character))?;
+                    } else {
+                        write!(formatter, "{character}")?;
+                    }
+                }
+                formatter.write_str("]")
             }
             Self::Index(parent, index) => write!(formatter, "{parent}[{index}]"),
         }
@@ -224,8 +232,9 @@ pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) 
         .map(|(_, known)| known)
 }
 
-/// `text` cut to a length that fits a message.
-pub(crate) fn clip(text: &str) -> String {
+/// `text` cut to a length that fits a message, without control characters.
+#[must_use]
+pub fn clip(text: &str) -> String {
     const LONGEST: usize = 60;
     let mut clipped: String = text.chars().take(LONGEST).map(visible).collect();
     if text.chars().nth(LONGEST).is_some() {
@@ -234,8 +243,9 @@ pub(crate) fn clip(text: &str) -> String {
     clipped
 }
 
-/// Control characters would let a policy write on the operator's terminal.
-fn visible(character: char) -> char {
+/// The character, or a sign for it where it would let a policy write on the operator's terminal.
+#[must_use]
+pub fn visible(character: char) -> char {
     if character.is_control() {
         '\u{FFFD}'
     } else {
@@ -254,6 +264,8 @@ mod tests {
         let key = statement.name("aws:SourceIp");
         let value = key.index(0);
         assert_eq!(value.to_string(), "$.Statement[1][\"aws:SourceIp\"][0]");
+        let control = Path::Root.name("a\u{1b}\u{7f}").to_string();
+        assert_eq!(control, r#"$["a\u001b\u007f"]"#);
     }
 
     #[test]

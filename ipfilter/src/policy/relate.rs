@@ -120,3 +120,103 @@ fn condition_covers(wide: &Condition, narrow: &Condition) -> bool {
     };
     same && missing && values
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Decision, Options, Source, parse};
+
+    /// Whether what an Allow with `given` allows is taken back whole by a Deny with `taken`.
+    fn taken_back(given: &str, taken: &str) -> bool {
+        let statement = |effect: &str, changes: &str| {
+            let mut text = format!("\"Effect\": \"{effect}\", \"Action\": \"*\"");
+            for name in ["Principal", "Resource"] {
+                if !changes.contains(&format!("{name}\"")) {
+                    text = format!("{text}, \"{name}\": \"*\"");
+                }
+            }
+            format!("{{{text}, {changes}}}")
+        };
+        let text = format!(
+            "{{\"Statement\": [{}, {}]}}",
+            statement("Allow", given),
+            statement("Deny", taken)
+        );
+        let policy = parse(&Source::new("pair", text.as_str()), &Options::default())
+            .policy
+            .unwrap();
+        let (source, now) = ("203.0.113.7".parse().unwrap(), jiff::Timestamp::UNIX_EPOCH);
+        let denied = policy.explain(source, now).decision == Decision::Deny;
+        assert_eq!(policy.at(now).may_pass.contains(source), !denied, "{text}");
+        denied
+    }
+
+    fn condition(text: &str) -> String {
+        format!("\"Condition\": {{{text}}}")
+    }
+
+    #[test]
+    fn the_wider_takes_back_the_narrower() {
+        let arn =
+            |rest: &str| format!("\"Resource\": \"arn:aws:execute-api:*:*:abcdef1234/{rest}\"");
+        let short = |rest: &str| format!("\"Resource\": \"execute-api:/{rest}\"");
+        let aws = |names: &str| format!("\"Principal\": {{\"AWS\": [{names}]}}");
+        let but = |names: &str| format!("\"NotPrincipal\": {{\"AWS\": [{names}]}}");
+        let (one, two) = ("\"111122223333\"", "\"111122223333\", \"444455556666\"");
+        for (narrow, wide) in [
+            (arn("prod/GET/*"), arn("prod/*")),
+            (short("prod/GET/pets"), short("*/GET/*")),
+            (short("prod/GET/pets"), short("prod/GET/*")),
+            (aws(one), aws(two)),
+            (but(two), but(one)),
+            (
+                condition(r#""StringEquals": {"aws:UserAgent": "a"}"#),
+                condition(r#""StringEquals": {"aws:useragent": ["a", "b"]}"#),
+            ),
+            (
+                condition(r#""StringNotLike": {"aws:UserAgent": ["a", "b"]}"#),
+                condition(r#""StringNotLike": {"aws:UserAgent": "a"}"#),
+            ),
+            (
+                condition(r#""Bool": {"aws:SecureTransport": "false"}"#),
+                condition(r#""BoolIfExists": {"aws:SecureTransport": "false"}"#),
+            ),
+            (
+                condition(
+                    r#""Null": {"aws:Referer": "true"}, "StringLike": {"aws:UserAgent": "a"}"#,
+                ),
+                condition(r#""Null": {"aws:Referer": "true"}"#),
+            ),
+        ] {
+            assert!(taken_back(&narrow, &wide), "{narrow} {wide}");
+            assert!(taken_back(&narrow, &narrow), "{narrow}");
+            assert!(!taken_back(&wide, &narrow), "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn what_differs_takes_nothing_back() {
+        for (given, taken) in [
+            (
+                r#""StringEquals": {"aws:UserAgent": "a"}"#,
+                r#""StringLike": {"aws:UserAgent": "a"}"#,
+            ),
+            (
+                r#""StringEquals": {"aws:UserAgent": "a"}"#,
+                r#""StringEquals": {"aws:Referer": "a"}"#,
+            ),
+            (
+                r#""StringEquals": {"aws:UserAgent": "a"}"#,
+                r#""StringNotEquals": {"aws:UserAgent": "a"}"#,
+            ),
+            (
+                r#""Null": {"aws:Referer": "true"}"#,
+                r#""Null": {"aws:Referer": "false"}"#,
+            ),
+        ] {
+            assert!(
+                !taken_back(&condition(given), &condition(taken)),
+                "{given} {taken}"
+            );
+        }
+    }
+}

@@ -133,11 +133,15 @@ fn parse_arn(text: &str) -> Result<ArnPattern, Advice> {
     {
         return bad("partitions are `aws`, `aws-cn` and `aws-us-gov`");
     }
+    let (region, account, rest) = (field(), field(), field());
+    if region.is_empty() || account.is_empty() || rest.is_empty() {
+        return bad("region, account and API are not empty: write `*` where any is meant");
+    }
     Ok(ArnPattern {
         partition,
-        region: field(),
-        account: field(),
-        rest: field(),
+        region,
+        account,
+        rest,
     })
 }
 
@@ -300,6 +304,8 @@ mod tests {
             "arn:azure:execute-api:*:*:*",
             "arn:aws:execute*:*:*:*",
             "/prod/GET",
+            "arn:aws:execute-api:::abcdef1234/*",
+            "arn:aws:execute-api:us-east-1:123456789012:",
             "arn",
         ] {
             assert!(parse_form(text).is_err(), "{text}");

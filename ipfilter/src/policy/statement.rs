@@ -129,6 +129,9 @@ fn check_name(reader: &mut Reader<'_>, member: &Member<'_>, path: &Path<'_>) {
     });
 }
 
+/// Members that are looked at for a misspelt element that seems missing.
+const MOST_MISSPELT: usize = 64;
+
 /// A statement's members while it is read.
 struct Found<'f, 't> {
     node: Node<'t>,
@@ -149,7 +152,7 @@ impl<'t> Found<'_, 't> {
             !ELEMENTS.contains(&member.name.as_ref())
                 && nearest(&member.name, ELEMENTS) == Some(name)
         };
-        if self.members.iter().any(misspelt) {
+        if self.members.iter().take(MOST_MISSPELT).any(misspelt) {
             return;
         }
         let start = self.node.span().start;

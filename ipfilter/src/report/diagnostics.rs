@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use crate::policy::{Problem, Severity, Source};
+use crate::policy::{Problem, Severity, Source, clip, visible};
 
 /// The most characters of a source line that are shown before and from the fault on.
 const BEFORE: usize = 50;
@@ -48,7 +48,7 @@ fn statement(problem: &Problem) -> String {
         .statement
         .as_ref()
         .and_then(|statement| statement.sid.as_deref());
-    sid.map_or_else(String::new, |sid| format!(" (`{sid}`)"))
+    sid.map_or_else(String::new, |sid| format!(" (`{}`)", clip(sid)))
 }
 
 /// The part of a line that is shown, and the fault within it.
@@ -68,14 +68,27 @@ impl Excerpt {
         let length = (span.len().max(1)..=tail.len())
             .find(|length| tail.is_char_boundary(*length))
             .unwrap_or(tail.len());
-        let text = format!("{cut_head}{head}{tail}{cut_tail}");
+        let (fault, rest) = tail.split_at(length);
+        let (head, fault, rest) = (printable(head), printable(fault), printable(rest));
         let begin = cut_head.len() + head.len();
-        let end = (begin + length).min(text.len());
         Some(Self {
-            text,
-            span: begin.min(end)..end,
+            span: begin..begin + fault.len(),
+            text: format!("{cut_head}{head}{fault}{rest}{cut_tail}"),
         })
     }
+}
+
+/// The text as it may be shown; tabs are left to the renderer.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| {
+            if character == '\t' {
+                character
+            } else {
+                visible(character)
+            }
+        })
+        .collect()
 }
 
 const CUT: &str = "…";

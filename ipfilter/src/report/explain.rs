@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use serde::Serialize;
 
-use crate::policy::{Decision, Effect, Explanation, Verdict};
+use crate::policy::{Decision, Effect, Explanation, Verdict, clip};
 
 /// One source's answer as a machine reads it.
 #[derive(Debug, Serialize)]
@@ -81,7 +81,7 @@ impl fmt::Display for StatementView {
             "may match"
         };
         match &self.sid {
-            Some(sid) => write!(formatter, "{} `{sid}` {verb}", self.effect),
+            Some(sid) => write!(formatter, "{} `{}` {verb}", self.effect, clip(sid)),
             None => write!(
                 formatter,
                 "{} of statement {} {verb}",

@@ -2,3 +2,13 @@
 
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod differential;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod generate;
+#[cfg(test)]
+mod policy_cli;
+#[cfg(test)]
+mod roads;

@@ -114,28 +114,52 @@ const KEYS: &[(&str, (Meaning, Holds))] = &[
 const TAGS: &[&str] = &["aws:PrincipalTag/", "aws:RequestTag/", "aws:ResourceTag/"];
 
 impl Key {
-    /// The key of that name, or why there is none.
-    pub(crate) fn parse(text: &str) -> Result<Self, Advice> {
+    /// The key of that name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let known = KEYS
             .iter()
             .find(|(name, _)| name.eq_ignore_ascii_case(text));
         if let Some(&(name, (meaning, holds))) = known {
-            return Ok(Self {
+            return Some(Self {
                 name: name.to_owned(),
                 meaning,
                 holds,
             });
         }
         let lower = text.to_ascii_lowercase();
-        match lower.split_once(':') {
-            Some(("aws", _)) if !is_tag(&lower) => Err(unknown(text)),
-            Some((service, name)) if !service.is_empty() && !name.is_empty() => Ok(Self {
-                name: lower,
-                meaning: Meaning::Unseen,
-                // A service's own key may hold anything.
-                holds: Holds::Other,
-            }),
-            _ => Err(unknown(text)),
+        let (service, name) = lower.split_once(':')?;
+        let refused = service.is_empty()
+            || name.is_empty()
+            || (service == "aws" && !is_tag(&lower))
+            || is_misspelt_global(service, name)
+            || lower.contains(char::is_control);
+        (!refused).then_some(Self {
+            name: lower,
+            meaning: Meaning::Unseen,
+            // A service's own key and a tag may hold anything.
+            holds: Holds::Other,
+        })
+    }
+
+    /// Why there is no key of that name, and which may be meant.
+    pub(crate) fn explain_unknown(text: &str) -> Advice {
+        let advice = Advice::new(format!("unknown condition key `{}`", clip(text)));
+        let known = KEYS
+            .iter()
+            .map(|(name, _)| *name)
+            .chain(TAGS.iter().copied());
+        let with_prefix = format!("aws:{text}");
+        let name = if text.contains(':') {
+            text
+        } else {
+            &with_prefix
+        };
+        match nearest(name, known) {
+            Some(tag) if tag.ends_with('/') => {
+                advice.hint(format!("did you mean `{tag}` and the tag's name?"))
+            }
+            Some(key) => advice.hint(format!("did you mean `{key}`?")),
+            None => advice.hint("keys for addresses are `aws:SourceIp` and `aws:VpcSourceIp`"),
         }
     }
 
@@ -159,30 +183,21 @@ impl Key {
     }
 }
 
+/// Whether the name is a global key's and the service nearly `aws`: taken as a service's own key it
+/// would be a maybe, and let everyone pass.
+fn is_misspelt_global(service: &str, name: &str) -> bool {
+    let global = format!("aws:{name}");
+    service != "aws"
+        && service.len() <= 4
+        && strsim::damerau_levenshtein(service, "aws") <= 1
+        && KEYS
+            .iter()
+            .any(|(key, _)| key.eq_ignore_ascii_case(&global))
+}
+
 fn is_tag(lower: &str) -> bool {
     TAGS.iter()
         .any(|tag| lower.len() > tag.len() && lower.starts_with(&tag.to_ascii_lowercase()))
-}
-
-fn unknown(text: &str) -> Advice {
-    let advice = Advice::new(format!("unknown condition key `{}`", clip(text)));
-    let known = KEYS
-        .iter()
-        .map(|(name, _)| *name)
-        .chain(TAGS.iter().copied());
-    let with_prefix = format!("aws:{text}");
-    let name = if text.contains(':') {
-        text
-    } else {
-        &with_prefix
-    };
-    match nearest(name, known) {
-        Some(tag) if tag.ends_with('/') => {
-            advice.hint(format!("did you mean `{tag}` and the tag's name?"))
-        }
-        Some(key) => advice.hint(format!("did you mean `{key}`?")),
-        None => advice.hint("keys for addresses are `aws:SourceIp` and `aws:VpcSourceIp`"),
-    }
 }
 
 #[cfg(test)]
@@ -195,7 +210,8 @@ mod tests {
             Key::parse("AWS:sourceip").unwrap(),
             Key::parse("aws:SourceIp").unwrap()
         );
-        assert!(Key::parse("aws:principaltag/Team").is_ok());
+        assert!(Key::parse("aws:principaltag/Team").is_some());
+        assert!(Key::parse("sts:SourceIdentity").unwrap().is_foreign());
         assert!(Key::parse("execute-api:viaDomainArn").unwrap().is_foreign());
     }
 
@@ -209,8 +225,11 @@ mod tests {
             ("aws:PrincipalTag/", "tag's name"),
             ("aws:", "aws:SourceIp"),
             (":x", "aws:SourceIp"),
+            ("asw:SourceIp", "`aws:SourceIp`"),
+            ("a\u{7f}b:SourceIp", "aws:SourceIp"),
         ] {
-            let advice = Key::parse(name).unwrap_err();
+            assert_eq!(Key::parse(name), None);
+            let advice = Key::explain_unknown(name);
             assert!(
                 advice.hint.as_ref().unwrap().contains(hint),
                 "{name} {advice:?}"

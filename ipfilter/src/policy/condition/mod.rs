@@ -48,8 +48,10 @@ pub(crate) fn parse(reader: &mut Reader<'_>, node: Node<'_>, path: &Path<'_>) ->
     for member in reader.object(node, path, "`Condition`").unwrap_or_default() {
         let path = path.name(&member.name);
         match Operator::parse(&member.name) {
-            Ok(operator) => conditions.extend(parse_keys(reader, operator, &member, &path)),
-            Err(advice) => reader.error("operator", &(&path, member.key.span()), || advice),
+            Some(operator) => conditions.extend(parse_keys(reader, operator, &member, &path)),
+            None => reader.error("operator", &(&path, member.key.span()), || {
+                Operator::explain_unknown(&member.name)
+            }),
         }
     }
     conditions
@@ -67,12 +69,9 @@ fn parse_keys(
     for entry in reader.object(member.value, path, &what).unwrap_or_default() {
         let path = path.name(&entry.name);
         let at = (&path, entry.key.span());
-        let key = match Key::parse(&entry.name) {
-            Ok(key) => key,
-            Err(advice) => {
-                reader.error("key", &at, || advice);
-                continue;
-            }
+        let Some(key) = Key::parse(&entry.name) else {
+            reader.error("key", &at, || Key::explain_unknown(&entry.name));
+            continue;
         };
         if let Some(first) = seen.insert(key.name.to_ascii_lowercase(), entry.name.to_string()) {
             reader.error("duplicate", &at, || {

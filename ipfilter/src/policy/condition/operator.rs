@@ -90,40 +90,45 @@ const OPERATORS: &[(&str, Family, bool)] = &[
 ];
 
 impl Operator {
-    /// The operator of that name, or why there is none.
-    pub(crate) fn parse(text: &str) -> Result<Self, Advice> {
-        let (base, if_exists) = match text.strip_suffix(IF_EXISTS) {
-            Some(base) => (base, true),
-            None => (text, false),
-        };
-        let known = OPERATORS.iter().find(|(name, ..)| *name == base);
-        match known {
-            Some(("Null", ..)) if if_exists => Err(Advice::new("`Null` takes no `IfExists`")
-                .hint("write `Null`: it already says whether the key is there")),
-            Some(&(name, family, negated)) => Ok(Self {
-                name,
-                family,
-                negated,
-                if_exists,
-            }),
-            None => Err(unknown(text, base, if_exists)),
+    /// The operator of that name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (base, if_exists) = split(text);
+        let &(name, family, negated) = OPERATORS.iter().find(|(name, ..)| *name == base)?;
+        (family != Family::Null || !if_exists).then_some(Self {
+            name,
+            family,
+            negated,
+            if_exists,
+        })
+    }
+
+    /// Why there is no operator of that name, and which may be meant.
+    pub(crate) fn explain_unknown(text: &str) -> Advice {
+        let (base, if_exists) = split(text);
+        if base == "Null" {
+            return Advice::new("`Null` takes no `IfExists`")
+                .hint("write `Null`: it already says whether the key is there");
+        }
+        if let Some((set @ ("ForAllValues" | "ForAnyValue"), rest)) = text.split_once(':') {
+            return Advice::new(format!("`{set}:` is not supported")).hint(format!(
+                "an API's requests carry one value a key: write `{}`",
+                clip(rest)
+            ));
+        }
+        let advice = Advice::new(format!("unknown condition operator `{}`", clip(text)));
+        let suffix = if if_exists { IF_EXISTS } else { "" };
+        match nearest(base, OPERATORS.iter().map(|(name, ..)| *name)) {
+            Some("Null") => advice.hint("did you mean `Null`?"),
+            Some(name) => advice.hint(format!("did you mean `{name}{suffix}`?")),
+            None => advice.hint("operators for addresses are `IpAddress` and `NotIpAddress`"),
         }
     }
 }
 
-fn unknown(text: &str, base: &str, if_exists: bool) -> Advice {
-    let advice = Advice::new(format!("unknown condition operator `{}`", clip(text)));
-    if let Some((set @ ("ForAllValues" | "ForAnyValue"), rest)) = text.split_once(':') {
-        return Advice::new(format!("`{set}:` is not supported")).hint(format!(
-            "an API's requests carry one value a key: write `{}`",
-            clip(rest)
-        ));
-    }
-    let suffix = if if_exists { IF_EXISTS } else { "" };
-    match nearest(base, OPERATORS.iter().map(|(name, ..)| *name)) {
-        Some("Null") if if_exists => advice.hint("did you mean `Null`?"),
-        Some(name) => advice.hint(format!("did you mean `{name}{suffix}`?")),
-        None => advice.hint("operators for addresses are `IpAddress` and `NotIpAddress`"),
+fn split(text: &str) -> (&str, bool) {
+    match text.strip_suffix(IF_EXISTS) {
+        Some(base) => (base, true),
+        None => (text, false),
     }
 }
 
@@ -143,7 +148,8 @@ mod tests {
             ("ForAnyValue:StringLike", "`StringLike`"),
             ("IpAddressIfExistsIfExists", "`IpAddress"),
         ] {
-            let advice = Operator::parse(name).unwrap_err();
+            assert_eq!(Operator::parse(name), None);
+            let advice = Operator::explain_unknown(name);
             assert!(
                 advice.hint.as_ref().unwrap().contains(hint),
                 "{name} {advice:?}"
