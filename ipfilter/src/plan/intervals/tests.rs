@@ -18,7 +18,10 @@ fn check<A: Family>(
     let table = IntervalTable::new(&map).unwrap();
     assert_eq!(table.words().len() * 8, table.sizes().total());
     let trie = NaiveTrie::new(&cover(&map));
-    for address in edges(map.starts()).into_iter().chain(random) {
+    // All edges, or an even selection where there are a million.
+    let edges = edges(map.starts());
+    let step = 1 + edges.len() / 30_011;
+    for address in edges.into_iter().step_by(step).chain(random) {
         let got = A::lookup(table.words(), table.layout(), address);
         assert_eq!(got, Some(map.at(address)), "{address:?}");
         assert_eq!(table.at(address), trie.at(address), "{address:?}");
@@ -50,7 +53,7 @@ proptest! {
         sets in prop::collection::vec(prop::collection::vec((any::<u16>(), 0..40u16), 0..150), 1..9),
     ) {
         let sets: Vec<_> = sets.into_iter().map(|ranges| within_a_slot(&ranges)).collect();
-        check(&sets, (0..=u16::MAX).step_by(7).map(|low| 0xcb00_0000 | u32::from(low)));
+        check(&sets, (0..=u16::MAX).step_by(23).map(|low| 0xcb00_0000 | u32::from(low)));
     }
 
     #[test]
@@ -87,7 +90,7 @@ fn alternating() -> Intervals<u32> {
 
 #[test]
 fn a_dense_policy_is_a_bitmap_per_slash_sixteen() {
-    let table = check(&[alternating()], []);
+    let table = check(&[alternating()], 0x0a00_0000..0x0a00_1000);
     assert_eq!(table.sizes().wide, 16 * 8192);
     assert_eq!(table.sizes().lists, 0);
 }
@@ -95,7 +98,7 @@ fn a_dense_policy_is_a_bitmap_per_slash_sixteen() {
 #[test]
 fn a_dense_policy_of_two_apis_agrees() {
     let other = Intervals::from_ranges(vec![(0x0a03_0001, 0x0a05_7fff)]);
-    let table = check(&[alternating(), other], []);
+    let table = check(&[alternating(), other], 0x0a03_0000..0x0a03_1000);
     assert!(table.sizes().wide > 16 * 16384);
 }
 

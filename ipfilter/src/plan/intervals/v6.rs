@@ -16,9 +16,15 @@ const DENSE: u128 = 0x2000 << 112;
 /// The addresses of one slot there, a /19.
 const SPAN: u128 = 1 << 109;
 
-/// Up to this many boundaries stay a list. Measured: a fan costs what a search of ten does, and 16
-/// or 8 here make no difference.
-const LIST_BOUNDARIES: usize = 16;
+/// Up to this many boundaries stay a list where the table is small: its steps are what costs then,
+/// and a fan takes as long as ten of them.
+const SHORT_LIST: usize = 16;
+
+/// The same where the table is large: the misses cost then, and a fan makes more of them.
+const LONG_LIST: usize = 64;
+
+/// The boundaries from which on a table is large: it outgrows a core's own cache.
+const LARGE: usize = 1 << 16;
 
 /// The base-2 logarithm of the boundaries that a fan leaves to each of its parts on average. With
 /// two each, the parts' roots take half of what the boundaries do; fewer, and the misses in the
@@ -47,7 +53,7 @@ impl Build for u128 {
     }
 
     fn shapes(map: &SourceMap<Self>, slots: &[Slot], lanes: u32) -> Vec<Shape> {
-        let builder = Builder { map, lanes };
+        let builder = Builder::new(map, lanes);
         let shape = |slot| {
             let words = builder.size(slot, Depth::TOP);
             match builder.form(slot, Depth::TOP) {
@@ -60,7 +66,7 @@ impl Build for u128 {
     }
 
     fn push(map: &SourceMap<Self>, slot: &Slot, _: Shape, lanes: u32, words: &mut Vec<u64>) -> u64 {
-        Builder { map, lanes }.push(slot, Depth::TOP, words).0
+        Builder::new(map, lanes).push(slot, Depth::TOP, words).0
     }
 
     fn lookup(words: &[u64], layout: &Layout, address: Self) -> Option<ApiSet> {
@@ -159,9 +165,20 @@ impl Parts {
 struct Builder<'a> {
     map: &'a SourceMap<u128>,
     lanes: u32,
+    /// The most boundaries that stay a list.
+    longest: usize,
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(map: &'a SourceMap<u128>, lanes: u32) -> Self {
+        let large = map.boundaries_len() >= LARGE;
+        Self {
+            map,
+            lanes,
+            longest: if large { LONG_LIST } else { SHORT_LIST },
+        }
+    }
+
     fn starts(&self, slot: &Slot) -> &[u128] {
         self.map
             .starts()
@@ -172,7 +189,7 @@ impl Builder<'_> {
     fn form(&self, slot: &Slot, depth: Depth) -> Form {
         match self.starts(slot) {
             [] => Form::Uniform,
-            [first, .., last] if slot.inner.len() > LIST_BOUNDARIES && depth.fans < FAN_DEPTH => {
+            [first, .., last] if slot.inner.len() > self.longest && depth.fans < FAN_DEPTH => {
                 Form::Fan(Parts::new(*first, *last, slot.inner.len(), depth))
             }
             starts if depth.low || starts.iter().all(|start| low(*start) == 0) => Form::List,
