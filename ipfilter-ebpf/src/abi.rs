@@ -71,6 +71,10 @@ pub mod names {
     pub const SOURCES_V6: &str = "SOURCES_V6";
     /// [`super::Counter`] by [`super::counter_index`], one per CPU.
     pub const COUNTERS: &str = "COUNTERS";
+    /// [`super::Response`] by API index.
+    pub const RESPONSES: &str = "RESPONSES";
+    /// The keys of cookies, by [`super::key_index`].
+    pub const KEYS: &str = "KEYS";
 }
 
 /// What is fixed for the life of a deployment. The verifier sees its fields as constants, and
@@ -88,6 +92,8 @@ pub struct Config {
     pub created: u64,
     /// SHA-256 of the plan.
     pub digest: [u8; 32],
+    /// The time between two answers of `reject` on one CPU, in nanoseconds; 0 for no answers.
+    pub reject_interval: u64,
     /// [`deny`] action by API index.
     pub deny: [u8; MAX_APIS],
 }
@@ -102,6 +108,57 @@ pub mod flags {
 pub mod deny {
     /// Discard without an answer.
     pub const DROP: u8 = 0;
+    /// TCP: reset. UDP: ICMP, administratively prohibited.
+    pub const REJECT: u8 = 1;
+    /// TCP: HTTP 403 or a TLS alert. UDP: as [`REJECT`].
+    pub const RESPOND: u8 = 2;
+}
+
+/// How many answers `reject` may send at once after a pause, in time between answers: one second's
+/// worth, in nanoseconds.
+pub const REJECT_BURST: u64 = 1_000_000_000;
+
+/// The most bytes an HTTP answer has, headers included: what fits an IPv6 packet of the smallest
+/// MTU that every path has (RFC 8200, section 5), in whole [`Chunk`]s.
+pub const RESPONSE_MAX: usize = 1216;
+
+/// The most bytes an HTTP answer without a body has.
+pub const RESPONSE_HEAD_MAX: usize = 512;
+
+/// The unit in which answers are copied: four words in network byte order. Answers are made such that
+/// their length is a multiple of its own.
+pub type Chunk = [u16; 4];
+
+/// What `respond` says to HTTP.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Bytes of the answer with its body: a multiple of 8.
+    pub forbidden_len: u16,
+    /// Bytes of the answer without its body: a multiple of 8.
+    pub head_len: u16,
+    /// The sum of the answer with its body, as [`crate::reply::sum_bytes`] has it.
+    pub forbidden_sum: u16,
+    /// The sum of the answer without its body.
+    pub head_sum: u16,
+    /// The answer with its body.
+    pub forbidden: [Chunk; RESPONSE_MAX / 8],
+    /// The answer without its body.
+    pub head: [Chunk; RESPONSE_HEAD_MAX / 8],
+}
+
+/// A time slot of cookies is 2 to the power of this many nanoseconds: 69 seconds. A cookie is good
+/// for its own slot and the next.
+pub const SLOT_SHIFT: u32 = 36;
+
+/// Keys of cookies: while one slot and the one before are honoured, the next one's key can be
+/// written.
+pub const KEYS_LEN: u32 = 4;
+
+/// Where the key of a time slot stands.
+#[must_use]
+pub const fn key_index(slot: u32) -> u32 {
+    slot % KEYS_LEN
 }
 
 /// Key of the protected addresses.
@@ -180,11 +237,29 @@ pub enum Reason {
     Unresolved = 8,
     /// Dropped: the source may not call the API.
     Denied = 9,
+    /// Rejected: answered with a TCP reset.
+    Reset = 10,
+    /// Rejected: answered with ICMP.
+    Prohibited = 11,
+    /// Dropped: an answer was due, but too many were sent already.
+    RejectLimited = 12,
+    /// Dropped: no answer is due to such a packet.
+    Unanswered = 13,
+    /// Responded: a SYN-ACK with a cookie.
+    SynAck = 14,
+    /// Responded: HTTP 403.
+    Forbidden = 15,
+    /// Responded: a TLS alert.
+    TlsAlert = 16,
+    /// Responded: a reset, for what belongs to no conversation, or no longer.
+    RespondReset = 17,
+    /// Dropped: there was no room in the packet's buffer for the answer.
+    NoRoom = 18,
 }
 
 impl Reason {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 19] = [
         Self::NotIp,
         Self::LaterFragment,
         Self::OtherProtocol,
@@ -195,7 +270,31 @@ impl Reason {
         Self::Malformed,
         Self::Unresolved,
         Self::Denied,
+        Self::Reset,
+        Self::Prohibited,
+        Self::RejectLimited,
+        Self::Unanswered,
+        Self::SynAck,
+        Self::Forbidden,
+        Self::TlsAlert,
+        Self::RespondReset,
+        Self::NoRoom,
     ];
+
+    /// Whether the packet was turned into an answer.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_answer(self) -> bool {
+        matches!(
+            self,
+            Self::Reset
+                | Self::Prohibited
+                | Self::SynAck
+                | Self::Forbidden
+                | Self::TlsAlert
+                | Self::RespondReset
+        )
+    }
 }
 
 /// Counters kept for each API, and once more for packets that reached no API's port.
@@ -215,9 +314,10 @@ pub const fn counter_index(api: u32, reason: Reason) -> u32 {
 
 const _: () = {
     assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
-    assert!(size_of::<Config>() == 120 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 128 && align_of::<Config>() == 8);
     assert!(size_of::<AddressKey>() == 20);
     assert!(size_of::<PortTable>() == 1 << 17);
     assert!(size_of::<Counter>() == 16);
+    assert!(size_of::<Response>() == 8 + RESPONSE_MAX + RESPONSE_HEAD_MAX);
     assert!(Reason::ALL.len() <= REASONS as usize);
 };

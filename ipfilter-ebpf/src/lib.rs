@@ -6,5 +6,6 @@
 
 pub mod abi;
 pub mod interval;
+pub mod reply;
 pub mod verdict;
 pub mod wire;

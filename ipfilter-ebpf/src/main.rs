@@ -1,6 +1,8 @@
 //! The BPF programs: one decision behind two kinds of hook.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+// For an empty piece of assembly in `bpf/context.rs`; aya-ebpf needs the same.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![cfg_attr(
     target_arch = "bpf",
     expect(
@@ -21,18 +23,20 @@ mod bpf;
 mod programs {
     use aya_ebpf::{
         bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+        helpers::bpf_redirect,
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
     use ipfilter_ebpf::{
-        abi::Reason,
+        abi::{Reason, deny},
         verdict::{By, Verdict},
-        wire::{Frame as _, parse},
+        wire::parse,
     };
 
     use crate::bpf::{
-        context::Buffer,
-        maps::Deployed,
+        act::answer,
+        context::{Frags, Packet},
+        maps::{self, Deployed},
         record::{Action, record},
     };
 
@@ -43,33 +47,52 @@ mod programs {
 
     #[xdp(frags)]
     pub fn ipfilter_frags(ctx: XdpContext) -> u32 {
-        run_xdp(&ctx)
+        run_xdp(&Frags(ctx))
     }
 
     #[classifier]
     pub fn ipfilter_tc(ctx: TcContext) -> i32 {
-        match filter(&Buffer::of_tc(&ctx), u64::from(ctx.len())) {
+        match filter(&ctx) {
             Action::Pass => TC_ACT_OK,
             Action::Drop => TC_ACT_SHOT,
+            Action::Transmit => {
+                // SAFETY: the context is the one this program was called with; the helper takes no
+                // pointers.
+                unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 }
+            }
         }
     }
 
     #[inline(always)]
-    fn run_xdp(ctx: &XdpContext) -> u32 {
-        let buffer = Buffer::of_xdp(ctx);
-        match filter(&buffer, buffer.len() as u64) {
+    fn run_xdp<P: Packet>(packet: &P) -> u32 {
+        match filter(packet) {
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
+            Action::Transmit => xdp_action::XDP_TX,
         }
     }
 
     #[inline(always)]
-    fn filter(buffer: &Buffer, bytes: u64) -> Action {
-        match parse(buffer, By(&Deployed)) {
+    fn filter<P: Packet>(packet: &P) -> Action {
+        let length = packet.len();
+        let bytes = u64::from(length);
+        match parse(&packet.buffer(), By(&Deployed)) {
             Verdict::Pass(reason) => record(None, reason, bytes, Action::Pass),
             Verdict::Drop(reason) => record(None, reason, bytes, Action::Drop),
             Verdict::Allow(api) => record(Some(api), Reason::Allowed, bytes, Action::Pass),
-            Verdict::Deny(api, _) => record(Some(api), Reason::Denied, bytes, Action::Drop),
+            Verdict::Deny(denied) => {
+                let reason = match maps::deny(denied.api) {
+                    deny::REJECT => answer(packet, &denied, length, false),
+                    deny::RESPOND => answer(packet, &denied, length, true),
+                    _ => Reason::Denied,
+                };
+                let action = if reason.is_answer() {
+                    Action::Transmit
+                } else {
+                    Action::Drop
+                };
+                record(Some(denied.api), reason, bytes, action)
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     abi::{ApiSet, Reason},
-    wire::{Address, Content, Datagram, Judge, Packet, Protocol, Segment},
+    wire::{Address, Content, Datagram, Family, Judge, Packet, Protocol, Segment},
 };
 
 /// What a deployment says about ports, addresses and sources.
@@ -26,8 +26,21 @@ pub enum Verdict {
     Drop(Reason),
     /// It goes on to the API with this index.
     Allow(u32),
-    /// Its source may not call the API with this index: the API's deny action follows.
-    Deny(u32, Segment),
+    /// Its source may not call an API: the API's deny action follows.
+    Deny(Denied),
+}
+
+/// A denied packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The API's index.
+    pub api: u32,
+    /// The packet's family.
+    pub family: Family,
+    /// Where its IP header begins, in bytes from the start of the frame.
+    pub network: usize,
+    /// The segment or datagram.
+    pub segment: Segment,
 }
 
 /// Judges packets by a deployment's tables.
@@ -81,6 +94,14 @@ fn judge_segment<T: Tables>(datagram: &Datagram, segment: &Segment, tables: &T) 
     if tables.callable(&datagram.source).has(api) {
         Verdict::Allow(api)
     } else {
-        Verdict::Deny(api, *segment)
+        Verdict::Deny(Denied {
+            api,
+            family: match datagram.source {
+                Address::V4(_) => Family::V4,
+                Address::V6(_) => Family::V6,
+            },
+            network: datagram.network,
+            segment: *segment,
+        })
     }
 }

@@ -1,1 +1,11 @@
-//! Development commands of ipfilter, and the network playground they share with the tests.
+//! What the development commands share with the tests of the other crates: network namespaces to
+//! play and test in, and processes that end when their guard does.
+//!
+//! Nothing here knows what `ipfilter` is; the commands in `main.rs` and the tests do.
+
+pub mod netns;
+pub mod process;
+mod refused;
+pub mod toolchain;
+
+pub use refused::{Refused, need_root, tool};

@@ -1,3 +1,14 @@
 //! `cargo xtask`: set-up, run, test and the other development commands.
 
-fn main() {}
+mod build;
+mod check;
+mod cli;
+mod playground;
+mod setup;
+mod table;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

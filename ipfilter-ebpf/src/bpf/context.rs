@@ -1,35 +1,109 @@
 //! A packet's bytes. The only place with packet pointers.
 
-use aya_ebpf::programs::{TcContext, XdpContext};
-use ipfilter_ebpf::wire::Frame;
+use core::arch::asm;
+
+use aya_ebpf::{
+    helpers::{bpf_skb_change_tail, bpf_skb_pull_data, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
+    programs::{TcContext, XdpContext},
+};
+use ipfilter_ebpf::{reply::FrameMut, wire::Frame};
 
 /// No header that is looked for lies further into a frame than this. The bound is what lets the
 /// verifier accept an offset it can't know.
 const MAX_OFFSET: usize = 0x3fff;
 
+/// A packet as one kind of hook has it.
+pub trait Packet {
+    /// The bytes in sight.
+    fn buffer(&self) -> Buffer;
+
+    /// The length of the whole frame, in bytes.
+    fn len(&self) -> u32;
+
+    /// Makes the frame, whose length is `from`, `to` bytes long, all of them in sight. Every
+    /// [`Buffer`] made before is of no use after. Says whether there was room.
+    fn resize(&self, from: u32, to: u32) -> bool;
+}
+
+impl Packet for XdpContext {
+    #[inline(always)]
+    fn buffer(&self) -> Buffer {
+        Buffer {
+            start: self.data(),
+            end: self.data_end(),
+        }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        (self.data_end() - self.data()) as u32
+    }
+
+    #[inline(always)]
+    fn resize(&self, from: u32, to: u32) -> bool {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { bpf_xdp_adjust_tail(self.ctx, to as i32 - from as i32) == 0 }
+    }
+}
+
+/// A packet that may lie in several buffers.
+pub struct Frags(pub XdpContext);
+
+impl Packet for Frags {
+    #[inline(always)]
+    fn buffer(&self) -> Buffer {
+        self.0.buffer()
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) as u32 }
+    }
+
+    #[inline(always)]
+    fn resize(&self, from: u32, to: u32) -> bool {
+        self.0.resize(from, to)
+    }
+}
+
+impl Packet for TcContext {
+    #[inline(always)]
+    fn buffer(&self) -> Buffer {
+        Buffer {
+            start: self.data(),
+            end: self.data_end(),
+        }
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        TcContext::len(self)
+    }
+
+    #[inline(always)]
+    fn resize(&self, _: u32, to: u32) -> bool {
+        let skb = self.skb.skb;
+        // SAFETY: the context is the one this program was called with.
+        unsafe { bpf_skb_change_tail(skb, to, 0) == 0 && bpf_skb_pull_data(skb, to) == 0 }
+    }
+}
+
 /// The first buffer of a frame: from the Ethernet header to where the kernel's pointer ends.
+#[derive(Clone, Copy)]
 pub struct Buffer {
     start: usize,
     end: usize,
 }
 
 impl Buffer {
-    /// The frame an XDP program was called for.
+    /// The address of `bytes` bytes, `offset` bytes into the frame, if they are in sight.
     #[inline(always)]
-    pub fn of_xdp(ctx: &XdpContext) -> Self {
-        Self {
-            start: ctx.data(),
-            end: ctx.data_end(),
+    fn at(&self, offset: usize, bytes: usize) -> Option<usize> {
+        if offset > MAX_OFFSET || self.start + offset + bytes > self.end {
+            return None;
         }
-    }
-
-    /// The linear part of the packet a traffic-control program was called for.
-    #[inline(always)]
-    pub fn of_tc(ctx: &TcContext) -> Self {
-        Self {
-            start: ctx.data(),
-            end: ctx.data_end(),
-        }
+        Some(self.start + offset)
     }
 }
 
@@ -41,12 +115,68 @@ impl Frame for Buffer {
 
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]> {
-        if offset > MAX_OFFSET || self.start + offset + 2 * N > self.end {
-            return None;
-        }
+        let at = self.at(offset, 2 * N)?;
         // SAFETY: `start..end` is the packet, readable while the program runs, and the `N` words at
         // `offset` were just found to end before it does. They are aligned: frames begin at an even
         // address (XDP_PACKET_HEADROOM, NET_IP_ALIGN), and `offset` is even.
-        Some(unsafe { *((self.start + offset) as *const [u16; N]) })
+        Some(unsafe { *(at as *const [u16; N]) })
     }
+}
+
+/// A buffer whose offsets the compiler does not know. It then must not work an address out twice,
+/// once to check it and once to use it: the verifier would not see that both are the same.
+#[derive(Clone, Copy)]
+pub struct Scratch(pub Buffer);
+
+impl Scratch {
+    #[inline(always)]
+    fn at(&self, offset: usize, bytes: usize) -> Option<usize> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let at = opaque(self.0.start + offset);
+        (at + bytes <= self.0.end).then_some(at)
+    }
+}
+
+impl Frame for Scratch {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]> {
+        let at = self.at(offset, 2 * N)?;
+        // SAFETY: as for `Buffer`.
+        Some(unsafe { *(at as *const [u16; N]) })
+    }
+}
+
+impl FrameMut for Scratch {
+    #[inline(always)]
+    fn write<const N: usize>(&mut self, offset: usize, words: [u16; N]) -> Option<()> {
+        let at = self.at(offset, 2 * N)?;
+        // SAFETY: as for `Buffer`; the packet is this program's to write to while it runs, and no
+        // reference into it is ever held.
+        unsafe { *(at as *mut [u16; N]) = words };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn write_byte(&mut self, offset: usize, byte: u8) -> Option<()> {
+        let at = self.at(offset, 1)?;
+        // SAFETY: as for `write`.
+        unsafe { *(at as *mut u8) = byte };
+        Some(())
+    }
+}
+
+/// `value`, such that the compiler does not know where it comes from.
+#[inline(always)]
+fn opaque(mut value: usize) -> usize {
+    // SAFETY: a register is copied to itself. (Nothing at all would give two lines of debug
+    // information to one instruction, which the kernel does not take.)
+    unsafe { asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
 }

@@ -6,9 +6,10 @@ use aya_ebpf::{
 };
 use ipfilter_ebpf::{
     abi::{
-        AddressKey, ApiSet, COUNTERS_LEN, Config, Counter, KeyV4, KeyV6, MAX_APIS, PortTable,
-        VERSION, flags,
+        AddressKey, ApiSet, COUNTERS_LEN, Config, Counter, KEYS_LEN, KeyV4, KeyV6, MAX_APIS,
+        PortTable, Response, VERSION, flags, key_index,
     },
+    reply::Key as CookieKey,
     verdict::Tables,
     wire::{Address, Protocol},
 };
@@ -22,6 +23,7 @@ static CONFIG: Config = Config {
     apis: ApiSet::NONE,
     created: 0,
     digest: [0; 32],
+    reject_interval: 0,
     deny: [0; MAX_APIS],
 };
 
@@ -37,6 +39,33 @@ static SOURCES_V6: LpmTrie<KeyV6, ApiSet, 1> = LpmTrie::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counter, { COUNTERS_LEN as usize }> = PerCpuArray::new();
 
+#[btf_map]
+pub static RESPONSES: Array<Response, 1> = Array::new();
+#[btf_map]
+static KEYS: Array<CookieKey, { KEYS_LEN as usize }> = Array::new();
+/// When the bucket of `reject` will be full again, in nanoseconds since boot.
+#[btf_map]
+pub static NEXT_REJECT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+/// The denied packet that this CPU is answering. Passed through a map rather than as an argument,
+/// so that the verifier takes the answers apart once, not again for each way to get there.
+#[btf_map]
+pub static ANSWERING: PerCpuArray<Answering, 1> = PerCpuArray::new();
+
+/// A denied packet, and what is known of it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Answering {
+    /// The API's index.
+    pub api: u32,
+    /// The length of the whole frame, in bytes.
+    pub bytes: u32,
+    /// Where the IP header begins, in bytes from the start of the frame.
+    pub network: u32,
+    /// Where the TCP or UDP header begins.
+    pub transport: u32,
+}
+
 /// A field of [`CONFIG`], read such that the compiler can't assume the value it was compiled with.
 macro_rules! config {
     ($($field:tt)+) => {
@@ -44,6 +73,25 @@ macro_rules! config {
         // read is volatile only because userspace sets the value before that.
         unsafe { core::ptr::read_volatile(&raw const CONFIG.$($field)+) }
     };
+}
+
+/// The deny action of the API with this index.
+#[inline(always)]
+pub fn deny(api: u32) -> u8 {
+    config!(deny[(api as usize) % MAX_APIS])
+}
+
+/// The time between two answers of `reject`, in nanoseconds.
+#[inline(always)]
+pub fn reject_interval() -> u64 {
+    config!(reject_interval)
+}
+
+/// The key of a time slot's cookies.
+#[inline(always)]
+pub fn key(slot: u32) -> &'static CookieKey {
+    const NONE: &CookieKey = &CookieKey { first: 0, last: 0 };
+    KEYS.get(key_index(slot)).unwrap_or(NONE)
 }
 
 /// The tables of the deployment that this program belongs to.

@@ -1,5 +1,6 @@
 //! Everything that exists only in the kernel: packet pointers, maps, and the way out.
 
+pub mod act;
 pub mod context;
 pub mod maps;
 pub mod record;

@@ -11,6 +11,8 @@ pub enum Action {
     Pass,
     /// Discard it.
     Drop,
+    /// Send what has been made of it back out of the interface it came in by.
+    Transmit,
 }
 
 /// Counts a packet of `bytes` bytes under `api` (or [`NO_API`]) and `reason`.

@@ -1,64 +1,22 @@
 //! The command line: one file per subcommand.
+//!
+//! Flags are validated first and turned into working objects after; results go to standard output,
+//! everything else to standard error; only [`main`] turns an outcome into an exit code.
 
-pub mod check;
-pub mod compile;
-pub mod explain;
-pub mod format;
-pub mod policy_options;
+mod check;
+mod detach;
+mod explain;
+mod mock;
+mod policy_options;
+mod run;
+mod status;
 
-use std::{io, process::ExitCode};
+use std::{fmt, io, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, Subcommand, ValueEnum};
+use log::LevelFilter;
 
-/// Lets the clients an AWS API Gateway resource policy names reach an API, and drops everyone else at
-/// the network interface.
-#[derive(Debug, Parser)]
-#[command(name = "ipfilter", version)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    Check(check::Args),
-    Compile(compile::Args),
-    Explain(explain::Args),
-}
-
-/// Runs the command line this process was started with.
-#[must_use]
-pub fn main() -> ExitCode {
-    let outcome = match &Cli::parse().command {
-        Command::Check(args) => check::run(args),
-        Command::Compile(args) => compile::run(args),
-        Command::Explain(args) => explain::run(args),
-    };
-    let exit = outcome.unwrap_or_else(|error| {
-        if is_broken_pipe(&error) {
-            return Exit::Fine;
-        }
-        // Standard error may be closed; the exit code tells all the same.
-        let _ = io::Write::write_fmt(&mut io::stderr(), format_args!("error: {error:#}\n"));
-        Exit::Failed
-    });
-    exit.into()
-}
-
-/// Whether the reader of the output went away, which is its right.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let kind = match (
-            cause.downcast_ref::<io::Error>(),
-            cause.downcast_ref::<serde_json::Error>(),
-        ) {
-            (Some(error), _) => Some(error.kind()),
-            (_, Some(error)) => error.io_error_kind(),
-            _ => None,
-        };
-        kind == Some(io::ErrorKind::BrokenPipe)
-    })
-}
+use crate::{daemon::Failure, dataplane, instance::Instance};
 
 /// How a command ended, as its exit code (see the README's table of exit codes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,4 +40,135 @@ impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
     }
+}
+
+/// An error that knows its exit code. Any other error ends with [`Exit::Failed`].
+#[derive(Debug)]
+pub struct Stop {
+    /// The exit code.
+    pub exit: Exit,
+    /// What to tell the operator; may be empty where all has been told.
+    pub message: String,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        let exit = match &failure {
+            Failure::Policy(_) => Exit::InvalidPolicy,
+            Failure::Partial(_) => Exit::PartialPolicy,
+            Failure::Dataplane(dataplane::Error::Refused(_)) => Exit::Refused,
+            Failure::Dataplane(_) | Failure::Other(_) => Exit::Failed,
+        };
+        Self {
+            exit,
+            message: failure.to_string(),
+        }
+    }
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Lets the clients that a resource policy names reach an API, and turns everyone else away at the
+/// network interface.
+#[derive(Debug, Parser)]
+#[command(name = "ipfilter", version)]
+struct Cli {
+    /// Which filter on this host is meant
+    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
+    instance: Instance,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Check(check::Args),
+    Explain(explain::Args),
+    Run(run::Args),
+    Status(status::Args),
+    Detach(detach::Args),
+    Mock(mock::Args),
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results; anything else is a usage error.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+            return match error.print() {
+                Ok(()) => exit.into(),
+                Err(error) => finish(Err(error.into())),
+            };
+        }
+    };
+    env_logger::Builder::new()
+        .filter_level(LevelFilter::Info)
+        .parse_default_env()
+        .init();
+    finish(dispatch(cli))
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let instance = cli.instance;
+    match cli.command {
+        Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Run(args) => run::run(args, instance),
+        Command::Status(args) => status::run(args, &instance),
+        Command::Detach(args) => detach::run(args, &instance),
+        Command::Mock(args) => mock::run(args),
+    }
+}
+
+/// A reader that has gone away is no failure: whoever piped us into `head` has what they wanted.
+fn finish(result: anyhow::Result<Exit>) -> ExitCode {
+    let error = match result {
+        Ok(exit) => return exit.into(),
+        Err(error) => error,
+    };
+    let broken_pipe = error.chain().any(|cause| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    });
+    if broken_pipe {
+        return Exit::Fine.into();
+    }
+    let exit = error.downcast_ref::<Stop>().map_or(Exit::Failed, |stop| stop.exit);
+    let message = format!("{error:#}");
+    if !message.is_empty() {
+        anstream::eprintln!("ipfilter: {}", message.trim_end());
+    }
+    exit.into()
+}
+
+/// Refuses whoever is not root, before anything is tried.
+fn require_root(what: &str) -> Result<(), Stop> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Stop {
+        exit: Exit::Refused,
+        message: format!("{what} needs root: run it with `sudo`"),
+    })
 }

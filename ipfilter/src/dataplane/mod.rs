@@ -1,1 +1,19 @@
 //! Plans in the kernel: load, fill, freeze, attach, pin, count.
+//!
+//! The only part that knows aya and the bpf system call. It is handed a [`Plan`](crate::plan::Plan)
+//! and knows nothing of policies, of the clock, or of who asked.
+
+mod counters;
+mod error;
+mod filter;
+mod hook;
+mod object;
+mod pins;
+mod sys;
+mod trial;
+
+pub use counters::Count;
+pub use error::Error;
+pub use filter::{Attached, Filter, Found, Interface};
+pub use hook::{Hook, Mode};
+pub use trial::{Action, Kind, Trial};

@@ -3,6 +3,8 @@
 //! The other road, one address at a time, is [`super::explain`]; the two share the statements as
 //! written and nothing else, and tests hold them equal.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use crate::addresses::AddressSet;
@@ -48,6 +50,10 @@ impl Reach {
         }
     }
 
+    fn ranges_len(&self) -> usize {
+        self.possible.v4.ranges_len() + self.possible.v6.ranges_len()
+    }
+
     fn and(&self, other: &Self) -> Self {
         Self {
             certain: self.certain.intersection(&other.certain),
@@ -57,24 +63,26 @@ impl Reach {
 }
 
 /// The statements' reaches, ready to be put together for any time.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Evaluation {
     reaches: Vec<Reach>,
-    /// `None` when there are too many pairs of statements to look at.
-    covers: Option<Vec<Cover>>,
+    /// By the Allow; `None` when there are too many pairs of statements to look at.
+    covers: Option<HashMap<usize, Vec<Cover>>>,
     implicit_deny: bool,
 }
 
 /// What of an Allow a Deny surely takes back, though neither is certain alone.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Cover {
-    allow: usize,
     deny: usize,
     sources: AddressSet,
 }
 
 /// Pairs of statements that are looked at; beyond it only single statements are.
-const MOST_PAIRS: usize = 10_000;
+const MOST_PAIRS: usize = 1_000;
+
+/// The work that looking at pairs may take, in ranges of addresses.
+const MOST_WORK: usize = 50_000_000;
 
 impl Evaluation {
     /// `implicit_deny` says whether a request that no statement matches is denied for certain.
@@ -105,7 +113,7 @@ impl Evaluation {
         statements: &[Statement],
         factors: &[Vec<Factor<'_>>],
         parts: &[Vec<Reach>],
-    ) -> Option<Vec<Cover>> {
+    ) -> Option<HashMap<usize, Vec<Cover>>> {
         let open = |effect: Effect| -> Vec<usize> {
             let uncertain = self.reaches.iter().enumerate().zip(statements);
             uncertain
@@ -119,7 +127,16 @@ impl Evaluation {
         if allows.len().saturating_mul(denies.len()) > MOST_PAIRS {
             return None;
         }
-        let mut covers = Vec::new();
+        let ranges = |index: &usize| self.reach(*index).map_or(0, Reach::ranges_len);
+        let work = denies
+            .iter()
+            .map(ranges)
+            .sum::<usize>()
+            .saturating_mul(allows.len());
+        if work > MOST_WORK {
+            return None;
+        }
+        let mut covers: HashMap<usize, Vec<Cover>> = HashMap::new();
         for allow in allows {
             for deny in &denies {
                 let (Some(wide), Some(narrow), Some(parts), Some(reach)) = (
@@ -137,8 +154,7 @@ impl Evaluation {
                 let sources = all_of(open.map(|(_, reach)| reach)).certain;
                 let sources = sources.intersection(&reach.possible);
                 if !sources.is_empty() {
-                    covers.push(Cover {
-                        allow,
+                    covers.entry(allow).or_default().push(Cover {
                         deny: *deny,
                         sources,
                     });
@@ -179,9 +195,13 @@ impl Evaluation {
         let denied = collect(Effect::Deny, &|_, reach| reach.certain.clone());
         let may_pass = if self.implicit_deny {
             collect(Effect::Allow, &|index, reach| {
-                let covers = self.covers.iter().flatten();
+                let covers = self.covers.as_ref().and_then(|covers| covers.get(&index));
                 let mut possible = reach.possible.clone();
-                for cover in covers.filter(|cover| cover.allow == index && is_active(cover.deny)) {
+                for cover in covers
+                    .into_iter()
+                    .flatten()
+                    .filter(|cover| is_active(cover.deny))
+                {
                     possible = possible.difference(&cover.sources);
                 }
                 possible.union(&reach.certain)

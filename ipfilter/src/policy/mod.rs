@@ -105,7 +105,7 @@ pub struct Parsed {
 }
 
 /// A policy that can be judged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     statements: Vec<Statement>,
     /// What each statement's resources come to for this API.
@@ -169,9 +169,12 @@ pub fn parse(source: &Source, options: &Options) -> Parsed {
 fn place(problems: Problems, source: &Source, document: Option<&Document<'_>>) -> Vec<Problem> {
     let mut problems = problems.finish();
     let mut locator = Locator::new(source.text());
+    let mut unwrapped = document.map(Document::unwrapped);
     for problem in &mut problems {
-        if let Some(document) = document {
-            problem.span = document.outer(problem.span.start)..document.outer(problem.span.end);
+        if let Some(unwrapped) = &mut unwrapped {
+            let start = unwrapped.outer(problem.span.start);
+            // Ends do not ascend as beginnings do.
+            problem.span = start..unwrapped.clone().outer(problem.span.end);
         }
         let place = locator.locate(problem.span.start);
         (problem.line, problem.column) = (place.line, place.column);

@@ -19,6 +19,9 @@ use super::{
 /// statement is named.
 const MOST_STATES: usize = 64;
 
+/// The uncertain statements that are told apart from what others decide; problems are told of fewer.
+const MOST_NARROWED: usize = 64;
+
 /// What the interface lets through undecided.
 pub(crate) struct Gaps {
     /// For each statement the sources it leaves undecided.
@@ -59,20 +62,23 @@ impl Gaps {
     }
 
     fn add(&mut self, policy: &Policy, active: &[bool], gap: &AddressSet) {
-        let mut rest = gap.clone();
+        let mut parts = Vec::new();
         let statements = self.statements.iter_mut().zip(active).enumerate();
         for (index, (sources, _)) in statements.filter(|(_, (_, active))| **active) {
-            let Some(reach) = policy.evaluation.reach(index) else {
+            let uncertain = policy.evaluation.reach(index);
+            let Some(reach) = uncertain.filter(|reach| reach.certain != reach.possible) else {
                 continue;
             };
-            let part = reach.possible.difference(&reach.certain).intersection(gap);
-            if !part.is_empty() {
-                rest = rest.difference(&part);
-                *sources = sources.union(&part);
+            let mut part = reach.possible.difference(&reach.certain);
+            if parts.len() < MOST_NARROWED {
+                part = part.intersection(gap);
             }
+            *sources = sources.union(&part);
+            parts.push(part);
         }
+        let rest = || gap.difference(&AddressSet::union_all(parts));
         if !policy.implicit_deny {
-            self.authorizer = self.authorizer.union(&rest);
+            self.authorizer = self.authorizer.union(&rest());
         }
     }
 

@@ -147,26 +147,67 @@ impl<'s> Document<'s> {
         self.layers.len()
     }
 
-    /// The offset in the file of the character that stands at `offset` of the policy's text.
-    pub(crate) fn outer(&self, offset: usize) -> usize {
-        self.layers.iter().rev().fold(offset, |offset, layer| {
-            layer.start + escaped_offset(&layer.body, offset)
-        })
+    /// Finds the places in the file of ascending offsets in the policy's text.
+    pub(crate) fn unwrapped(&self) -> Unwrapped<'_> {
+        Unwrapped {
+            cursors: self.layers.iter().rev().map(Cursor::new).collect(),
+        }
     }
 }
 
-/// The offset in a JSON string's body of what decodes to byte `decoded` of the string.
-fn escaped_offset(body: &str, decoded: usize) -> usize {
-    let (mut at, mut done) = (0, 0);
-    while done < decoded {
-        let (step, bytes) = escape_at(body.as_bytes().get(at..).unwrap_or_default());
-        if step == 0 {
-            break;
-        }
-        at += step;
-        done += bytes;
+/// Finds the places in the file of ascending offsets in the policy's text, in one pass.
+#[derive(Clone)]
+pub(crate) struct Unwrapped<'d> {
+    /// From the innermost level outwards.
+    cursors: Vec<Cursor<'d>>,
+}
+
+impl Unwrapped<'_> {
+    /// The offset in the file of the character that stands at `offset` of the policy's text.
+    pub(crate) fn outer(&mut self, offset: usize) -> usize {
+        self.cursors
+            .iter_mut()
+            .fold(offset, |offset, cursor| cursor.outer(offset))
     }
-    at
+}
+
+/// How far one level of escapes was walked.
+#[derive(Clone)]
+struct Cursor<'d> {
+    layer: &'d Layer,
+    decoded: usize,
+    at: usize,
+}
+
+impl<'d> Cursor<'d> {
+    fn new(layer: &'d Layer) -> Self {
+        Self {
+            layer,
+            decoded: 0,
+            at: 0,
+        }
+    }
+
+    fn outer(&mut self, offset: usize) -> usize {
+        if offset < self.decoded {
+            *self = Self::new(self.layer);
+        }
+        while self.decoded < offset {
+            let rest = self
+                .layer
+                .body
+                .as_bytes()
+                .get(self.at..)
+                .unwrap_or_default();
+            let (step, bytes) = escape_at(rest);
+            if step == 0 {
+                break;
+            }
+            self.at += step;
+            self.decoded += bytes;
+        }
+        self.layer.start + self.at
+    }
 }
 
 /// The length of the escape or byte that `body` begins with, and of what it decodes to.
@@ -213,8 +254,10 @@ mod tests {
     fn offsets_survive_escapes() {
         let body = r#"a\"bA\u00e4\ud83d\ude00z"#;
         let decoded: String = serde_json::from_str(&format!("\"{body}\"")).unwrap();
+        let document = Document::plain("").unwrap_string(body, 0, decoded.clone());
+        let mut unwrapped = document.unwrapped();
         for (offset, character) in decoded.char_indices() {
-            let rest = body.get(escaped_offset(body, offset)..).unwrap();
+            let rest = body.get(unwrapped.outer(offset)..).unwrap();
             let back: String = serde_json::from_str(&format!("\"{rest}\"")).unwrap();
             assert!(back.starts_with(character), "{offset} {rest}");
         }

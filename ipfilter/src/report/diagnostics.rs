@@ -60,15 +60,11 @@ struct Excerpt {
 impl Excerpt {
     /// The line `span` begins in, cut to what fits; `None` when there is nothing to show.
     fn of(source: &str, span: &Range<usize>) -> Option<Self> {
-        let head = source.get(..span.start)?;
-        let tail = source.get(span.start..)?;
-        let head = head.rsplit('\n').next()?;
-        let tail = tail.split(['\n', '\r']).next()?;
-        if tail.is_empty() && head.is_empty() {
+        let (head, cut_head) = line_before(source.get(..span.start)?);
+        let (tail, cut_tail) = line_after(source.get(span.start..)?);
+        if head.is_empty() && tail.is_empty() {
             return None;
         }
-        let (head, cut_head) = last(head, BEFORE);
-        let (tail, cut_tail) = first(tail, AFTER);
         let length = (span.len().max(1)..=tail.len())
             .find(|length| tail.is_char_boundary(*length))
             .unwrap_or(tail.len());
@@ -84,18 +80,30 @@ impl Excerpt {
 
 const CUT: &str = "…";
 
-fn last(text: &str, most: usize) -> (&str, &'static str) {
-    match text.char_indices().rev().nth(most) {
-        Some((at, character)) => (text.get(at + character.len_utf8()..).unwrap_or(text), CUT),
-        None => (text, ""),
+/// The end of the last line, and the sign for what is cut off before it. Looks no further than it
+/// shows: lines may be megabytes long.
+fn line_before(text: &str) -> (&str, &'static str) {
+    let mut shown = text.len();
+    for (nth, (at, character)) in text.char_indices().rev().enumerate() {
+        match character {
+            '\n' => return (text.get(shown..).unwrap_or_default(), ""),
+            _ if nth == BEFORE => return (text.get(shown..).unwrap_or_default(), CUT),
+            _ => shown = at,
+        }
     }
+    (text, "")
 }
 
-fn first(text: &str, most: usize) -> (&str, &'static str) {
-    match text.char_indices().nth(most) {
-        Some((at, _)) => (text.get(..at).unwrap_or(text), CUT),
-        None => (text, ""),
+/// The beginning of the first line, and the sign for what is cut off after it.
+fn line_after(text: &str) -> (&str, &'static str) {
+    for (nth, (at, character)) in text.char_indices().enumerate() {
+        match character {
+            '\n' | '\r' => return (text.get(..at).unwrap_or_default(), ""),
+            _ if nth == AFTER => return (text.get(..at).unwrap_or_default(), CUT),
+            _ => {}
+        }
     }
+    (text, "")
 }
 
 #[cfg(test)]

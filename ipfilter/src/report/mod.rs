@@ -4,3 +4,4 @@ pub mod check;
 pub mod compile;
 pub mod diagnostics;
 pub mod explain;
+pub mod status;

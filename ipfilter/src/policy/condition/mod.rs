@@ -86,6 +86,15 @@ fn parse_keys(
             reader.error("misfit", &at, || advice);
             continue;
         }
+        if operator.family == Family::Text && key.holds == Holds::Address {
+            reader.warn("text-address", &at, || {
+                Advice::new(format!(
+                    "`{}` compares `{}` as text",
+                    operator.name, key.name
+                ))
+                .hint("use `IpAddress` or `NotIpAddress`, which know addresses")
+            });
+        }
         conditions.push(Condition {
             test: value::parse(reader, operator, &key, entry.value, &path),
             operator,

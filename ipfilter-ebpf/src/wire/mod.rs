@@ -70,6 +70,27 @@ pub enum Address {
     V6([u16; 8]),
 }
 
+/// The family of an IP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Bytes in an IP header as answers have it: without options or extension headers.
+    #[must_use]
+    #[inline(always)]
+    pub const fn header_len(self) -> usize {
+        match self {
+            Self::V4 => 20,
+            Self::V6 => 40,
+        }
+    }
+}
+
 /// A transport protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -342,3 +363,6 @@ pub fn has_header<F: Frame + ?Sized>(frame: &F, protocol: Protocol, transport: u
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

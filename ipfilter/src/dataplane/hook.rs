@@ -1,0 +1,120 @@
+//! The places at an interface where a program can stand.
+
+use std::{io, os::fd::{AsFd, OwnedFd}, str::FromStr};
+
+use aya_obj::generated::{
+    XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE,
+    bpf_attach_type::{self, BPF_TCX_INGRESS, BPF_XDP},
+};
+use ipfilter_ebpf::abi::names;
+
+use super::{error::Error, object::Object, sys};
+
+/// Where the operator wants the filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// The first that works of native XDP, traffic control and generic XDP.
+    #[default]
+    Auto,
+    /// Native XDP: in the driver.
+    Native,
+    /// Generic XDP: after the kernel has made a packet buffer.
+    Generic,
+    /// Traffic control, ingress.
+    Tc,
+}
+
+impl Mode {
+    /// What to try, in order.
+    pub(super) fn hooks(self) -> &'static [Hook] {
+        match self {
+            Self::Auto => &[Hook::Native, Hook::Tcx, Hook::Generic],
+            Self::Native => &[Hook::Native],
+            Self::Generic => &[Hook::Generic],
+            Self::Tc => &[Hook::Tcx],
+        }
+    }
+}
+
+/// Where a filter stands at an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// Native XDP.
+    Native,
+    /// Generic XDP.
+    Generic,
+    /// Traffic control by a tcx link.
+    Tcx,
+}
+
+impl Hook {
+    /// The name it has in pins and in what users read.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Tcx => "tcx",
+        }
+    }
+
+    /// The programs that can stand there, the best first.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Native | Self::Generic => &[names::XDP_FRAGS, names::XDP],
+            Self::Tcx => &[names::TC],
+        }
+    }
+
+    /// The program of `object` that stands here.
+    pub(super) fn program(self, object: &mut Object) -> Result<OwnedFd, Error> {
+        let mut result = Err(Error::failed("no program", self.name()));
+        for name in self.programs() {
+            result = object.program(name);
+            if !matches!(result, Err(Error::Failed { .. })) {
+                break;
+            }
+        }
+        result
+    }
+
+    /// Attaches `program` to the interface with number `ifindex`. Whatever else is attached there
+    /// stays: the kernel refuses a second XDP program, and queues tcx programs.
+    pub(super) fn attach(self, program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
+        let (attach_type, flags) = self.attach_type();
+        sys::link_create(program, ifindex, attach_type, flags)
+    }
+
+    fn attach_type(self) -> (bpf_attach_type, u32) {
+        match self {
+            Self::Native => (BPF_XDP, XDP_FLAGS_DRV_MODE),
+            Self::Generic => (BPF_XDP, XDP_FLAGS_SKB_MODE),
+            Self::Tcx => (BPF_TCX_INGRESS, 0),
+        }
+    }
+
+    /// Why the kernel refused to attach.
+    pub(super) fn explain(self, error: &io::Error) -> String {
+        match (self, error.raw_os_error()) {
+            (Self::Native | Self::Generic, Some(libc::EBUSY | libc::EEXIST)) => {
+                "another XDP program is attached there; `ip link show` names it, and it is left alone".into()
+            }
+            (Self::Native, Some(libc::EOPNOTSUPP)) => {
+                "its driver has no native XDP".into()
+            }
+            (Self::Tcx, Some(libc::EINVAL)) => "the kernel has no tcx links (they came with 6.6)".into(),
+            _ => error.to_string(),
+        }
+    }
+}
+
+impl FromStr for Hook {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        [Self::Native, Self::Generic, Self::Tcx]
+            .into_iter()
+            .find(|hook| hook.name() == name)
+            .ok_or(())
+    }
+}

@@ -1,0 +1,189 @@
+//! The bpf(2) commands that aya does not offer, each behind a safe function.
+//!
+//! Source: the kernel's `include/uapi/linux/bpf.h` and "bpf(2)".
+
+#![expect(unsafe_code, reason = "this module is the boundary to the bpf system call")]
+
+use std::{
+    ffi::CString,
+    io,
+    mem::zeroed,
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+    ptr,
+};
+
+use aya_obj::generated::{bpf_attr, bpf_attach_type, bpf_cmd, bpf_link_info};
+use ipfilter_ebpf::abi;
+
+/// A type of the BPF interface that aya may copy to and from the kernel byte by byte.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(super) struct Raw<T>(pub(super) T);
+
+macro_rules! raw {
+    ($($shared:ty),+) => {
+        $(
+            // SAFETY: the type is `repr(C)`, made of integers only and without padding, which the
+            // assertions in `abi` hold it to, so that any bytes are a valid value of it.
+            unsafe impl aya::Pod for Raw<$shared> {}
+        )+
+    };
+}
+
+raw!(
+    abi::AddressKey,
+    abi::ApiSet,
+    abi::Config,
+    abi::Counter,
+    abi::PortTable
+);
+
+/// Makes a map read-only for userspace, for good (kernel 5.2).
+pub(super) fn freeze(map: impl AsFd) -> io::Result<()> {
+    let mut attr = empty();
+    attr.__bindgen_anon_2.map_fd = raw_fd(map.as_fd());
+    bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
+}
+
+/// Attaches a program to an interface by a link (XDP: kernel 5.9, tcx: kernel 6.6).
+pub(super) fn link_create(
+    program: impl AsFd,
+    ifindex: u32,
+    attach_type: bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = empty();
+    attr.link_create.__bindgen_anon_1.prog_fd = raw_fd(program.as_fd());
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = attach_type as u32;
+    attr.link_create.flags = flags;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Puts another program behind a link, atomically: a packet meets the old one or the new one.
+pub(super) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    let mut attr = empty();
+    attr.link_update.link_fd = raw_fd(link.as_fd());
+    attr.link_update.__bindgen_anon_1.new_prog_fd = raw_fd(program.as_fd());
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Pins a link.
+pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attr = empty();
+    attr.__bindgen_anon_4.bpf_fd = raw_fd(object.as_fd());
+    attr.__bindgen_anon_4.pathname = path.as_ptr().expose_provenance() as u64;
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens what is pinned.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut attr = empty();
+    attr.__bindgen_anon_4.pathname = path.as_ptr().expose_provenance() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(Into::into)
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// The program behind it.
+    pub(super) program: u32,
+    /// The interface it is on; 0 once that is gone.
+    pub(super) ifindex: u32,
+}
+
+/// Asks what a link to an interface holds. The interface's number stands in the same place for XDP
+/// and tcx links.
+pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
+    // SAFETY: the type is plain integers; all zero is a valid value.
+    let mut info: bpf_link_info = unsafe { zeroed() };
+    let mut attr = empty();
+    attr.info.bpf_fd = raw_fd(link.as_fd());
+    attr.info.info_len = u32::try_from(size_of_val(&info)).unwrap_or(u32::MAX);
+    attr.info.info = (&raw mut info).expose_provenance() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(LinkInfo {
+        program: info.prog_id,
+        // SAFETY: the kernel has filled the union's `xdp` part, or its `tcx` part, which begins
+        // with the same `u32`; both are integers.
+        ifindex: unsafe { info.__bindgen_anon_1.xdp.ifindex },
+    })
+}
+
+/// A program by the id the kernel gave it.
+pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = empty();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
+}
+
+/// What came of a test run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ran {
+    /// What the program returned.
+    pub(super) value: u32,
+    /// The size of the frame it left, in bytes.
+    pub(super) size: usize,
+}
+
+/// Runs a program once on `frame`, and writes the frame that it leaves to `out`.
+pub(super) fn test_run(program: impl AsFd, frame: &[u8], out: &mut [u8]) -> io::Result<Ran> {
+    let size = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
+    let mut attr = empty();
+    attr.test.prog_fd = raw_fd(program.as_fd());
+    attr.test.data_size_in = size(frame)?;
+    attr.test.data_in = frame.as_ptr().expose_provenance() as u64;
+    attr.test.data_size_out = size(out)?;
+    attr.test.data_out = out.as_mut_ptr().expose_provenance() as u64;
+    attr.test.repeat = 1;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: the kernel has filled the union's `test` part, which is plain integers.
+    let test = unsafe { attr.test };
+    Ok(Ran {
+        value: test.retval,
+        size: test.data_size_out as usize,
+    })
+}
+
+fn empty() -> bpf_attr {
+    // SAFETY: the union is plain integers; all zero is a valid value, and means "not set".
+    unsafe { zeroed() }
+}
+
+#[expect(clippy::cast_sign_loss, reason = "an open descriptor is not negative")]
+fn raw_fd(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd() as u32
+}
+
+fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: the callers pass what a bpf command that creates a descriptor has just returned, so
+    // it is open and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
+    // SAFETY: `attr` is a whole, initialised attribute union for as long as the call lasts; every
+    // pointer in it was set by a function above, from a reference that outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
+    match RawFd::try_from(result) {
+        Ok(value) if value >= 0 => Ok(value),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

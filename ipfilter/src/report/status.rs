@@ -1,0 +1,219 @@
+//! What `status` prints.
+
+use std::fmt;
+
+use ipfilter_ebpf::abi::Reason;
+use jiff::{SpanRound, Timestamp, Unit};
+use serde::Serialize;
+
+use crate::{
+    daemon::{Outcome, Record},
+    dataplane::{Count, Found},
+    instance::Instance,
+};
+
+/// Everything that can be said of an instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    instance: String,
+    /// The process that keeps it current, if one does.
+    pid: Option<u32>,
+    /// SHA-256 of the plan that all interfaces have; none if they differ, or none is deployed.
+    digest: Option<String>,
+    since: Option<Timestamp>,
+    interfaces: Vec<InterfaceStatus>,
+    apis: Vec<ApiStatus>,
+    last_reload: Option<ReloadStatus>,
+    counters: Vec<CounterStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct InterfaceStatus {
+    name: String,
+    mode: &'static str,
+    digest: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ApiStatus {
+    name: String,
+    ports: String,
+    policy: String,
+    deny: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ReloadStatus {
+    time: Timestamp,
+    outcome: &'static str,
+    message: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct CounterStatus {
+    /// The API's name; none for packets that reached no API's port.
+    api: Option<String>,
+    verdict: &'static str,
+    reason: &'static str,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Status {
+    /// Puts together what the kernel has, what the daemon wrote down, and what was counted.
+    #[must_use]
+    pub fn new(
+        instance: &Instance,
+        pid: Option<u32>,
+        found: &[Found],
+        record: Option<Record>,
+        counts: &[Count],
+    ) -> Self {
+        let record = record.filter(|_| !found.is_empty());
+        let apis: Vec<ApiStatus> = record.iter().flat_map(|record| &record.apis).map(|api| ApiStatus {
+            name: api.name.clone(),
+            ports: api.ports.clone(),
+            policy: api.policy.display().to_string(),
+            deny: api.deny.clone(),
+        }).collect();
+        Self {
+            instance: instance.name().into(),
+            pid,
+            digest: common_digest(found),
+            since: found
+                .iter()
+                .filter_map(|found| Timestamp::from_second(found.config?.created.try_into().ok()?).ok())
+                .max(),
+            interfaces: found.iter().map(InterfaceStatus::new).collect(),
+            counters: counts.iter().map(|count| CounterStatus::new(count, &apis)).collect(),
+            apis,
+            last_reload: record.and_then(|record| record.last_reload).map(|reload| ReloadStatus {
+                time: reload.time,
+                outcome: match reload.outcome {
+                    Outcome::Deployed => "deployed",
+                    Outcome::Failed => "failed",
+                },
+                message: reload.message,
+            }),
+        }
+    }
+}
+
+fn digest(found: &Found) -> Option<String> {
+    let bytes = found.config?.digest;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn common_digest(found: &[Found]) -> Option<String> {
+    let first = digest(found.first()?)?;
+    found
+        .iter()
+        .all(|found| digest(found).as_ref() == Some(&first))
+        .then_some(first)
+}
+
+impl InterfaceStatus {
+    fn new(found: &Found) -> Self {
+        Self {
+            name: found.interface.name.clone(),
+            mode: found.hook.name(),
+            digest: digest(found),
+        }
+    }
+}
+
+impl CounterStatus {
+    fn new(count: &Count, apis: &[ApiStatus]) -> Self {
+        let (verdict, reason) = labels(count.reason);
+        let api = count.api.map(|index| {
+            let named = apis.get(index as usize);
+            named.map_or_else(|| format!("#{index}"), |api| api.name.clone())
+        });
+        Self {
+            api,
+            verdict,
+            reason,
+            packets: count.total.packets,
+            bytes: count.total.bytes,
+        }
+    }
+}
+
+/// A reason's verdict and its own name, as every output has them.
+fn labels(reason: Reason) -> (&'static str, &'static str) {
+    match reason {
+        Reason::NotIp => ("pass", "not_ip"),
+        Reason::LaterFragment => ("pass", "later_fragment"),
+        Reason::OtherProtocol => ("pass", "other_protocol"),
+        Reason::OtherPort => ("pass", "other_port"),
+        Reason::OtherAddress => ("pass", "other_address"),
+        Reason::UnresolvedAllowed => ("pass", "unresolved_allowed"),
+        Reason::Allowed => ("pass", "allowed"),
+        Reason::Malformed => ("drop", "malformed"),
+        Reason::Unresolved => ("drop", "unresolved"),
+        Reason::Denied => ("drop", "denied"),
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "instance    {}", self.instance)?;
+        if self.interfaces.is_empty() {
+            return writeln!(f, "deployed    nothing: every packet passes");
+        }
+        match &self.digest {
+            Some(digest) => writeln!(f, "plan        {digest}")?,
+            None => writeln!(f, "plan        differs between interfaces")?,
+        }
+        if let Some(since) = self.since {
+            writeln!(f, "since       {since} ({} ago)", age(since))?;
+        }
+        match self.pid {
+            Some(pid) => writeln!(f, "kept by     process {pid}")?,
+            None => writeln!(f, "kept by     nobody: the filter stands, changes are not picked up")?,
+        }
+        for interface in &self.interfaces {
+            writeln!(f, "interface   {} ({})", interface.name, interface.mode)?;
+        }
+        for api in &self.apis {
+            writeln!(
+                f,
+                "api         {}: ports {}, policy {}, denied: {}",
+                api.name, api.ports, api.policy, api.deny
+            )?;
+        }
+        if let Some(reload) = &self.last_reload {
+            writeln!(f, "last reload {} {}", reload.outcome, reload.time)?;
+            if let Some(message) = &reload.message {
+                writeln!(f, "{message}")?;
+            }
+        }
+        self.write_counters(f)
+    }
+}
+
+impl Status {
+    fn write_counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{:<12} {:<6} {:<20} {:>14} {:>16}", "api", "", "reason", "packets", "bytes")?;
+        for count in self.counters.iter().filter(|count| count.packets > 0) {
+            writeln!(
+                f,
+                "{:<12} {:<6} {:<20} {:>14} {:>16}",
+                count.api.as_deref().unwrap_or("-"),
+                count.verdict,
+                count.reason,
+                count.packets,
+                count.bytes
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The time since `instant`, in its two largest units.
+fn age(instant: Timestamp) -> String {
+    let span = Timestamp::now().since(instant).and_then(|span| {
+        span.round(SpanRound::new().largest(Unit::Hour).smallest(Unit::Second))
+    });
+    span.map_or_else(|_| "some time".into(), |span| format!("{span:#}"))
+}

@@ -1,0 +1,142 @@
+//! The command line: what there is to ask for, and how outcomes become exit codes.
+
+use std::{
+    ffi::OsString,
+    os::unix::process::CommandExt as _,
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use xtask::{Refused, process::Interrupt};
+
+use crate::{build, check, playground, setup};
+
+/// Development commands of ipfilter
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "Exit codes: 0 fine · 1 failed · 2 usage · 5 refused: needs root, or something \
+                  that set-up can't install here. `run` with arguments ends as ipfilter ends."
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Provide what building and testing need: a toolchain for the BPF programs, curl, iproute2
+    ///
+    /// Looks for a nightly Rust with its sources, or a distribution's Rust that brings `core` for
+    /// BPF, and for a bpf-linker made with the same LLVM. Installs what is missing with apt-get and
+    /// cargo, saying what and why; where it can't, shows the commands and ends with 5. The other
+    /// commands do this first.
+    Setup,
+    /// Run ipfilter with the arguments given; without any, show what it does, in a playground
+    ///
+    /// The playground is a network of namespaces: a host with a mock API behind the filter, a client
+    /// that policies/allow-list.json allows and one that it denies. It asks with curl from both,
+    /// over IPv4 and IPv6, shows what came of it, and takes everything away again. Ends with 0 only
+    /// if every answer is as expected. Needs root.
+    Run {
+        /// Keep the playground until Ctrl-C, with commands to try
+        #[arg(long)]
+        hold: bool,
+        /// Arguments for ipfilter, such as `check policies/allow-list.json`
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            conflicts_with = "hold"
+        )]
+        arguments: Vec<OsString>,
+    },
+    /// Check everything: format, lints, and all tests, those on live interfaces included
+    ///
+    /// Needs root. The last line counts the tests: `N passed, N failed`.
+    Test,
+}
+
+/// Does what the command line says.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    dispatch(&cli.task).unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        let refused = error.chain().any(<dyn std::error::Error>::is::<Refused>);
+        ExitCode::from(if refused { 5 } else { 1 })
+    })
+}
+
+fn dispatch(task: &Task) -> Result<ExitCode> {
+    let interrupt = Interrupt::install()?;
+    match task {
+        Task::Setup => set_up(&interrupt),
+        Task::Run { hold, arguments } if arguments.is_empty() => playground::run(*hold, &interrupt),
+        Task::Run { arguments, .. } => forward(arguments, &interrupt),
+        Task::Test => check::run(&interrupt),
+    }
+}
+
+fn set_up(interrupt: &Interrupt) -> Result<ExitCode> {
+    let start = Instant::now();
+    let toolchain = setup::run(interrupt)?;
+    println!(
+        "ready after {:.1} s: {}, Rust {} with LLVM {}, linker {}",
+        start.elapsed().as_secs_f64(),
+        toolchain.origin,
+        toolchain.version.release,
+        toolchain.version.llvm,
+        toolchain.linker.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Becomes `ipfilter`; whether a command needs root, it knows itself.
+fn forward(arguments: &[OsString], interrupt: &Interrupt) -> Result<ExitCode> {
+    setup::run(interrupt)?;
+    let binary = build::release(interrupt)?;
+    let error = Command::new(&binary).args(arguments).exec();
+    Err(error).with_context(|| format!("can't start `{}`", binary.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_defined() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn whatever_follows_run_goes_to_ipfilter() {
+        let line = [
+            "xtask",
+            "run",
+            "--instance",
+            "x",
+            "status",
+            "--format",
+            "json",
+        ];
+        let cli = Cli::try_parse_from(line).unwrap();
+        let Task::Run { hold, arguments } = cli.task else {
+            panic!("not run: {cli:?}");
+        };
+        assert!(!hold);
+        assert_eq!(
+            arguments,
+            line[2..].iter().map(OsString::from).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn hold_is_ours() {
+        let cli = Cli::try_parse_from(["xtask", "run", "--hold"]).unwrap();
+        assert!(matches!(cli.task, Task::Run { hold: true, arguments } if arguments.is_empty()));
+    }
+}

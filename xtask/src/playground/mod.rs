@@ -1,0 +1,175 @@
+//! The embedded demonstration: the main job of `ipfilter`, on a network of namespaces, watched with
+//! curl from either side.
+//!
+//! This knows `ipfilter` by its command line only, as an operator does.
+
+mod requests;
+mod session;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+use xtask::{
+    need_root,
+    netns::{ALLOWED, DENIED, HOST, Playground},
+    process::{Interrupt, TICK, is_gone},
+    tool,
+};
+
+use crate::{build, setup, table};
+use requests::{Case, Client, Expected, Outcome};
+use session::{FOLDER, PINS, Session, instance_name};
+
+/// The policy that the demonstration deploys.
+const POLICY: &str = "policies/allow-list.json";
+
+/// Builds, deploys, asks and cleans up; fine only if every answer is as it should be. With `hold`
+/// the network stays until a signal comes.
+///
+/// # Errors
+/// [`xtask::Refused`] without root or the tools; on a signal; when something does not start.
+pub(crate) fn run(hold: bool, interrupt: &Interrupt) -> Result<ExitCode> {
+    need_root("the playground")?;
+    setup::run(interrupt)?;
+    for (name, package) in [
+        ("curl", "curl"),
+        ("ip", "iproute2"),
+        ("nsenter", "util-linux"),
+    ] {
+        tool(name, package)?;
+    }
+    let binary = build::release(interrupt)?;
+    sweep(&binary)?;
+    let network = Playground::new("play").context("can't build the playground's network")?;
+    let mut session = Session::new(&binary, network)?;
+    let outcomes = play(&mut session, hold, interrupt)?;
+    session.close()?;
+    let well = outcomes.iter().all(Outcome::is_as_expected);
+    Ok(ExitCode::from(u8::from(!well)))
+}
+
+/// The story: without the filter everybody gets an answer; with it, those the policy allows; and
+/// everybody again when it has been taken off.
+fn play(session: &mut Session, hold: bool, interrupt: &Interrupt) -> Result<Vec<Outcome>> {
+    eprintln!("playground: asking a mock API without the filter, with it, and with it taken off");
+    session.serve(interrupt)?;
+    let mut outcomes = ask(session, &denied("none", Expected::Answer), interrupt)?;
+    session.filter(&workspace().join(POLICY), interrupt)?;
+    outcomes.extend(ask(session, &with_filter(), interrupt)?);
+    if !hold {
+        session.detach()?;
+        outcomes.extend(ask(session, &denied("off", Expected::Answer), interrupt)?);
+    }
+    show(&outcomes);
+    if hold {
+        session.show_commands();
+        while !interrupt.seen() {
+            thread::sleep(TICK);
+        }
+    }
+    Ok(outcomes)
+}
+
+fn with_filter() -> Vec<Case> {
+    let allowed = |source, target| Case {
+        client: Client::Allowed,
+        source,
+        target,
+        filter: "on",
+        head: false,
+        expected: Expected::Answer,
+    };
+    let mut cases = vec![
+        allowed(ALLOWED.v4, HOST.v4),
+        Case {
+            head: true,
+            ..allowed(ALLOWED.v4, HOST.v4)
+        },
+        allowed(ALLOWED.v6, HOST.v6),
+    ];
+    cases.extend(denied("on", Expected::Silence));
+    cases
+}
+
+fn denied(filter: &'static str, expected: Expected) -> Vec<Case> {
+    [(DENIED.v4, HOST.v4), (DENIED.v6, HOST.v6)]
+        .map(|(source, target)| Case {
+            client: Client::Denied,
+            source,
+            target,
+            filter,
+            head: false,
+            expected,
+        })
+        .into()
+}
+
+fn ask(session: &Session, cases: &[Case], interrupt: &Interrupt) -> Result<Vec<Outcome>> {
+    cases
+        .iter()
+        .map(|case| {
+            interrupt.check()?;
+            case.ask(session.network())
+        })
+        .collect()
+}
+
+fn show(outcomes: &[Outcome]) {
+    let rows: Vec<_> = outcomes.iter().map(Outcome::row).collect();
+    print!("{}", table::render(&Outcome::HEAD, &rows));
+    let wrong = outcomes.iter().filter(|outcome| !outcome.is_as_expected());
+    match wrong.count() {
+        0 => println!("all {} as expected", outcomes.len()),
+        wrong => println!("{wrong} of {} not as expected", outcomes.len()),
+    }
+}
+
+/// Takes away the filters and files of playgrounds that died without cleaning up.
+fn sweep(binary: &Path) -> Result<()> {
+    for name in names(Path::new(PINS)).filter(|name| is_left(name)) {
+        session::detach_leftover(binary, &name)?;
+    }
+    for name in names(&env::temp_dir()) {
+        if name.strip_prefix(FOLDER).is_some_and(is_left) {
+            // Whoever cleans temporary files may have come first.
+            let _: std::io::Result<()> = fs::remove_dir_all(env::temp_dir().join(&name));
+        }
+    }
+    Ok(())
+}
+
+fn names(folder: &Path) -> impl Iterator<Item = String> {
+    let entries = folder.read_dir().into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+}
+
+fn is_left(instance: &str) -> bool {
+    let owner = instance
+        .strip_prefix(&instance_name(""))
+        .unwrap_or_default();
+    owner.parse().is_ok_and(is_gone)
+}
+
+fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_playgrounds_of_dead_processes_are_leftovers() {
+        assert!(is_left("playground-4999999"));
+        assert!(!is_left("playground-1"));
+        assert!(!is_left("default"));
+        assert!(!is_left("playground-"));
+        assert!(!is_left("4999999"));
+    }
+}

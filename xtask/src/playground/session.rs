@@ -1,0 +1,237 @@
+//! One run of the playground: its programs, its files, and taking all of it away again.
+
+use std::{
+    env,
+    fmt::Display,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{self, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use xtask::{
+    netns::{HOST, Playground},
+    process::{Guard, Interrupt, TICK, output},
+};
+
+/// How long programs may take to be ready, and to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the filters' pins are, a folder per instance.
+pub(super) const PINS: &str = "/sys/fs/bpf/ipfilter";
+
+/// What the name of a playground's folder, among the temporary files, has before the instance's.
+pub(super) const FOLDER: &str = "ipfilter-";
+
+/// The instance of a playground with this owner.
+pub(super) fn instance_name(owner: impl Display) -> String {
+    format!("playground-{owner}")
+}
+
+/// A network with programs in it. Dropped or closed, it leaves nothing: no process, no filter, no
+/// namespace, no file.
+pub(super) struct Session {
+    binary: PathBuf,
+    instance: String,
+    folder: PathBuf,
+    mock: Option<Guard>,
+    filter: Option<Guard>,
+    detached: bool,
+    /// Last, so that it outlives the programs in it.
+    network: Playground,
+}
+
+impl Session {
+    pub(super) fn new(binary: &Path, network: Playground) -> Result<Self> {
+        let instance = instance_name(process::id());
+        let folder = folder(&instance);
+        fs::create_dir_all(&folder)
+            .with_context(|| format!("can't make the folder `{}`", folder.display()))?;
+        Ok(Self {
+            binary: binary.to_owned(),
+            instance,
+            folder,
+            mock: None,
+            filter: None,
+            detached: true,
+            network,
+        })
+    }
+
+    pub(super) fn network(&self) -> &Playground {
+        &self.network
+    }
+
+    /// Starts the mock integration on the host and waits until it answers there.
+    pub(super) fn serve(&mut self, interrupt: &Interrupt) -> Result<()> {
+        let mut mock = self.start("mock", &["--listen", "0.0.0.0:80", "--listen", "[::]:80"])?;
+        let host = format!("http://{}/", HOST.v4);
+        self.until(&mut mock, "mock", interrupt, |session| {
+            let mut curl = session.network.host.command("curl");
+            curl.args(["--silent", "--noproxy", "*", "--max-time", "1", &host]);
+            output(&mut curl).is_ok()
+        })?;
+        self.mock = Some(mock);
+        Ok(())
+    }
+
+    /// Deploys the policy on the host's interface and waits until it is in force.
+    pub(super) fn filter(&mut self, policy: &Path, interrupt: &Interrupt) -> Result<()> {
+        self.detached = false;
+        let policy = policy.to_string_lossy();
+        let arguments = ["--interface", "eth0", "--port", "80", "--policy", &policy];
+        let mut filter = self.start("run", &arguments)?;
+        self.until(&mut filter, "run", interrupt, |session| {
+            output(session.ipfilter("status").args(["--format", "json"])).is_ok()
+        })?;
+        self.filter = Some(filter);
+        Ok(())
+    }
+
+    /// Ends `ipfilter run`, which leaves the filter in place, and takes the filter off.
+    pub(super) fn detach(&mut self) -> Result<()> {
+        if let Some(filter) = self.filter.take() {
+            filter.stop(PATIENCE)?;
+        }
+        if !self.detached {
+            output(&mut self.ipfilter("detach"))?;
+            self.detached = true;
+        }
+        let pins = Path::new(PINS).join(&self.instance);
+        if pins.exists() {
+            bail!("`ipfilter detach` left `{}` behind", pins.display());
+        }
+        Ok(())
+    }
+
+    /// Takes everything away; unlike dropping, it tells what does not work.
+    pub(super) fn close(mut self) -> Result<()> {
+        self.detach()?;
+        match self.mock.take() {
+            Some(mock) => mock.stop(PATIENCE).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// What to try while the network stands.
+    pub(super) fn show_commands(&self) {
+        let Playground {
+            host,
+            allowed,
+            denied,
+            ..
+        } = &self.network;
+        let enter = |path: PathBuf| format!("nsenter --net={}", path.display());
+        println!(
+            "\nThe network stays until Ctrl-C. To try, as root:\n  \
+             {allowed} curl -m 2 http://{v4}/\n  {denied} curl -m 2 'http://[{v6}]/'\n  \
+             {host} {settings} {binary} --instance {instance} status",
+            allowed = enter(allowed.path()),
+            denied = enter(denied.path()),
+            host = enter(host.path()),
+            v4 = HOST.v4,
+            v6 = HOST.v6,
+            settings = self.settings_line(),
+            binary = self.binary.display(),
+            instance = self.instance,
+        );
+    }
+
+    fn settings_line(&self) -> String {
+        let settings = settings(&self.folder);
+        let words = settings
+            .iter()
+            .map(|(name, path)| format!("{name}={}", path.display()));
+        format!("env {}", words.collect::<Vec<_>>().join(" "))
+    }
+
+    fn ipfilter(&self, command: &str) -> Command {
+        let mut ipfilter = self.network.host.command(&self.binary);
+        ipfilter
+            .args(["--instance", &self.instance, command])
+            .envs(settings(&self.folder));
+        ipfilter
+    }
+
+    /// Starts a command of `ipfilter` that stays, with what it says in a log.
+    fn start(&self, command: &str, arguments: &[&str]) -> Result<Guard> {
+        let log = File::create(self.log(command)).context("can't write a log")?;
+        let mut ipfilter = self.ipfilter(command);
+        ipfilter
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        // In a group of its own: Ctrl-C is for us, who then clean up in order.
+        Guard::spawn_group(&mut ipfilter)
+    }
+
+    /// Waits until `ready` says so; fails when the program ends or takes too long, with its log.
+    fn until(
+        &self,
+        guard: &mut Guard,
+        command: &str,
+        interrupt: &Interrupt,
+        ready: impl Fn(&Self) -> bool,
+    ) -> Result<()> {
+        let start = Instant::now();
+        while !ready(self) {
+            interrupt.check()?;
+            let log = || fs::read_to_string(self.log(command)).unwrap_or_default();
+            if let Some(status) = guard.ended()? {
+                bail!("`ipfilter {command}` ended ({status}):\n{}", log().trim());
+            }
+            if start.elapsed() > PATIENCE {
+                bail!(
+                    "`ipfilter {command}` is not ready after {PATIENCE:?}:\n{}",
+                    log().trim()
+                );
+            }
+            thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
+    fn log(&self, command: &str) -> PathBuf {
+        self.folder.join(format!("{command}.log"))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Err(error) = self.detach() {
+            eprintln!("cleaning up: {error:#}");
+        }
+        self.mock = None;
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            eprintln!(
+                "cleaning up: can't remove `{}`: {error}",
+                self.folder.display()
+            );
+        }
+    }
+}
+
+/// Where `ipfilter` keeps its state: not where the machine's own filters do.
+fn settings(folder: &Path) -> [(&'static str, PathBuf); 2] {
+    [
+        ("STATE_DIRECTORY", folder.join("state")),
+        ("RUNTIME_DIRECTORY", folder.join("run")),
+    ]
+}
+
+/// Takes off the filter of a playground whose owner is dead.
+pub(super) fn detach_leftover(binary: &Path, instance: &str) -> Result<()> {
+    let mut detach = Command::new(binary);
+    detach
+        .args(["--instance", instance, "detach"])
+        .envs(settings(&folder(instance)));
+    output(&mut detach).context("can't take off the filter of an earlier playground")?;
+    Ok(())
+}
+
+fn folder(instance: &str) -> PathBuf {
+    env::temp_dir().join(format!("{FOLDER}{instance}"))
+}
