@@ -16,6 +16,10 @@
 //!   IPv6: the high 64 bits; if a boundary is not on a /64, the low 64 bits of all follow after
 //!   the high ones, apart from them because they are hardly ever read.
 //! - A *bitmap* node serves an IPv4 slot with too many boundaries for a quick search.
+//! - A *fan* node does so in IPv6, where addresses cluster: it has roots of its own for equal parts
+//!   of the smallest prefix around its boundaries, and for what lies below and above that. The
+//!   prefix is one of the high 64 bits, or of the low ones of a single /64, in which lists then hold
+//!   low halves. Up to [`FAN_DEPTH`] fans follow each other.
 //! - The *palette* lists the distinct answers, as the bits of an [`ApiSet`].
 //!
 //! With two answers or fewer ([`Layout::lanes`] 0), as with one API, they alternate along the
@@ -84,6 +88,8 @@ pub enum Kind {
     List = 1,
     /// A bitmap (IPv4), or a list of 128-bit boundaries (IPv6); the length counts these.
     Wide = 2,
+    /// Further roots (IPv6 only); the length is a [`Fan`].
+    Fan = 3,
 }
 
 /// A slot's root: from the high bits, kind (2), the lowest bit of the answer below the first
@@ -123,6 +129,44 @@ impl Root {
     #[inline(always)]
     fn read<W: Words + ?Sized>(self, words: &W, offset: u32) -> Option<u64> {
         words.word(self.place().wrapping_add(offset))
+    }
+}
+
+/// The most fans from a root to a list.
+pub const FAN_DEPTH: u32 = 3;
+
+/// Words of a fan before those of its parts: the high 64 bits that it is for if it divides low ones,
+/// the lowest address of the divided prefix (the half that matters), the root of what lies below the
+/// prefix and of what lies above.
+pub const FAN_HEADER: u32 = 4;
+
+/// How a fan divides its prefix, as a [`Root`]'s length: from the high bits, whether it turns to the
+/// low half of the address (1), the base-2 logarithm of the number of parts (5), and that of a
+/// part's size (6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fan(pub u32);
+
+impl Fan {
+    /// A fan of 2^`bits` parts of 2^`shift` numbers each; `bits` is below 32, `shift` below 64.
+    #[must_use]
+    pub const fn new(turns: bool, bits: u32, shift: u32) -> Self {
+        Self((turns as u32) << 11 | bits << 6 | shift)
+    }
+
+    #[inline(always)]
+    const fn turns(self) -> bool {
+        self.0 >> 11 & 1 == 1
+    }
+
+    /// The offset of the root for what is `distance` past the prefix's lowest number.
+    #[inline(always)]
+    const fn offset(self, distance: u64) -> u32 {
+        let part = distance >> (self.0 & 63);
+        if part >> (self.0 >> 6 & 31) == 0 {
+            FAN_HEADER + low(part)
+        } else {
+            3
+        }
     }
 }
 
@@ -172,11 +216,12 @@ pub fn lookup_v6<W: Words + ?Sized>(
     low: u64,
 ) -> Option<ApiSet> {
     let root = Root(words.word(slot_v6(high))?);
+    let (root, half) = descend(words, root, high, low)?;
     if root.kind() == Kind::Uniform as u32 {
         return uniform(words, layout, root);
     }
     if root.kind() == Kind::List as u32 {
-        let rank = rank_v6(words, root, high)?;
+        let rank = rank_v6(words, root, half)?;
         return listed(words, layout, root, root.length(), rank);
     }
     let rank = rank_wide(words, root, high, low)?;
@@ -228,20 +273,55 @@ const fn at_most(word: u64, at: u32) -> u32 {
     (((at_least & TOPS) >> 15).wrapping_mul(ONES) >> 48) as u32
 }
 
-/// How many of an IPv6 list's boundaries are at or below `high`.
+/// Follows fans; the half of the address that a list holds comes with the root.
 #[inline(always)]
-fn rank_v6<W: Words + ?Sized>(words: &W, root: Root, high: u64) -> Option<u32> {
+fn descend<W: Words + ?Sized>(
+    words: &W,
+    mut root: Root,
+    high: u64,
+    low: u64,
+) -> Option<(Root, u64)> {
+    let mut half = high;
+    for _ in 0..FAN_DEPTH {
+        if root.kind() != Kind::Fan as u32 {
+            break;
+        }
+        let fan = Fan(root.length());
+        let mut below = false;
+        let mut above = false;
+        if fan.turns() {
+            let own = root.read(words, 0)?;
+            below = high < own;
+            above = high > own;
+            half = low;
+        }
+        let base = root.read(words, 1)?;
+        let offset = if below || (half < base && !above) {
+            2
+        } else if above {
+            3
+        } else {
+            fan.offset(half - base)
+        };
+        root = Root(root.read(words, offset)?);
+    }
+    Some((root, half))
+}
+
+/// How many of an IPv6 list's boundaries are at or below `half`, which is of the half they are of.
+#[inline(always)]
+fn rank_v6<W: Words + ?Sized>(words: &W, root: Root, half: u64) -> Option<u32> {
     let (mut rank, mut length) = (0, root.length());
     for _ in 0..STEPS_V6 {
         if length == 0 {
             break;
         }
-        let half = length >> 1;
-        if root.read(words, rank + half)? <= high {
-            rank += half + 1;
-            length -= half + 1;
+        let step = length >> 1;
+        if root.read(words, rank + step)? <= half {
+            rank += step + 1;
+            length -= step + 1;
         } else {
-            length = half;
+            length = step;
         }
     }
     Some(rank)

@@ -85,7 +85,7 @@ pub enum Shape {
     Uniform,
     /// As boundaries.
     List(usize),
-    /// As a bitmap (IPv4), or as boundaries of two words (IPv6).
+    /// As a bitmap (IPv4), or with boundaries of two words or fans (IPv6).
     Wide(usize),
 }
 
@@ -94,9 +94,9 @@ pub enum Shape {
 pub struct Sizes {
     /// Bytes of roots and palette, which even an empty table has.
     pub roots: usize,
-    /// Bytes of lists of boundaries of one kind, with their answers.
+    /// Bytes of slots that are a list of boundaries of one kind, with their answers.
     pub lists: usize,
-    /// Bytes of bitmaps (IPv4), or of lists with boundaries past a /64 (IPv6), with their answers.
+    /// Bytes of slots that have more: bitmaps (IPv4), boundaries past a /64 or fans (IPv6).
     pub wide: usize,
 }
 
@@ -225,12 +225,15 @@ fn sizes<A: Family>(map: &SourceMap<A>, shapes: &[Shape]) -> Sizes {
     sizes
 }
 
-/// The slots `(root, lowest address, highest address)`, which must follow each other without a gap
-/// from the family's lowest address on, with the steps of `map` that concern each.
-fn slots<A: Address>(map: &SourceMap<A>, spans: impl Iterator<Item = (usize, A, A)>) -> Vec<Slot> {
+/// The slots `(root, lowest address, highest address)`, which follow each other without a gap, with
+/// the steps of `map` that concern each. `next` is the step that holds where the first begins.
+fn slots<A: Address>(
+    map: &SourceMap<A>,
+    mut next: usize,
+    spans: impl Iterator<Item = (usize, A, A)>,
+) -> Vec<Slot> {
     let starts = map.starts();
     let begins_by = |step: usize, address: A| starts.get(step).is_some_and(|s| *s <= address);
-    let mut next = 0;
     spans
         .map(|(root, lowest, highest)| {
             if begins_by(next, lowest) {

@@ -18,7 +18,10 @@ fn check<A: Family>(
     let table = IntervalTable::new(&map).unwrap();
     assert_eq!(table.words().len() * 8, table.sizes().total());
     let trie = NaiveTrie::new(&cover(&map));
-    for address in edges(map.starts()).into_iter().chain(random) {
+    // All edges, or an even selection where there are a million.
+    let edges = edges(map.starts());
+    let step = 1 + edges.len() / 30_011;
+    for address in edges.into_iter().step_by(step).chain(random) {
         let got = A::lookup(table.words(), table.layout(), address);
         assert_eq!(got, Some(map.at(address)), "{address:?}");
         assert_eq!(table.at(address), trie.at(address), "{address:?}");
@@ -50,7 +53,7 @@ proptest! {
         sets in prop::collection::vec(prop::collection::vec((any::<u16>(), 0..40u16), 0..150), 1..9),
     ) {
         let sets: Vec<_> = sets.into_iter().map(|ranges| within_a_slot(&ranges)).collect();
-        check(&sets, (0..=u16::MAX).step_by(7).map(|low| 0xcb00_0000 | u32::from(low)));
+        check(&sets, (0..=u16::MAX).step_by(23).map(|low| 0xcb00_0000 | u32::from(low)));
     }
 
     #[test]
@@ -87,7 +90,7 @@ fn alternating() -> Intervals<u32> {
 
 #[test]
 fn a_dense_policy_is_a_bitmap_per_slash_sixteen() {
-    let table = check(&[alternating()], []);
+    let table = check(&[alternating()], 0x0a00_0000..0x0a00_1000);
     assert_eq!(table.sizes().wide, 16 * 8192);
     assert_eq!(table.sizes().lists, 0);
 }
@@ -95,7 +98,7 @@ fn a_dense_policy_is_a_bitmap_per_slash_sixteen() {
 #[test]
 fn a_dense_policy_of_two_apis_agrees() {
     let other = Intervals::from_ranges(vec![(0x0a03_0001, 0x0a05_7fff)]);
-    let table = check(&[alternating(), other], []);
+    let table = check(&[alternating(), other], 0x0a03_0000..0x0a03_1000);
     assert!(table.sizes().wide > 16 * 16384);
 }
 
@@ -159,4 +162,69 @@ fn a_table_that_does_not_fit_is_refused_with_the_number_that_does() {
          use `--lookup trie`, or fewer prefixes"
     );
     assert!(IntervalTable::within(&map, 81_922).is_ok());
+}
+
+/// `count` single numbers scattered over the low `bits` bits of `net` at bit `shift`.
+fn cluster(net: u128, bits: u32, shift: u32, count: u32) -> Vec<(u128, u128)> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let scattered = (0..count).map(|_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963);
+        let first = net | u128::from(state >> (64 - bits)) << shift;
+        (first, first | ((1 << shift) - 1))
+    });
+    scattered.collect()
+}
+
+#[test]
+fn clusters_fan_out_at_every_length() {
+    const NET: u128 = 0x2001_0db8 << 96;
+    let crowded = |ranges: Vec<(u128, u128)>| {
+        let set = Intervals::from_ranges(ranges);
+        let shifted: Vec<_> = set.ranges().step_by(3).collect();
+        let other = Intervals::from_ranges(shifted);
+        let third = Intervals::from_ranges(vec![(NET, NET | 0xffff)]);
+        check(&[set.complement()], [0, NET - 1, u128::MAX]);
+        check(&[set.clone(), other, third], [0, NET - 1, u128::MAX]);
+        check(&[set], [0, NET - 1, u128::MAX]).sizes().total()
+    };
+    let bytes = crowded(cluster(NET, 32, 64, 3000));
+    assert!(bytes < 65_539 * 8 + 3000 * 2 * 8 * 2, "{bytes}");
+    crowded(cluster(NET, 64, 0, 3000));
+    crowded(cluster(NET | 0xffff_ffff << 64, 16, 0, 3000));
+    // A /64 that ends where its neighbour begins, dense to its last address.
+    crowded(
+        (0..500)
+            .map(|i| (NET + (1 << 64) - 1 - 2 * i, NET + (1 << 64) - 1 - 2 * i))
+            .collect(),
+    );
+    // Sixteen /64s far apart with a hundred hosts each, and one far outside.
+    let mut far = vec![(0x2001_1fff << 96, 0x2001_1fff << 96 | 1)];
+    far.extend((0..16u128).flat_map(|i| cluster(NET | i << 76, 40, 0, 100)));
+    crowded(far);
+    // Below and above 2000::/3, and at both ends of the family.
+    crowded(cluster(0xfc00 << 112, 40, 70, 500));
+    let ends = [cluster(0, 64, 0, 300), cluster(0xffff << 112, 64, 48, 300)].concat();
+    crowded(ends);
+    let halves = [
+        cluster(0x4000 << 112, 60, 0, 300),
+        cluster(0xf000 << 112, 30, 0, 300),
+    ]
+    .concat();
+    crowded(halves);
+}
+
+#[test]
+fn more_fans_than_are_followed_end_in_a_list() {
+    // Nested pairs of clusters: each level splits off few boundaries from many.
+    let mut ranges = Vec::new();
+    for level in 0..12 {
+        let net = 0x2a00u128 << 112 | 1 << (20 + 8 * level);
+        ranges.extend(cluster(net, 7, 8 * level + 4, 70));
+    }
+    check(
+        &[Intervals::from_ranges(ranges)],
+        [0x2a00 << 112, 0x2a01 << 112],
+    );
 }

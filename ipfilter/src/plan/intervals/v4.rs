@@ -28,7 +28,7 @@ impl Build for u32 {
 
     fn slots(map: &SourceMap<Self>) -> Vec<Slot> {
         let spans = (0..ROOTS_V4).map(|slot| (slot as usize, slot << 16, slot << 16 | 0xffff));
-        super::slots(map, spans)
+        super::slots(map, 0, spans)
     }
 
     fn shapes(_: &SourceMap<Self>, slots: &[Slot], lanes: u32) -> Vec<Shape> {
