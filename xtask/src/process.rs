@@ -207,8 +207,9 @@ impl Interrupt {
                 return Ok(status);
             }
             if self.seen() {
-                guard.signal(Signal::TERM)?;
-                guard.wait(Duration::from_secs(2))?;
+                if guard.signal(Signal::TERM).is_ok() {
+                    guard.wait(Duration::from_secs(2))?;
+                }
                 bail!("interrupted");
             }
             thread::sleep(TICK);

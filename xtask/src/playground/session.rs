@@ -16,8 +16,9 @@ use xtask::{
     process::{Guard, Interrupt, TICK, output},
 };
 
-/// How long programs may take to be ready, and to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long programs may take to be ready, and to end. Generous: the verifier's time alone runs to
+/// seconds on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the filters' pins are, a folder per instance.
 pub(super) const PINS: &str = "/sys/fs/bpf/ipfilter";
@@ -68,7 +69,8 @@ impl Session {
 
     /// Starts the mock integration on the host and waits until it answers there.
     pub(super) fn serve(&mut self, interrupt: &Interrupt) -> Result<()> {
-        let mut mock = self.start("mock", &["--listen", "[::]:80"])?;
+        let listen = format!("{}:80,[{}]:80", HOST.v4, HOST.v6);
+        let mut mock = self.start("mock", &["--listen", &listen])?;
         let host = format!("http://{}/", HOST.v4);
         self.until(&mut mock, "mock", interrupt, |session| {
             let mut curl = session.network.host.command("curl");
