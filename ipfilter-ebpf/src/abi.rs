@@ -130,22 +130,35 @@ pub const RESPONSE_HEAD_MAX: usize = 512;
 /// their length is a multiple of its own.
 pub type Chunk = [u16; 4];
 
-/// What `respond` says to HTTP.
+/// One thing that `respond` may say.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Saying {
+    /// Its first chunk in [`Response::chunks`].
+    pub start: u16,
+    /// Its length in bytes.
+    pub len: u16,
+    /// The sum of its bytes as [`crate::reply::sum_bytes`] has it.
+    pub sum: u16,
+    /// Not used; zero.
+    pub reserved: u16,
+}
+
+/// Chunks in a [`Response`]: HTTP with a body, HTTP without, a TLS alert.
+pub const RESPONSE_CHUNKS: usize = (RESPONSE_MAX + RESPONSE_HEAD_MAX) / size_of::<Chunk>() + 1;
+
+/// What `respond` says.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// Bytes of the answer with its body: a multiple of 8.
-    pub forbidden_len: u16,
-    /// Bytes of the answer without its body: a multiple of 8.
-    pub head_len: u16,
-    /// The sum of the answer with its body, as [`crate::reply::sum_bytes`] has it.
-    pub forbidden_sum: u16,
-    /// The sum of the answer without its body.
-    pub head_sum: u16,
-    /// The answer with its body.
-    pub forbidden: [Chunk; RESPONSE_MAX / 8],
-    /// The answer without its body.
-    pub head: [Chunk; RESPONSE_HEAD_MAX / 8],
+    /// HTTP 403 with its body: whole chunks.
+    pub forbidden: Saying,
+    /// HTTP 403 without its body: whole chunks.
+    pub head: Saying,
+    /// The TLS alert: seven bytes, the only saying that does not fill its last chunk.
+    pub alert: Saying,
+    /// The bytes of all of them.
+    pub chunks: [Chunk; RESPONSE_CHUNKS],
 }
 
 /// A time slot of cookies is 2 to the power of this many nanoseconds: 69 seconds. A cookie is good
@@ -320,6 +333,6 @@ const _: () = {
     assert!(size_of::<AddressKey>() == 20);
     assert!(size_of::<PortTable>() == 1 << 17);
     assert!(size_of::<Counter>() == 16);
-    assert!(size_of::<Response>() == 8 + RESPONSE_MAX + RESPONSE_HEAD_MAX);
+    assert!(size_of::<Response>() == 24 + 8 * RESPONSE_CHUNKS);
     assert!(Reason::ALL.len() <= REASONS as usize);
 };

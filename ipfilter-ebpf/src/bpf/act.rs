@@ -6,7 +6,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ipfilter_ebpf::{
-    abi::{Chunk, REJECT_BURST, Reason, SLOT_SHIFT},
+    abi::{Chunk, REJECT_BURST, RESPONSE_CHUNKS, Reason, Response, SLOT_SHIFT, Saying},
     reply::{
         self, Answer, Data, FrameMut as _, Header, Parties, Responses, Tcp, cookie, prohibited_len,
         write_prohibited, write_tcp,
@@ -16,20 +16,10 @@ use ipfilter_ebpf::{
 };
 
 use super::{
-    context::{Packet, Scratch},
+    context::{Packet, Scratch, opaque},
     maps::{ANSWERING, Answering, NEXT_REJECT, RESPONSES, key, reject_interval},
 };
 
-/// A TLS record of type alert, version 3.3, two bytes long: fatal, access_denied (RFC 8446, sections
-/// 5.1 and 6). The last byte is not sent.
-const ALERT: Chunk = [
-    u16::from_ne_bytes([21, 3]),
-    u16::from_ne_bytes([3, 0]),
-    u16::from_ne_bytes([2, 2]),
-    u16::from_ne_bytes([49, 0]),
-];
-const ALERT_LEN: u16 = 7;
-const ALERT_SUM: u16 = reply::sum_words(&ALERT);
 const TCP_LEN: usize = 20;
 
 /// Turns a denied packet, `bytes` bytes long, into the answer that is due, if one is. `talks` says
@@ -112,7 +102,10 @@ fn reject<P: Packet, const V6: bool>(packet: &P) -> Reason {
     if !may_reject() {
         return Reason::RejectLimited;
     }
-    send(packet, &cause, &header, Reason::Reset)
+    match head(packet, &cause, &header, 0, 0) {
+        Some(_) => Reason::Reset,
+        None => Reason::NoRoom,
+    }
 }
 
 /// The quoted packet must make the answer no longer than the packet itself, which every first
@@ -130,15 +123,10 @@ fn prohibit<P: Packet, const V6: bool>(packet: &P) -> Reason {
     if !may_reject() {
         return Reason::RejectLimited;
     }
-    if !packet.resize(bytes, length) {
+    if packet.resize(bytes, length).is_none() {
         return Reason::NoRoom;
     }
-    match write_prohibited(
-        &mut Scratch(packet.buffer()),
-        network,
-        &cause.parties,
-        family,
-    ) {
+    match write_prohibited(&mut Scratch(packet.buffer()), network, family) {
         Some(()) => Reason::Prohibited,
         None => Reason::NoRoom,
     }
@@ -153,23 +141,25 @@ fn respond<P: Packet, const V6: bool>(packet: &P) -> Reason {
         return Reason::Unanswered;
     };
     let lengths = Responses {
-        forbidden: response.forbidden_len,
-        head: response.head_len,
-        alert: ALERT_LEN,
+        forbidden: response.forbidden.len,
+        head: response.head.len,
+        alert: response.alert.len,
     };
-    match reply::respond(&tcp, cause.family, cookies(&cause.parties), &lengths) {
-        Answer::Silence => Reason::Unanswered,
-        Answer::Reset(header) => send(packet, &cause, &header, Reason::RespondReset),
-        Answer::SynAck(header) => send(packet, &cause, &header, Reason::SynAck),
-        Answer::Data(Data::Alert, header) => alert(packet, &cause, &header),
-        Answer::Data(Data::Forbidden, header) => {
-            let (length, sum) = (response.forbidden_len, response.forbidden_sum);
-            copy(packet, &cause, &header, &response.forbidden, length, sum)
-        }
-        Answer::Data(Data::ForbiddenHead, header) => {
-            let (length, sum) = (response.head_len, response.head_sum);
-            copy(packet, &cause, &header, &response.head, length, sum)
-        }
+    let nothing = Saying::default();
+    let (header, saying, reason) =
+        match reply::respond(&tcp, cause.family, cookies(&cause.parties), &lengths) {
+            Answer::Silence => return Reason::Unanswered,
+            Answer::Reset(header) => (header, nothing, Reason::RespondReset),
+            Answer::SynAck(header) => (header, nothing, Reason::SynAck),
+            Answer::Data(Data::Alert, header) => (header, response.alert, Reason::TlsAlert),
+            Answer::Data(Data::Forbidden, header) => {
+                (header, response.forbidden, Reason::Forbidden)
+            }
+            Answer::Data(Data::ForbiddenHead, header) => (header, response.head, Reason::Forbidden),
+        };
+    match say(packet, &cause, &header, response, saying) {
+        Some(()) => reason,
+        None => Reason::NoRoom,
     }
 }
 
@@ -197,71 +187,45 @@ fn head<P: Packet>(
 ) -> Option<usize> {
     let network = cause.network();
     let data = network + cause.family.header_len() + TCP_LEN;
-    if !packet.resize(cause.now.bytes, data as u32 + u32::from(length)) {
-        return None;
-    }
+    let shift = packet.resize(cause.now.bytes, data as u32 + u32::from(length))?;
     write_tcp(
         &mut Scratch(packet.buffer()),
-        network,
-        &cause.parties,
+        (shift as usize, network),
+        cause.family,
+        cause.parties.ports,
         header,
-        length,
-        sum,
+        (length, sum),
     )?;
     Some(data)
 }
 
+/// Makes the packet an answer that says `saying`.
 #[inline(always)]
-fn send<P: Packet>(packet: &P, cause: &Cause, header: &Header, reason: Reason) -> Reason {
-    match head(packet, cause, header, 0, 0) {
-        Some(_) => reason,
-        None => Reason::NoRoom,
-    }
-}
-
-#[inline(always)]
-fn alert<P: Packet>(packet: &P, cause: &Cause, header: &Header) -> Reason {
-    match write_alert(packet, cause, header) {
-        Some(()) => Reason::TlsAlert,
-        None => Reason::NoRoom,
-    }
-}
-
-#[inline(always)]
-fn write_alert<P: Packet>(packet: &P, cause: &Cause, header: &Header) -> Option<()> {
-    let data = head(packet, cause, header, ALERT_LEN, ALERT_SUM)?;
-    let [a, b, c, last] = ALERT;
-    let [last, _] = last.to_ne_bytes();
-    let mut buffer = Scratch(packet.buffer());
-    buffer.write(data, [a, b, c])?;
-    buffer.write_byte(data + 6, last)
-}
-
-#[inline(always)]
-fn copy<P: Packet, const N: usize>(
+fn say<P: Packet>(
     packet: &P,
     cause: &Cause,
     header: &Header,
-    chunks: &[Chunk; N],
-    length: u16,
-    sum: u16,
-) -> Reason {
-    let Some(data) = head(packet, cause, header, length, sum) else {
-        return Reason::NoRoom;
-    };
+    response: &Response,
+    saying: Saying,
+) -> Option<()> {
+    let data = head(packet, cause, header, saying.len, saying.sum)?;
+    let whole = usize::from(saying.len) / size_of::<Chunk>();
     let mut buffer = Scratch(packet.buffer());
-    for (index, chunk) in chunks.iter().enumerate() {
-        if index >= usize::from(length) / size_of::<Chunk>() {
+    for index in 0..RESPONSE_CHUNKS {
+        if index >= whole {
             break;
         }
-        if buffer
-            .write(data + index * size_of::<Chunk>(), *chunk)
-            .is_none()
-        {
-            return Reason::NoRoom;
-        }
+        let place = opaque(usize::from(saying.start) + index);
+        let chunk = response.chunks.get(place)?;
+        buffer.write(data + index * size_of::<Chunk>(), *chunk)?;
     }
-    Reason::Forbidden
+    if usize::from(saying.len) == whole * size_of::<Chunk>() {
+        return Some(());
+    }
+    let [a, b, c, last] = *response.chunks.last()?;
+    let [last, _] = last.to_ne_bytes();
+    buffer.write(data, [a, b, c])?;
+    buffer.write_byte(data + 6, last)
 }
 
 /// Whether `reject` may send another answer now: a token bucket per CPU, kept as the time at which

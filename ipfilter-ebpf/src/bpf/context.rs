@@ -3,10 +3,16 @@
 use core::arch::asm;
 
 use aya_ebpf::{
-    helpers::{bpf_skb_change_tail, bpf_skb_pull_data, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
+    helpers::{
+        bpf_skb_change_tail, bpf_skb_pull_data, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_xdp_get_buff_len,
+    },
     programs::{TcContext, XdpContext},
 };
-use ipfilter_ebpf::{reply::FrameMut, wire::Frame};
+use ipfilter_ebpf::{
+    reply::{FrameMut, SHIFT_UNIT},
+    wire::Frame,
+};
 
 /// No header that is looked for lies further into a frame than this. The bound is what lets the
 /// verifier accept an offset it can't know.
@@ -21,8 +27,9 @@ pub trait Packet {
     fn len(&self) -> u32;
 
     /// Makes the frame, whose length is `from`, `to` bytes long, all of them in sight. Every
-    /// [`Buffer`] made before is of no use after. Says whether there was room.
-    fn resize(&self, from: u32, to: u32) -> bool;
+    /// [`Buffer`] made before is of no use after. Returns how many bytes, a multiple of
+    /// [`SHIFT_UNIT`], have come in front of what was there; nothing if there was no room.
+    fn resize(&self, from: u32, to: u32) -> Option<u32>;
 }
 
 impl Packet for XdpContext {
@@ -39,10 +46,23 @@ impl Packet for XdpContext {
         (self.data_end() - self.data()) as u32
     }
 
+    /// Grows in front, where drivers keep room (XDP_PACKET_HEADROOM), and only then behind, where
+    /// many have none.
     #[inline(always)]
-    fn resize(&self, from: u32, to: u32) -> bool {
+    fn resize(&self, from: u32, to: u32) -> Option<u32> {
+        let (from, to) = (from as i32, to as i32);
         // SAFETY: the context is the one this program was called with.
-        unsafe { bpf_xdp_adjust_tail(self.ctx, to as i32 - from as i32) == 0 }
+        let adjust_tail = |by| unsafe { bpf_xdp_adjust_tail(self.ctx, by) } == 0;
+        if to <= from {
+            return adjust_tail(to - from).then_some(0);
+        }
+        let unit = SHIFT_UNIT as i32;
+        let shift = (to - from + unit - 1) & -unit;
+        // SAFETY: as above.
+        if unsafe { bpf_xdp_adjust_head(self.ctx, -shift) } != 0 {
+            return adjust_tail(to - from).then_some(0);
+        }
+        adjust_tail(to - from - shift).then_some(shift as u32)
     }
 }
 
@@ -62,7 +82,7 @@ impl Packet for Frags {
     }
 
     #[inline(always)]
-    fn resize(&self, from: u32, to: u32) -> bool {
+    fn resize(&self, from: u32, to: u32) -> Option<u32> {
         self.0.resize(from, to)
     }
 }
@@ -82,10 +102,12 @@ impl Packet for TcContext {
     }
 
     #[inline(always)]
-    fn resize(&self, _: u32, to: u32) -> bool {
+    fn resize(&self, _: u32, to: u32) -> Option<u32> {
         let skb = self.skb.skb;
         // SAFETY: the context is the one this program was called with.
-        unsafe { bpf_skb_change_tail(skb, to, 0) == 0 && bpf_skb_pull_data(skb, to) == 0 }
+        let done =
+            unsafe { bpf_skb_change_tail(skb, to, 0) == 0 && bpf_skb_pull_data(skb, to) == 0 };
+        done.then_some(0)
     }
 }
 
@@ -131,6 +153,7 @@ pub struct Scratch(pub Buffer);
 impl Scratch {
     #[inline(always)]
     fn at(&self, offset: usize, bytes: usize) -> Option<usize> {
+        let offset = opaque(offset);
         if offset > MAX_OFFSET {
             return None;
         }
@@ -172,9 +195,10 @@ impl FrameMut for Scratch {
     }
 }
 
-/// `value`, such that the compiler does not know where it comes from.
+/// `value`, such that the compiler does not know where it comes from, and so must use the very
+/// register that it has checked.
 #[inline(always)]
-fn opaque(mut value: usize) -> usize {
+pub fn opaque(mut value: usize) -> usize {
     // SAFETY: a register is copied to itself. (Nothing at all would give two lines of debug
     // information to one instruction, which the kernel does not take.)
     unsafe { asm!("{0} = {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };

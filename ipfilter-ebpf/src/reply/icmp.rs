@@ -1,7 +1,7 @@
 //! "Administratively prohibited": RFC 1812, section 5.2.7.1 (ICMP type 3, code 13), and RFC 4443,
 //! section 3.1 (ICMPv6 type 1, code 1).
 
-use super::{FrameMut, Parties, fold, sum, write_ethernet, write_ip};
+use super::{FrameMut, fold, sum, write_ethernet, write_ip};
 use crate::wire::Family;
 
 const ICMP: u8 = 1;
@@ -22,36 +22,35 @@ pub const fn prohibited_len(family: Family, network: usize) -> usize {
 pub fn write_prohibited<F: FrameMut + ?Sized>(
     frame: &mut F,
     network: usize,
-    parties: &Parties,
     family: Family,
 ) -> Option<()> {
-    match family {
-        Family::V4 => write::<14, F>(frame, network, parties, family, ICMP, [3, 13]),
-        Family::V6 => write::<24, F>(frame, network, parties, family, ICMPV6, [1, 1]),
-    }
-}
-
-/// `QUOTED` is the number of words in the IP header and the eight bytes behind it.
-#[inline(always)]
-fn write<const QUOTED: usize, F: FrameMut + ?Sized>(
-    frame: &mut F,
-    network: usize,
-    parties: &Parties,
-    family: Family,
-    protocol: u8,
-    kind: [u8; 2],
-) -> Option<()> {
-    let quoted: [u16; QUOTED] = frame.read(network)?;
+    let (protocol, kind) = match family {
+        Family::V4 => (ICMP, u16::from_ne_bytes([3, 13])),
+        Family::V6 => (ICMPV6, u16::from_ne_bytes([1, 1])),
+    };
+    let quoted = family.header_len() + ICMP_LEN;
     let message = network + family.header_len();
-    let kind = u16::from_ne_bytes(kind);
-    let length = u16::try_from(ICMP_LEN + 2 * QUOTED).ok()?;
-    write_ethernet(frame)?;
-    let pseudo = write_ip(frame, network, parties, protocol, length)?;
+    let quote = copy(frame, network, message + ICMP_LEN, quoted)?;
+    write_ethernet(frame, 0)?;
+    let length = u16::try_from(ICMP_LEN + quoted).ok()?;
+    let pseudo = write_ip(frame, 0, network, family, protocol, length)?;
     let covered = match family {
         Family::V4 => 0,
         Family::V6 => pseudo,
     };
-    let checksum = fold(covered + u32::from(kind) + sum(&quoted));
-    frame.write(message, [kind, !checksum, 0, 0])?;
-    frame.write(message + ICMP_LEN, quoted)
+    let checksum = !fold(covered + u32::from(kind) + quote);
+    frame.write(message, [kind, checksum, 0, 0])
+}
+
+/// Copies `length` bytes, whole pairs of words and few enough not to overlap, and returns their sum.
+#[inline(always)]
+fn copy<F: FrameMut + ?Sized>(frame: &mut F, from: usize, to: usize, length: usize) -> Option<u32> {
+    const PAIR: usize = 4;
+    let mut total = 0;
+    for index in 0..length / PAIR {
+        let pair: [u16; 2] = frame.read(from + index * PAIR)?;
+        frame.write(to + index * PAIR, pair)?;
+        total += sum(&pair);
+    }
+    Some(total)
 }

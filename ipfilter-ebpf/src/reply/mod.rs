@@ -14,7 +14,7 @@ pub use tcp::{
     Answer, Data, Header, Responses, Tcp, WINDOW_V4, WINDOW_V6, flags, reset, respond, write_tcp,
 };
 
-use crate::wire::{Address, ETHERNET_LEN, Family, Frame};
+use crate::wire::{Address, ETHERNET_LEN, Family, Frame, MAX_TAGS};
 
 /// A frame that can be written to.
 pub trait FrameMut: Frame {
@@ -101,52 +101,74 @@ fn is_host(address: &Address) -> bool {
     }
 }
 
-/// Turns the Ethernet header round; tags stay as they are.
+/// By how many bytes, at least, the old frame lies behind the new one if it does at all. Then what is
+/// written for tags that are not there does not reach the addresses that are read next.
+pub const SHIFT_UNIT: usize = 8;
+
+/// Writes an Ethernet header that turns the one at `shift` round; as many bytes as the most tags take
+/// are kept behind the addresses.
 #[inline(always)]
-fn write_ethernet<F: FrameMut + ?Sized>(frame: &mut F) -> Option<()> {
-    let [d0, d1, d2, s0, s1, s2] = frame.read(0)?;
-    frame.write(0, [s0, s1, s2, d0, d1, d2])
+fn write_ethernet<F: FrameMut + ?Sized>(frame: &mut F, shift: usize) -> Option<()> {
+    let [d0, d1, d2, s0, s1, s2] = frame.read(shift)?;
+    let rest: [u16; 1 + 2 * MAX_TAGS] = frame.read(shift + 12)?;
+    frame.write(0, [s0, s1, s2, d0, d1, d2])?;
+    frame.write(12, rest)
 }
 
-const _: () = assert!(
-    ETHERNET_LEN == 14,
-    "the addresses are the first twelve bytes"
-);
+const _: () = {
+    let written = ETHERNET_LEN + 4 * MAX_TAGS;
+    let (source_v4, source_v6) = (ETHERNET_LEN + 12, ETHERNET_LEN + 8);
+    assert!(written <= SHIFT_UNIT + source_v4 && written <= SHIFT_UNIT + source_v6);
+};
 
-/// Writes an IP header from `parties.destination` to `parties.source` over `length` bytes of
-/// `protocol`, and returns the sum of its pseudo-header (RFC 9293, section 3.1; RFC 8200, section
-/// 8.1), in network byte order.
+/// Writes an IP header without options at `network`, over `length` bytes of `protocol`, that turns the
+/// one that is `shift` bytes further on round. Returns the sum of its pseudo-header (RFC 9293,
+/// section 3.1; RFC 8200, section 8.1).
 #[inline(always)]
 fn write_ip<F: FrameMut + ?Sized>(
     frame: &mut F,
+    shift: usize,
     network: usize,
-    parties: &Parties,
+    family: Family,
     protocol: u8,
     length: u16,
 ) -> Option<u32> {
+    let old = shift + network;
     let pseudo = u32::from(length.to_be()) + u32::from(u16::from(protocol).to_be());
-    match (parties.destination, parties.source) {
-        (Address::V4(from), Address::V4(to)) => {
+    match family {
+        Family::V4 => {
+            let [s0, s1, d0, d1] = frame.read(old + 12)?;
             let total = (length + 20).to_be();
             let life = u16::from_ne_bytes([64, protocol]);
             let version = u16::from_ne_bytes([0x45, 0]);
             let dont_fragment = u16::from_ne_bytes([0x40, 0]);
-            let addresses = sum(&from) + sum(&to);
-            let checksum = fold(addresses + sum(&[version, total, dont_fragment, life]));
-            frame.write(network, [version, total, 0, dont_fragment, life, !checksum])?;
-            frame.write(network + 12, from)?;
-            frame.write(network + 16, to)?;
+            let addresses = sum(&[s0, s1, d0, d1]);
+            let checksum = !fold(addresses + sum(&[version, total, dont_fragment, life]));
+            let header = [
+                version,
+                total,
+                0,
+                dont_fragment,
+                life,
+                checksum,
+                d0,
+                d1,
+                s0,
+                s1,
+            ];
+            frame.write(network, header)?;
             Some(pseudo + addresses)
         }
-        (Address::V6(from), Address::V6(to)) => {
+        Family::V6 => {
+            let source: [u16; 8] = frame.read(old + 8)?;
+            let destination: [u16; 8] = frame.read(old + 24)?;
             let version = u16::from_ne_bytes([0x60, 0]);
             let next = u16::from_ne_bytes([protocol, 64]);
             frame.write(network, [version, 0, length.to_be(), next])?;
-            frame.write(network + 8, from)?;
-            frame.write(network + 24, to)?;
-            Some(pseudo + sum(&from) + sum(&to))
+            frame.write(network + 8, destination)?;
+            frame.write(network + 24, source)?;
+            Some(pseudo + sum(&source) + sum(&destination))
         }
-        _ => None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers to TCP segments.
 
-use super::{FrameMut, Parties, fold, sum, write_ethernet, write_ip};
-use crate::wire::{Address, Family, Frame};
+use super::{FrameMut, fold, sum, write_ethernet, write_ip};
+use crate::wire::{Family, Frame};
 
 const TCP: u8 = 6;
 /// Bytes in a TCP header as answers have it: without options.
@@ -240,35 +240,29 @@ fn refuse(tcp: &Tcp) -> Answer {
     )
 }
 
-/// Makes the answer of a frame: its headers, for `length` bytes of data whose sum is `data_sum`.
-/// The data itself belongs behind them, [`Family::header_len`] and 20 bytes from `network`.
+/// Makes the answer of a frame that begins `shift` bytes further on, a multiple of [`super::SHIFT_UNIT`]: its headers, for `length` bytes
+/// of data whose sum is `data_sum`. `network` is where the IP header begins in either; the ports are
+/// the packet's. The data itself belongs behind the headers, [`Family::header_len`] and 20
+/// bytes from `network`.
 #[inline(always)]
 pub fn write_tcp<F: FrameMut + ?Sized>(
     frame: &mut F,
-    network: usize,
-    parties: &Parties,
+    (shift, network): (usize, usize),
+    family: Family,
+    [to, from]: [u16; 2],
     header: &Header,
-    length: u16,
-    data_sum: u16,
+    (length, data_sum): (u16, u16),
 ) -> Option<()> {
-    let transport = network
-        + match parties.source {
-            Address::V4(_) => Family::V4.header_len(),
-            Address::V6(_) => Family::V6.header_len(),
-        };
-    let [to, from] = parties.ports;
+    write_ethernet(frame, shift)?;
+    let pseudo = write_ip(frame, shift, network, family, TCP, TCP_LEN + length)?;
     let [s0, s1] = words(header.sequence);
     let [a0, a1] = words(header.acknowledgement);
     let offset_flags = u16::from_ne_bytes([5 << 4, header.flags]);
     let window = header.window.to_be();
-    write_ethernet(frame)?;
-    let pseudo = write_ip(frame, network, parties, TCP, TCP_LEN + length)?;
     let own = sum(&[from, to, s0, s1, a0, a1, offset_flags, window]);
     let checksum = !fold(pseudo + own + u32::from(data_sum));
-    frame.write(
-        transport,
-        [from, to, s0, s1, a0, a1, offset_flags, window, checksum, 0],
-    )
+    let header = [from, to, s0, s1, a0, a1, offset_flags, window, checksum, 0];
+    frame.write(network + family.header_len(), header)
 }
 
 #[inline(always)]

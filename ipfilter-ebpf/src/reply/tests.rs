@@ -46,20 +46,26 @@ fn read(frame: &[u8], family: Family) -> (Parties, Tcp) {
     (parties, tcp)
 }
 
-/// The frame that answers `frame` with `header` and `data`, made as the kernel makes it.
+/// The frame that answers `frame` with `header` and `data`, made as the kernel makes it: what is
+/// missing comes in front.
 fn answer(frame: &[u8], family: Family, header: &Header, data: &[u8]) -> Vec<u8> {
     let (parties, _) = read(frame, family);
     let start = transport(family) + 20;
-    let mut answer = frame.to_vec();
-    answer.resize(start + data.len(), 0);
+    let size = start + data.len();
+    let shift = size
+        .saturating_sub(frame.len())
+        .next_multiple_of(SHIFT_UNIT);
+    let mut answer = vec![0xee; shift];
+    answer.extend(frame);
+    answer.truncate(size);
     let length = u16::try_from(data.len()).unwrap();
     write_tcp(
         answer.as_mut_slice(),
-        ETHERNET_LEN,
-        &parties,
+        (shift, ETHERNET_LEN),
+        family,
+        parties.ports,
         header,
-        length,
-        sum_bytes(data),
+        (length, sum_bytes(data)),
     )
     .unwrap();
     answer[start..].copy_from_slice(data);
@@ -252,10 +258,9 @@ fn prohibitions_quote_their_cause() {
         };
         let mut cause = Vec::new();
         ip.udp(40000, 443).write(&mut cause, &[7; 100]).unwrap();
-        let parties = Parties::read(cause.as_slice(), family, 14, transport(family)).unwrap();
         let mut frame = cause.clone();
         frame.truncate(prohibited_len(family, 14));
-        write_prohibited(frame.as_mut_slice(), 14, &parties, family).unwrap();
+        write_prohibited(frame.as_mut_slice(), 14, family).unwrap();
         let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
         let quoted = vec![
             &cause[14..transport(family)],

@@ -9,8 +9,8 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie::Key},
+    Ebpf, EbpfLoader, Pod, VerifierLogLevel,
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
     programs::{Program, ProgramError},
 };
 use ipfilter_ebpf::abi::{self, AddressKey, ApiSet, Config, KeyV4, KeyV6, MAX_APIS, flags, names};
@@ -52,6 +52,9 @@ impl Object {
         let pinned = pins.map(|pins| (pins.counters(), pins.keys()));
         let mut loader = EbpfLoader::new();
         loader
+            // No log unless something is wrong, and then not of every instruction: either takes the
+            // verifier many times as long.
+            .verifier_log_level(VerifierLogLevel::DEBUG)
             .override_global(stringify!(CONFIG), &config, true)
             .map_max_entries(names::SOURCES_V4, entries(v4.len())?)
             .map_max_entries(names::SOURCES_V6, entries(v6.len())?)
@@ -65,7 +68,6 @@ impl Object {
         let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
         let mut object = Self { ebpf };
         object.fill(plan, &v4, &v6)?;
-        keys::fill(object.map(names::KEYS)?)?;
         object.freeze()?;
         Ok(object)
     }
@@ -107,27 +109,44 @@ impl Object {
 
     fn fill(&mut self, plan: &Plan, v4: &[Entry<u32>], v6: &[Entry<u128>]) -> Result<(), Error> {
         let ports = plan.port_table();
-        let ports = Raw(abi::PortTable {
+        let ports = abi::PortTable {
             tcp: *ports.tcp,
             udp: *ports.udp,
-        });
-        let mut table = Array::<_, Raw<abi::PortTable>>::try_from(self.map(names::PORTS)?)
-            .map_err(|error| fill_failed(names::PORTS, error))?;
-        table
-            .set(0, ports, 0)
-            .map_err(|error| fill_failed(names::PORTS, error))?;
-
-        let mut addresses =
-            HashMap::<_, Raw<AddressKey>, u8>::try_from(self.map(names::ADDRESSES)?)
-                .map_err(|error| fill_failed(names::ADDRESSES, error))?;
-        for address in &plan.addresses {
-            addresses
-                .insert(Raw(address_key(*address)), 1, 0)
-                .map_err(|error| fill_failed(names::ADDRESSES, error))?;
-        }
-
+        };
+        self.fill_array(names::PORTS, [ports])?;
+        let responses = plan.apis.iter().map(|api| api.response.to_abi());
+        self.fill_array(names::RESPONSES, responses)?;
+        self.fill_addresses(&plan.addresses)?;
         self.fill_trie::<u32, KeyV4>(names::SOURCES_V4, v4, key_v4)?;
-        self.fill_trie::<u128, KeyV6>(names::SOURCES_V6, v6, key_v6)
+        self.fill_trie::<u128, KeyV6>(names::SOURCES_V6, v6, key_v6)?;
+        keys::fill(self.map(names::KEYS)?)
+    }
+
+    fn fill_array<T>(
+        &mut self,
+        name: &str,
+        values: impl IntoIterator<Item = T>,
+    ) -> Result<(), Error>
+    where
+        Raw<T>: Pod,
+    {
+        let failed = |error: MapError| fill_failed(name, error);
+        let mut array = Array::<_, Raw<T>>::try_from(self.map(name)?).map_err(failed)?;
+        for (index, value) in (0..).zip(values) {
+            array.set(index, Raw(value), 0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn fill_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        let failed = |error: MapError| fill_failed(names::ADDRESSES, error);
+        let map = self.map(names::ADDRESSES)?;
+        let mut set = HashMap::<_, Raw<AddressKey>, u8>::try_from(map).map_err(failed)?;
+        for address in addresses {
+            let key = Raw(address_key(*address));
+            set.insert(key, 1, 0).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn fill_trie<A: Address, K: Pod>(

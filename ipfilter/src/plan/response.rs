@@ -1,9 +1,13 @@
 //! What `respond` says to HTTP: a whole response, made once per deployment.
 
 use ipfilter_ebpf::{
-    abi::{self, Chunk, RESPONSE_HEAD_MAX, RESPONSE_MAX},
+    abi::{self, Chunk, RESPONSE_CHUNKS, RESPONSE_MAX, Saying},
     reply::sum_bytes,
 };
+
+/// A TLS record of type alert, version 3.3, two bytes long: fatal, access_denied (RFC 8446, sections
+/// 5.1 and 6).
+const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 /// A 403 response's body and its media type (RFC 9110, section 8.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,15 +79,18 @@ impl Response {
     /// As the BPF programs have it.
     #[must_use]
     pub fn to_abi(&self) -> abi::Response {
+        let mut response = abi::Response {
+            forbidden: Saying::default(),
+            head: Saying::default(),
+            alert: Saying::default(),
+            chunks: [Chunk::default(); RESPONSE_CHUNKS],
+        };
         let (forbidden, head) = (self.padded(&self.body), self.padded(b""));
-        abi::Response {
-            forbidden_len: length(&forbidden),
-            head_len: length(&head),
-            forbidden_sum: sum_bytes(&forbidden),
-            head_sum: sum_bytes(&head),
-            forbidden: chunks::<{ RESPONSE_MAX / size_of::<Chunk>() }>(&forbidden),
-            head: chunks::<{ RESPONSE_HEAD_MAX / size_of::<Chunk>() }>(&head),
-        }
+        response.forbidden = put(&mut response.chunks, 0, &forbidden);
+        let start = RESPONSE_MAX / size_of::<Chunk>();
+        response.head = put(&mut response.chunks, start, &head);
+        response.alert = put(&mut response.chunks, RESPONSE_CHUNKS - 1, &ALERT);
+        response
     }
 
     /// The headers and then `body`, whole chunks long: the optional white space in front of a field's
@@ -107,27 +114,37 @@ impl Response {
     }
 }
 
-/// Both lengths are bounded by [`RESPONSE_MAX`].
-fn length(bytes: &[u8]) -> u16 {
-    u16::try_from(bytes.len()).unwrap_or(0)
-}
-
-fn chunks<const N: usize>(bytes: &[u8]) -> [Chunk; N] {
-    let mut chunks = [Chunk::default(); N];
-    let words = chunks.iter_mut().flatten();
-    for (word, pair) in words.zip(bytes.as_chunks::<2>().0) {
-        *word = u16::from_ne_bytes(*pair);
+/// Puts `bytes` where they belong. All lengths and starts are below [`RESPONSE_MAX`].
+fn put(chunks: &mut [Chunk], start: usize, bytes: &[u8]) -> Saying {
+    let words = chunks.iter_mut().skip(start).flatten();
+    for (word, pair) in words.zip(bytes.chunks(2)) {
+        let [first, second] = [pair.first(), pair.get(1)].map(|byte| byte.copied().unwrap_or(0));
+        *word = u16::from_ne_bytes([first, second]);
     }
-    chunks
+    let short = |length| u16::try_from(length).unwrap_or(0);
+    Saying {
+        start: short(start),
+        len: short(bytes.len()),
+        sum: sum_bytes(bytes),
+        reserved: 0,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn text(chunks: &[Chunk], length: u16) -> String {
-        let bytes = chunks.iter().flatten().flat_map(|word| word.to_ne_bytes());
-        String::from_utf8(bytes.take(length.into()).collect()).unwrap()
+    fn bytes(response: &abi::Response, saying: Saying) -> Vec<u8> {
+        let words = response.chunks.iter().skip(saying.start.into()).flatten();
+        let bytes = words.flat_map(|word| word.to_ne_bytes());
+        let bytes: Vec<u8> = bytes.take(saying.len.into()).collect();
+        assert_eq!(saying.sum, sum_bytes(&bytes));
+        bytes
+    }
+
+    fn text(response: &abi::Response, saying: Saying) -> String {
+        assert_eq!(saying.len % 8, 0);
+        String::from_utf8(bytes(response, saying)).unwrap()
     }
 
     #[test]
@@ -135,14 +152,13 @@ mod tests {
         for size in 0..=40 {
             let body = vec![b'x'; size];
             let response = Response::new("text/plain", body.clone()).unwrap().to_abi();
-            assert_eq!(response.forbidden_len % 8, 0);
-            assert_eq!(response.head_len % 8, 0);
-            let whole = text(&response.forbidden, response.forbidden_len);
+            assert_eq!(bytes(&response, response.alert), ALERT);
+            let whole = text(&response, response.forbidden);
             let (head, rest) = whole.split_once("\r\n\r\n").unwrap();
             assert_eq!(rest.as_bytes(), body);
             assert!(head.contains(&format!("Content-Length: {size}")), "{head}");
             assert!(head.starts_with("HTTP/1.1 403 Forbidden\r\n"));
-            let head = text(&response.head, response.head_len);
+            let head = text(&response, response.head);
             assert!(
                 head.ends_with("\r\n\r\n") && head.contains(&format!("Content-Length: {size}"))
             );
