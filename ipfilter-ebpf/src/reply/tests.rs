@@ -262,7 +262,7 @@ fn prohibitions_quote_their_cause() {
         frame.truncate(prohibited_len(family, 14));
         write_prohibited(frame.as_mut_slice(), 14, family).unwrap();
         let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
-        let quoted = vec![
+        let quoted = [
             &cause[14..transport(family)],
             &cause[transport(family)..][..8],
         ]

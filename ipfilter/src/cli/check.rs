@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     files::read_policy,
-    policy::{self, Parsed, Source},
+    policy::{self, Source},
     report::{
         check::{FileReport, FileVerdict, ProblemView, Report, refusal, summary},
         diagnostics,
@@ -67,19 +67,19 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// Judges one file, and prints it unless JSON is wanted.
 fn check(out: &mut impl Write, args: &Args, source: &Source) -> anyhow::Result<FileReport> {
-    let Parsed { policy, problems } = policy::parse(source, &(&args.policy).into());
-    let verdict = match &policy {
+    let parsed = policy::parse(source, &(&args.policy).into());
+    let verdict = match &parsed.policy {
         None => FileVerdict::Invalid,
         Some(policy) if policy.is_partial() => FileVerdict::Partial,
         Some(_) => FileVerdict::Exact,
     };
     if args.format == Format::Text {
-        for problem in &problems {
+        for problem in &parsed.problems {
             writeln!(out, "{}\n", diagnostics::render(source, problem))?;
         }
-        let line = match &policy {
+        let line = match &parsed.policy {
             Some(policy) => summary(source.name(), policy, Timestamp::now()),
-            None => refusal(source.name(), &problems),
+            None => refusal(source.name(), &parsed),
         };
         writeln!(out, "{line}")?;
         if verdict == FileVerdict::Partial && !args.policy.allow_partial {
@@ -93,7 +93,7 @@ fn check(out: &mut impl Write, args: &Args, source: &Source) -> anyhow::Result<F
     Ok(FileReport {
         file: source.name().to_owned(),
         verdict,
-        problems: problems.iter().map(ProblemView::from).collect(),
+        problems: parsed.problems.iter().map(ProblemView::from).collect(),
     })
 }
 

@@ -64,7 +64,9 @@ impl From<LookupKind> for Lookup {
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let source = read_policy(&args.file)
         .with_context(|| format!("cannot read the policy `{}`", args.file.display()))?;
-    let Parsed { policy, problems } = policy::parse(&source, &(&args.policy).into());
+    let Parsed {
+        policy, problems, ..
+    } = policy::parse(&source, &(&args.policy).into());
     let refused = policy.as_ref().is_none_or(Policy::is_partial) && !args.policy.allow_partial;
     if policy.is_none() || refused {
         let mut err = anstream::stderr().lock();

@@ -124,7 +124,9 @@ fn sources(
 ) -> Result<AddressSet, Failure> {
     let source = read_policy(&api.policy)
         .with_context(|| format!("can't read the policy `{}`", api.policy.display()))?;
-    let Parsed { policy, problems } = policy::parse(&source, &spec.options);
+    let Parsed {
+        policy, problems, ..
+    } = policy::parse(&source, &spec.options);
     let told = |severities: &[Severity]| render(&source, &problems, severities);
     let Some(policy) = policy else {
         return Err(Failure::Policy(told(&[Severity::Error])));

@@ -104,8 +104,10 @@ impl fmt::Display for Authorizer {
 pub struct Parsed {
     /// The policy; `None` exactly when a problem is an error.
     pub policy: Option<Policy>,
-    /// Everything there is to say about the document, in its order.
+    /// Everything there is to say about the document, in its order; of each kind the first ones.
     pub problems: Vec<Problem>,
+    /// How many errors there are, those not told included.
+    pub errors: usize,
 }
 
 /// A policy that can be judged.
@@ -133,6 +135,7 @@ pub fn parse(source: &Source, options: &Options) -> Parsed {
     let Some(document) = document::open(&mut reader, source) else {
         return Parsed {
             policy: None,
+            errors: reader.problems.errors(),
             problems: place(reader.problems, source, None),
         };
     };
@@ -150,6 +153,7 @@ pub fn parse(source: &Source, options: &Options) -> Parsed {
     if problems.errors() > 0 {
         return Parsed {
             policy: None,
+            errors: problems.errors(),
             problems: place(problems, source, Some(&document)),
         };
     }
@@ -166,6 +170,7 @@ pub fn parse(source: &Source, options: &Options) -> Parsed {
     Parsed {
         policy: Some(policy),
         problems,
+        errors: 0,
     }
 }
 

@@ -348,7 +348,9 @@ fn grammar_is_kept() {
         ),
         ("{}".to_owned(), "$.Statement"),
     ] {
-        let Parsed { policy, problems } = read(&text, &Options::default());
+        let Parsed {
+            policy, problems, ..
+        } = read(&text, &Options::default());
         assert!(policy.is_none(), "{text}");
         let error = problems
             .iter()

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::policy::{Policy, Problem, Severity};
+use crate::policy::{Parsed, Policy, Problem, Severity};
 
 /// The answer about all files.
 #[derive(Debug, Default, Serialize)]
@@ -116,17 +116,13 @@ pub fn summary(file: &str, policy: &Policy, now: Timestamp) -> String {
 
 /// One line on a document that is no policy.
 #[must_use]
-pub fn refusal(file: &str, problems: &[Problem]) -> String {
-    let of = |wanted| {
-        problems
-            .iter()
-            .filter(|problem| problem.severity == wanted)
-            .count()
-    };
+pub fn refusal(file: &str, parsed: &Parsed) -> String {
+    let is_warning = |problem: &&Problem| problem.severity == Severity::Warning;
+    let warnings = parsed.problems.iter().filter(is_warning).count();
     format!(
         "{file}: invalid, {}, {}",
-        count(of(Severity::Error), "error", "errors"),
-        count(of(Severity::Warning), "warning", "warnings"),
+        count(parsed.errors, "error", "errors"),
+        count(warnings, "warning", "warnings"),
     )
 }
 

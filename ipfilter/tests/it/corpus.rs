@@ -73,7 +73,9 @@ fn read(name: &str, text: &str, options: &Options) -> Parsed {
 }
 
 fn policy(name: &str, text: &str, options: &Options) -> Policy {
-    let Parsed { policy, problems } = read(name, text, options);
+    let Parsed {
+        policy, problems, ..
+    } = read(name, text, options);
     policy.unwrap_or_else(|| panic!("{name}: {problems:#?}"))
 }
 
@@ -182,7 +184,9 @@ fn invalid_policies_are_refused_where_they_are_wrong() {
             policy_text,
         } in lines::<Invalid>(INVALID)
         {
-            let Parsed { policy, problems } = read(&name, &policy_text, &options);
+            let Parsed {
+                policy, problems, ..
+            } = read(&name, &policy_text, &options);
             assert!(policy.is_none(), "{name} was taken");
             let errors: Vec<&str> = problems
                 .iter()
