@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::{Nic, Output};
 use crate::{
@@ -55,8 +55,12 @@ impl Machine<'_> {
         let mut guard = self.start(&ports)?;
         let ended = self.watch(&mut guard, &ports, start);
         drop(guard);
-        let result = ended.and_then(|()| ports.output(start.elapsed()));
-        result.with_context(|| ports.last_words())
+        if let Some(interrupt) = self.interrupt {
+            interrupt.check()?;
+        }
+        ended
+            .and_then(|()| ports.output(start.elapsed()))
+            .map_err(|error| anyhow!("{error:#}{}", ports.last_words()))
     }
 
     fn start(&self, ports: &Ports) -> Result<Guard> {
@@ -175,9 +179,12 @@ impl Ports {
         ]
         .map(|(who, file)| {
             let said = text(file);
+            if said.trim().is_empty() {
+                return String::new();
+            }
             let skipped = said.lines().count().saturating_sub(20);
             let end: Vec<&str> = said.lines().skip(skipped).collect();
-            format!("the last that {who} said:\n{}\n", end.join("\n"))
+            format!("\nthe last that {who} said:\n{}", end.join("\n"))
         })
         .concat()
     }
