@@ -1,5 +1,6 @@
 //! The deployment's tables and constants.
 
+use super::context::opaque;
 use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     macros::btf_map,
@@ -101,9 +102,12 @@ impl Tables for Deployed {
     #[inline(always)]
     fn api(&self, protocol: Protocol, port: u16) -> Option<u32> {
         let ports = PORTS.get(0)?;
+        // Masked where the compiler must not know that it is in bounds: it would fold the mask into
+        // the byte swap before, over which older verifiers (6.12 among them) lose the bounds.
+        let port = opaque(usize::from(port)) & 0xffff;
         let slot = match protocol {
-            Protocol::Tcp => *ports.tcp.get(usize::from(port))?,
-            Protocol::Udp => *ports.udp.get(usize::from(port))?,
+            Protocol::Tcp => *ports.tcp.get(port)?,
+            Protocol::Udp => *ports.udp.get(port)?,
         };
         u32::from(slot).checked_sub(1)
     }
