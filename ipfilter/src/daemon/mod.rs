@@ -21,7 +21,7 @@ pub use prepare::{ApiSpec, Failure, Policies, Spec};
 pub use record::{ApiRecord, Outcome, Record, Reload};
 
 use crate::{
-    dataplane::{Attached, Filter, Interface},
+    dataplane::{Attached, Filter, Interface, Trace},
     instance::Instance,
     plan::Plan,
 };
@@ -32,6 +32,9 @@ const KEY_LIFE: Duration = Duration::from_secs(30);
 /// How soon a deployment that failed at a boundary of time is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
+/// How long the programs' log waits to be passed on, at log level `debug`.
+const TRACE_PAUSE: Duration = Duration::from_millis(200);
+
 /// What the loop waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
@@ -41,6 +44,8 @@ enum Event {
     Clock,
     /// Renew the keys of `respond`.
     RotateKeys,
+    /// Pass on what the programs have logged.
+    Trace,
     /// End.
     Stop,
 }
@@ -88,20 +93,25 @@ impl Daemon {
         let mut events = listen()?;
         let clock = Clock::new()?;
         self.wind(&clock)?;
+        let mut trace = self.filter.trace()?;
+        let mut trace_ticks = tokio::time::interval(TRACE_PAUSE);
         info!("ready");
         loop {
             let event = tokio::select! {
                 event = events.recv() => event.context("no more events")?,
                 tick = clock.tick() => tick.map(|()| Event::Clock)?,
+                _ = trace_ticks.tick(), if trace.is_some() => Event::Trace,
             };
             match event {
                 Event::Reload => self.reload(),
                 Event::Clock => self.catch_up(),
                 Event::RotateKeys => self.rotate_keys(),
+                Event::Trace => trace.iter_mut().for_each(Trace::flush),
                 Event::Stop => return Ok(()),
             }
             if matches!(event, Event::Reload | Event::Clock) {
                 self.wind(&clock)?;
+                trace = self.filter.trace()?;
             }
         }
     }

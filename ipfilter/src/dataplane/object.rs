@@ -20,6 +20,7 @@ use super::{
     keys,
     pins::Pins,
     sys::{self, Raw},
+    trace,
 };
 use crate::{
     addresses::Address,
@@ -50,12 +51,14 @@ impl Object {
         let (v4, v6) = (cover(&plan.v4), cover(&plan.v6));
         let config = Raw(config(plan));
         let pinned = pins.map(|pins| (pins.counters(), pins.keys()));
+        let level = trace::level();
         let mut loader = EbpfLoader::new();
         loader
             // No log unless something is wrong, and then not of every instruction: either takes the
             // verifier many times as long.
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .override_global(stringify!(CONFIG), &config, true)
+            .override_global(trace::LEVEL, &level, false)
             .map_max_entries(names::SOURCES_V4, entries(v4.len())?)
             .map_max_entries(names::SOURCES_V6, entries(v6.len())?)
             .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?)
