@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     dataplane::{self, Mode},
     files::read_policy,
-    plan::{Api, Deny, Plan, PortSet, Protocols, Response},
+    plan::{Api, Deny, Lookup, Plan, PortSet, Protocols, Response},
     policy::{self, Parsed, Policy, Severity, Source},
     report::diagnostics,
 };
@@ -24,6 +24,8 @@ pub struct Spec {
     pub addresses: Vec<IpAddr>,
     /// Where at the interface.
     pub mode: Mode,
+    /// Which table sources are looked up in.
+    pub lookup: Lookup,
     /// How policies are read.
     pub options: policy::Options,
     /// Whether a policy may be deployed that can only partly be enforced.
@@ -130,7 +132,9 @@ impl Policies {
                 sources: policy.at(now).may_pass,
             });
         let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
-        Ok(plan.map_err(anyhow::Error::from)?)
+        let mut plan = plan.map_err(anyhow::Error::from)?;
+        plan.lookup = self.spec.lookup;
+        Ok(plan)
     }
 
     /// The first time after `now` at which the plan may be another.

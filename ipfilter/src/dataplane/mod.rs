@@ -11,6 +11,7 @@ mod keys;
 mod object;
 mod pins;
 mod sys;
+mod tables;
 mod trace;
 mod trial;
 
