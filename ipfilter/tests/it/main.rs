@@ -12,3 +12,6 @@ mod generate;
 mod policy_cli;
 #[cfg(test)]
 mod roads;
+
+#[cfg(test)]
+mod verdicts;
