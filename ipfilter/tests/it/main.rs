@@ -12,6 +12,8 @@ mod generate;
 mod policy_cli;
 #[cfg(test)]
 mod roads;
+#[cfg(test)]
+mod third_road;
 
 #[cfg(test)]
 mod verdicts;

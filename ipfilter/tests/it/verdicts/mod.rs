@@ -5,6 +5,7 @@ mod answers;
 mod bad;
 mod conversation;
 pub(crate) mod frames;
+mod jumbo;
 pub(crate) mod roads;
 mod table;
 
