@@ -9,6 +9,10 @@ mod fuzz;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod live;
+#[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
 mod roads;
