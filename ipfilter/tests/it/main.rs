@@ -17,6 +17,8 @@ mod policy_cli;
 #[cfg(test)]
 mod roads;
 #[cfg(test)]
+mod run;
+#[cfg(test)]
 mod third_road;
 
 #[cfg(test)]
