@@ -12,6 +12,7 @@ mod mock;
 mod policy_options;
 mod run;
 mod status;
+mod target;
 
 use std::{
     fmt,
@@ -57,6 +58,15 @@ pub struct Stop {
     pub message: String,
 }
 
+impl Stop {
+    fn usage(message: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            message: message.into(),
+        }
+    }
+}
+
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -70,6 +80,7 @@ impl From<Failure> for Stop {
         let exit = match &failure {
             Failure::Policy(_) => Exit::InvalidPolicy,
             Failure::Partial(_) => Exit::PartialPolicy,
+            Failure::Usage(_) => Exit::Usage,
             Failure::Dataplane(dataplane::Error::Refused(_)) => Exit::Refused,
             Failure::Dataplane(_) | Failure::Other(_) => Exit::Failed,
         };

@@ -2,6 +2,7 @@
 //!
 //! It decides when to deploy, and what is done when that fails; how is the data plane's business.
 
+mod ephemeral;
 mod prepare;
 mod record;
 

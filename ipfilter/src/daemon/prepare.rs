@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 use anyhow::Context as _;
 use jiff::Timestamp;
 
+use super::ephemeral;
 use crate::{
     addresses::AddressSet,
     dataplane::{self, Mode},
@@ -25,6 +26,8 @@ pub struct Spec {
     pub addresses: Vec<IpAddr>,
     /// Where at the interface.
     pub mode: Mode,
+    /// The most answers of `reject` that each CPU sends in a second.
+    pub reject_rate: u32,
     /// How policies are read.
     pub options: policy::Options,
     /// Whether a policy may be deployed that can only partly be enforced.
@@ -66,6 +69,8 @@ pub enum Failure {
     Partial(String),
     /// The data plane refused or failed.
     Dataplane(dataplane::Error),
+    /// What was asked for makes no sense.
+    Usage(String),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -73,7 +78,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Policy(text) | Self::Partial(text) => f.write_str(text),
+            Self::Policy(text) | Self::Partial(text) | Self::Usage(text) => f.write_str(text),
             Self::Dataplane(error) => error.fmt(f),
             Self::Other(error) => write!(f, "{error:#}"),
         }
@@ -111,7 +116,10 @@ pub fn prepare(spec: &Spec, now: Timestamp) -> Result<Prepared, Failure> {
             sources: sources(spec, api, now, &mut warnings)?,
         });
     }
-    let plan = Plan::new(apis, spec.addresses.clone()).map_err(anyhow::Error::from)?;
+    let mut plan = Plan::new(apis, spec.addresses.clone())
+        .map_err(|error| Failure::Usage(error.to_string()))?;
+    plan.reject_rate = spec.reject_rate;
+    warnings.extend(ephemeral::warnings(&plan));
     Ok(Prepared { plan, warnings })
 }
 
