@@ -7,6 +7,7 @@
 
 pub mod addresses;
 pub mod cli;
+pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod files;

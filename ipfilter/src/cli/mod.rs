@@ -5,6 +5,7 @@
 
 mod check;
 mod compile;
+mod deploy;
 mod detach;
 mod explain;
 mod format;
@@ -110,6 +111,7 @@ enum Command {
     Explain(explain::Args),
     Compile(compile::Args),
     Run(run::Args),
+    Deploy(deploy::Args),
     Status(status::Args),
     Detach(detach::Args),
     Mock(mock::Args),
@@ -147,6 +149,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Run(args) => run::run(&args, instance),
+        Command::Deploy(args) => deploy::run(&args, instance),
         Command::Status(args) => status::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Mock(args) => mock::run(args),

@@ -11,20 +11,49 @@ use crate::{
     plan::{Deny, PortSet, Protocols, REJECT_RATE, Response},
 };
 
+/// The options that a configuration file takes the place of.
+const SINGLE: [&str; 10] = [
+    "interface",
+    "port",
+    "policy",
+    "udp",
+    "address",
+    "deny",
+    "respond_body",
+    "respond_type",
+    "reject_rate",
+    "mode",
+];
+
 /// What to filter and how.
 #[derive(Debug, clap::Args)]
 pub(super) struct Target {
-    /// Interface to filter; repeat it, or give a list
-    #[arg(long, required = true, value_delimiter = ',', value_name = "IF")]
+    /// A configuration file, for several APIs or interfaces, in place of the options that name one;
+    /// reloading reads it anew
+    #[arg(long, value_name = "FILE", conflicts_with_all = SINGLE)]
+    config: Option<PathBuf>,
+
+    /// Interface to filter, or a pattern such as `eth*`; repeat it, or give a list
+    #[arg(
+        long,
+        required_unless_present = "config",
+        value_delimiter = ',',
+        value_name = "IF"
+    )]
     interface: Vec<String>,
 
     /// Port of the API, or a range such as 8000-8010; repeat it, or give a list
-    #[arg(long, required = true, value_delimiter = ',', value_name = "PORTS")]
+    #[arg(
+        long,
+        required_unless_present = "config",
+        value_delimiter = ',',
+        value_name = "PORTS"
+    )]
     port: Vec<PortSet>,
 
     /// The resource policy
-    #[arg(long, value_name = "FILE")]
-    policy: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    policy: Option<PathBuf>,
 
     /// Filter UDP as well as TCP, for HTTP/3
     #[arg(long)]
@@ -111,13 +140,23 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
 impl Target {
     /// What is asked for, in the daemon's terms.
     pub(super) fn spec(&self) -> Result<Spec, Stop> {
+        let options = (&self.policy_options).into();
+        let allow_partial = self.policy_options.allow_partial;
+        if let Some(path) = &self.config {
+            return Ok(Spec::from_config(path.clone(), options, allow_partial)?);
+        }
         let ports = self
             .port
             .iter()
             .cloned()
             .reduce(|all, more| all.union(&more))
             .ok_or_else(|| Stop::usage("no port: give `--port`"))?;
+        let policy = self
+            .policy
+            .clone()
+            .ok_or_else(|| Stop::usage("no policy: give `--policy`"))?;
         Ok(Spec {
+            config: None,
             interfaces: self.interface.clone(),
             apis: vec![ApiSpec {
                 name: "api".into(),
@@ -127,15 +166,15 @@ impl Target {
                 } else {
                     Protocols::TCP
                 },
-                policy: self.policy.clone(),
+                policy,
                 deny: self.deny.into(),
                 response: self.response()?,
             }],
             addresses: self.address.clone(),
             mode: self.mode.into(),
             reject_rate: self.reject_rate,
-            options: (&self.policy_options).into(),
-            allow_partial: self.policy_options.allow_partial,
+            options,
+            allow_partial,
         })
     }
 

@@ -149,6 +149,7 @@ impl Daemon {
 
 /// From the files on disk to the interfaces.
 fn deploy(filter: &Filter, spec: &Spec) -> Result<Record, Failure> {
+    let spec = &spec.refreshed()?;
     let prepared = prepare(spec, Timestamp::now())?;
     for warning in &prepared.warnings {
         warn!("{warning}");

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use super::ephemeral;
 use crate::{
     addresses::AddressSet,
+    config::{self, ConfigApi},
     dataplane::{self, Mode},
     files::read_policy,
-    plan::{Api, Deny, Plan, PortSet, Protocols, Response},
+    plan::{Api, Deny, Plan, PlanError, PortSet, Protocols, Response},
     policy::{self, Parsed, Severity, Source},
     report::diagnostics,
 };
@@ -18,6 +19,9 @@ use crate::{
 /// What the operator asks for.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// The configuration file that says the rest, except for how policies are read; none if the
+    /// command line does.
+    pub config: Option<PathBuf>,
     /// Interfaces, by name.
     pub interfaces: Vec<String>,
     /// The protected APIs.
@@ -49,6 +53,56 @@ pub struct ApiSpec {
     pub deny: Deny,
     /// What they are told, where they are told something.
     pub response: Response,
+}
+
+impl Spec {
+    /// What the configuration file `path` asks for.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read, or makes no sense.
+    pub fn from_config(
+        path: PathBuf,
+        options: policy::Options,
+        allow_partial: bool,
+    ) -> Result<Self, Failure> {
+        let read = config::read(&path).map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Self {
+            config: Some(path),
+            interfaces: read.interfaces,
+            apis: read.apis.into_iter().map(ApiSpec::from).collect(),
+            addresses: read.addresses,
+            mode: read.mode,
+            reject_rate: read.reject_rate,
+            options,
+            allow_partial,
+        })
+    }
+
+    /// The same as it is asked for now: the configuration file may have changed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::from_config`].
+    pub fn refreshed(&self) -> Result<Self, Failure> {
+        match &self.config {
+            Some(path) => Self::from_config(path.clone(), self.options.clone(), self.allow_partial),
+            None => Ok(self.clone()),
+        }
+    }
+}
+
+impl From<ConfigApi> for ApiSpec {
+    fn from(api: ConfigApi) -> Self {
+        Self {
+            name: api.name,
+            ports: api.ports,
+            protocols: api.protocols,
+            policy: api.policy,
+            deny: api.deny,
+            response: api.response,
+        }
+    }
 }
 
 /// A plan, and what to tell the operator about it.
@@ -117,10 +171,18 @@ pub fn prepare(spec: &Spec, now: Timestamp) -> Result<Prepared, Failure> {
         });
     }
     let mut plan = Plan::new(apis, spec.addresses.clone())
-        .map_err(|error| Failure::Usage(error.to_string()))?;
+        .map_err(|error| Failure::Usage(blame(spec, &error)))?;
     plan.reject_rate = spec.reject_rate;
     warnings.extend(ephemeral::warnings(&plan));
     Ok(Prepared { plan, warnings })
+}
+
+/// Names the file in which APIs don't fit together.
+fn blame(spec: &Spec, error: &PlanError) -> String {
+    match &spec.config {
+        Some(path) => format!("{}: {error}", path.display()),
+        None => error.to_string(),
+    }
 }
 
 /// The sources that may pass to `api`.
