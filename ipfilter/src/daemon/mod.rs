@@ -154,11 +154,7 @@ fn deploy(filter: &Filter, spec: &Spec) -> Result<Record, Failure> {
     for warning in &prepared.warnings {
         warn!("{warning}");
     }
-    let interfaces = spec
-        .interfaces
-        .iter()
-        .map(|name| Interface::named(name))
-        .collect::<Result<Vec<_>, _>>()?;
+    let interfaces = Interface::matching(&spec.interfaces)?;
     let attached = filter.deploy(&prepared.plan, &interfaces, spec.mode)?;
     for at in &attached {
         announce(at);

@@ -8,63 +8,17 @@ use aya::{
 };
 use ipfilter_ebpf::abi::{self, Config, names};
 
-use rustix::net::{
-    AddressFamily, SocketType,
-    netdevice::{index_to_name, name_to_index},
-};
-
 use super::{
     counters::{self, Count},
     error::Error,
     hook::{Hook, Mode},
+    interface::Interface,
     keys,
     object::Object,
     pins::{self, Pins},
     sys::{self, Raw},
 };
 use crate::{instance::Instance, plan::Plan};
-
-/// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Its number.
-    pub index: u32,
-}
-
-impl Interface {
-    /// The interface of that name.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
-    pub fn named(name: &str) -> Result<Self, Error> {
-        let index = name_to_index(any_socket()?, name).map_err(|_| {
-            Error::failed(
-                format!("no interface `{name}`"),
-                "`ip link` lists those there are",
-            )
-        })?;
-        Ok(Self {
-            name: name.into(),
-            index,
-        })
-    }
-
-    /// The interface with that number, under the name it has now.
-    #[must_use]
-    pub fn numbered(index: u32) -> Option<Self> {
-        let name = index_to_name(any_socket().ok()?, index).ok()?;
-        Some(Self { name, index })
-    }
-}
-
-/// The kernel is asked about interfaces through a socket, whichever.
-fn any_socket() -> Result<OwnedFd, Error> {
-    rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
-        .map_err(|errno| Error::io("can't ask for interfaces", errno.into()))
-}
 
 /// A filter at an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,7 +166,11 @@ impl Filter {
                     });
                 }
                 Err(error) => {
-                    passed_over.push(format!("{}: {}", hook.name(), hook.explain(&error)));
+                    passed_over.push(format!(
+                        "{}: {}",
+                        hook.name(),
+                        hook.explain(&error, interface.index)
+                    ));
                 }
             }
         }

@@ -7,7 +7,9 @@ mod counters;
 mod error;
 mod filter;
 mod hook;
+mod interface;
 mod keys;
+mod netlink;
 mod object;
 mod pins;
 mod sys;
@@ -15,6 +17,7 @@ mod trial;
 
 pub use counters::Count;
 pub use error::Error;
-pub use filter::{Attached, Filter, Found, Interface};
+pub use filter::{Attached, Filter, Found};
 pub use hook::{Hook, Mode};
+pub use interface::Interface;
 pub use trial::{Action, Kind, Trial};
