@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod files;
 pub mod instance;
+pub mod packet;
 pub mod plan;
 pub mod policy;
 pub mod report;

@@ -11,6 +11,7 @@ mod explain;
 mod format;
 mod mock;
 mod policy_options;
+mod probe;
 mod run;
 mod status;
 mod target;
@@ -113,6 +114,7 @@ enum Command {
     Run(run::Args),
     Deploy(deploy::Args),
     Status(status::Args),
+    Probe(probe::Args),
     Detach(detach::Args),
     Mock(mock::Args),
 }
@@ -151,6 +153,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Run(args) => run::run(&args, instance),
         Command::Deploy(args) => deploy::run(&args, instance),
         Command::Status(args) => status::run(&args, &instance),
+        Command::Probe(args) => probe::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Mock(args) => mock::run(args),
     }

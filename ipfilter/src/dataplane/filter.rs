@@ -45,16 +45,16 @@ pub struct Found {
 /// An instance's filter.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    pins: Pins,
+    pub(super) pins: Pins,
 }
 
 /// A pinned link whose interface is still there.
-struct Standing {
+pub(super) struct Standing {
     pin: PathBuf,
     link: OwnedFd,
-    index: u32,
-    hook: Hook,
-    program: u32,
+    pub(super) index: u32,
+    pub(super) hook: Hook,
+    pub(super) program: u32,
 }
 
 impl Filter {
@@ -181,7 +181,7 @@ impl Filter {
     }
 
     /// The instance's links. Pins of interfaces that are gone are removed.
-    fn standing(&self) -> Result<Vec<Standing>, Error> {
+    pub(super) fn standing(&self) -> Result<Vec<Standing>, Error> {
         let mut standing = Vec::new();
         for pin in self.pins.links()? {
             let link = sys::open(&pin.path).map_err(|error| {

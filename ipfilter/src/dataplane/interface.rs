@@ -180,7 +180,7 @@ mod tests {
             netlink::addresses(1)
                 .unwrap()
                 .iter()
-                .all(|address| address.is_loopback())
+                .all(std::net::IpAddr::is_loopback)
         );
         assert!(Interface::matching(&["lo*".to_owned()]).is_err());
         assert_eq!(Interface::numbered(1).unwrap().name, "lo");

@@ -12,6 +12,7 @@ mod keys;
 mod netlink;
 mod object;
 mod pins;
+mod probe;
 mod sys;
 mod trial;
 
@@ -20,4 +21,5 @@ pub use error::Error;
 pub use filter::{Attached, Filter, Found};
 pub use hook::{Hook, Mode};
 pub use interface::Interface;
+pub use probe::Probed;
 pub use trial::{Action, Kind, Trial};
