@@ -4,7 +4,7 @@ use std::{fs, net::IpAddr, path::PathBuf};
 
 use clap::ValueEnum;
 
-use super::{Stop, policy_options::PolicyOptions};
+use super::{Stop, compile::LookupKind, policy_options::PolicyOptions};
 use crate::{
     daemon::{ApiSpec, Spec},
     dataplane,
@@ -83,6 +83,10 @@ pub(super) struct Target {
     #[arg(long, value_enum, default_value_t)]
     mode: ModeArg,
 
+    /// Which table sources are looked up in
+    #[arg(long, value_enum, default_value_t)]
+    lookup: LookupKind,
+
     #[command(flatten)]
     policy_options: PolicyOptions,
 }
@@ -140,10 +144,16 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
 impl Target {
     /// What is asked for, in the daemon's terms.
     pub(super) fn spec(&self) -> Result<Spec, Stop> {
+        let lookup = self.lookup.into();
         let options = (&self.policy_options).into();
         let allow_partial = self.policy_options.allow_partial;
         if let Some(path) = &self.config {
-            return Ok(Spec::from_config(path.clone(), options, allow_partial)?);
+            return Ok(Spec::from_config(
+                path.clone(),
+                lookup,
+                options,
+                allow_partial,
+            )?);
         }
         let ports = self
             .port
@@ -173,6 +183,7 @@ impl Target {
             addresses: self.address.clone(),
             mode: self.mode.into(),
             reject_rate: self.reject_rate,
+            lookup,
             options,
             allow_partial,
         })

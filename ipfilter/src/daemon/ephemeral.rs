@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use crate::plan::{Plan, PortSet};
+use crate::plan::PortSet;
 
 /// What the kernel says of outgoing connections' ports.
 struct Outgoing {
@@ -15,13 +15,13 @@ struct Outgoing {
     reserved: Option<PortSet>,
 }
 
-/// A warning for every API that shares ports with this host's own connections. None where the
+/// A warning for every API, given by its name and ports, that shares ports with this host's own connections. None where the
 /// kernel does not tell: then there is nothing to warn of by name.
-pub(super) fn warnings(plan: &Plan) -> Vec<String> {
+pub(super) fn warnings<'a>(apis: impl Iterator<Item = (&'a str, &'a PortSet)>) -> Vec<String> {
     let read = |name| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
     let range = read("ip_local_port_range");
     let outgoing = Outgoing::parse(&range, &read("ip_local_reserved_ports"));
-    outgoing.map_or_else(Vec::new, |outgoing| outgoing.warnings(plan))
+    outgoing.map_or_else(Vec::new, |outgoing| outgoing.warnings(apis))
 }
 
 impl Outgoing {
@@ -37,14 +37,14 @@ impl Outgoing {
         })
     }
 
-    fn warnings(&self, plan: &Plan) -> Vec<String> {
-        let shared = plan.apis.iter().filter_map(|api| {
-            let ports = api.ports.within((self.lowest, self.highest))?;
+    fn warnings<'a>(&self, apis: impl Iterator<Item = (&'a str, &'a PortSet)>) -> Vec<String> {
+        let shared = apis.filter_map(|(name, ports)| {
+            let ports = ports.within((self.lowest, self.highest))?;
             let ports = match &self.reserved {
                 Some(reserved) => ports.without(reserved)?,
                 None => ports,
             };
-            Some((&api.name, ports))
+            Some((name, ports))
         });
         shared
             .map(|(name, ports)| {
@@ -62,28 +62,14 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        addresses::AddressSet,
-        plan::{Api, Deny, Protocols, Response},
-    };
-
-    fn plan(ports: &str) -> Plan {
-        let api = Api {
-            name: "petstore".into(),
-            ports: ports.parse().unwrap(),
-            protocols: Protocols::TCP,
-            deny: Deny::Drop,
-            response: Response::default(),
-            sources: AddressSet::from_networks([]),
-        };
-        Plan::new(vec![api], Vec::new()).unwrap()
-    }
-
     #[test]
     fn shared_ports_are_told_unless_they_are_reserved() {
-        let told = |ports, reserved| {
+        let told = |ports: &str, reserved| {
+            let ports = ports.parse().unwrap();
             let outgoing = Outgoing::parse("32768\t60999\n", reserved).unwrap();
-            outgoing.warnings(&plan(ports)).join("\n")
+            outgoing
+                .warnings([("petstore", &ports)].into_iter())
+                .join("\n")
         };
         assert_eq!(told("443,8443", "\n"), "");
         assert!(

@@ -7,20 +7,19 @@ use jiff::Timestamp;
 
 use super::ephemeral;
 use crate::{
-    addresses::AddressSet,
     config::{self, ConfigApi},
     dataplane::{self, Mode},
     files::read_policy,
-    plan::{Api, Deny, Plan, PlanError, PortSet, Protocols, Response},
-    policy::{self, Parsed, Severity, Source},
+    plan::{Api, Deny, Lookup, Plan, PlanError, PortSet, Protocols, Response},
+    policy::{self, Parsed, Policy, Severity, Source},
     report::diagnostics,
 };
 
 /// What the operator asks for.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// The configuration file that says the rest, except for how policies are read; none if the
-    /// command line does.
+    /// The configuration file that says the rest, except for `lookup` and how policies are read;
+    /// none if the command line does.
     pub config: Option<PathBuf>,
     /// Interfaces, by name.
     pub interfaces: Vec<String>,
@@ -32,6 +31,8 @@ pub struct Spec {
     pub mode: Mode,
     /// The most answers of `reject` that each CPU sends in a second.
     pub reject_rate: u32,
+    /// Which table sources are looked up in.
+    pub lookup: Lookup,
     /// How policies are read.
     pub options: policy::Options,
     /// Whether a policy may be deployed that can only partly be enforced.
@@ -56,13 +57,14 @@ pub struct ApiSpec {
 }
 
 impl Spec {
-    /// What the configuration file `path` asks for.
+    /// What the configuration file `path` asks for; the command line says the rest.
     ///
     /// # Errors
     ///
     /// When it can't be read, or makes no sense.
     pub fn from_config(
         path: PathBuf,
+        lookup: Lookup,
         options: policy::Options,
         allow_partial: bool,
     ) -> Result<Self, Failure> {
@@ -74,6 +76,7 @@ impl Spec {
             addresses: read.addresses,
             mode: read.mode,
             reject_rate: read.reject_rate,
+            lookup,
             options,
             allow_partial,
         })
@@ -85,10 +88,15 @@ impl Spec {
     ///
     /// As for [`Self::from_config`].
     pub fn refreshed(&self) -> Result<Self, Failure> {
-        match &self.config {
-            Some(path) => Self::from_config(path.clone(), self.options.clone(), self.allow_partial),
-            None => Ok(self.clone()),
-        }
+        let Some(path) = &self.config else {
+            return Ok(self.clone());
+        };
+        Self::from_config(
+            path.clone(),
+            self.lookup,
+            self.options.clone(),
+            self.allow_partial,
+        )
     }
 }
 
@@ -105,11 +113,13 @@ impl From<ConfigApi> for ApiSpec {
     }
 }
 
-/// A plan, and what to tell the operator about it.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// What will be enforced.
-    pub plan: Plan,
+/// The policies that were asked for, read and found enforceable. What they come to depends on the
+/// time, but no longer on the files.
+#[derive(Debug)]
+pub struct Policies {
+    spec: Spec,
+    /// By API.
+    policies: Vec<Policy>,
     /// Warnings, rendered.
     pub warnings: Vec<String>,
 }
@@ -151,30 +161,65 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Makes a plan of what `spec` asks for, as it is at `now`.
-///
-/// # Errors
-///
-/// When a policy can't be read, is invalid, or can only partly be enforced and that was not asked
-/// for; when the APIs don't fit together.
-pub fn prepare(spec: &Spec, now: Timestamp) -> Result<Prepared, Failure> {
-    let mut warnings = Vec::new();
-    let mut apis = Vec::new();
-    for api in &spec.apis {
-        apis.push(Api {
-            name: api.name.clone(),
-            ports: api.ports.clone(),
-            protocols: api.protocols,
-            deny: api.deny,
-            response: api.response.clone(),
-            sources: sources(spec, api, now, &mut warnings)?,
-        });
+impl Policies {
+    /// Reads what `spec` asks for.
+    ///
+    /// # Errors
+    ///
+    /// When a policy can't be read, is invalid, or can only partly be enforced and that was not
+    /// asked for.
+    pub fn read(spec: &Spec) -> Result<Self, Failure> {
+        let mut warnings = Vec::new();
+        let ports = spec.apis.iter().map(|api| (api.name.as_str(), &api.ports));
+        warnings.extend(ephemeral::warnings(ports));
+        let policies = spec.apis.iter().map(|api| read(spec, api, &mut warnings));
+        Ok(Self {
+            policies: policies.collect::<Result<_, _>>()?,
+            spec: spec.clone(),
+            warnings,
+        })
     }
-    let mut plan = Plan::new(apis, spec.addresses.clone())
-        .map_err(|error| Failure::Usage(blame(spec, &error)))?;
-    plan.reject_rate = spec.reject_rate;
-    warnings.extend(ephemeral::warnings(&plan));
-    Ok(Prepared { plan, warnings })
+
+    /// What is to be enforced at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the APIs don't fit together.
+    pub fn plan(&self, now: Timestamp) -> Result<Plan, Failure> {
+        let apis = self
+            .spec
+            .apis
+            .iter()
+            .zip(&self.policies)
+            .map(|(api, policy)| Api {
+                name: api.name.clone(),
+                ports: api.ports.clone(),
+                protocols: api.protocols,
+                deny: api.deny,
+                response: api.response.clone(),
+                sources: policy.at(now).may_pass,
+            });
+        let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
+        let mut plan = plan.map_err(|error| Failure::Usage(blame(&self.spec, &error)))?;
+        plan.reject_rate = self.spec.reject_rate;
+        plan.lookup = self.spec.lookup;
+        Ok(plan)
+    }
+
+    /// The first time after `now` at which the plan may be another.
+    #[must_use]
+    pub fn next_boundary(&self, now: Timestamp) -> Option<Timestamp> {
+        let boundaries = self.policies.iter().map(|policy| policy.next_boundary(now));
+        boundaries.flatten().min()
+    }
+
+    /// Whether the plan depends on the time at all.
+    #[must_use]
+    pub fn depend_on_time(&self) -> bool {
+        self.policies
+            .iter()
+            .any(|policy| !policy.boundaries().is_empty())
+    }
 }
 
 /// Names the file in which APIs don't fit together.
@@ -185,13 +230,7 @@ fn blame(spec: &Spec, error: &PlanError) -> String {
     }
 }
 
-/// The sources that may pass to `api`.
-fn sources(
-    spec: &Spec,
-    api: &ApiSpec,
-    now: Timestamp,
-    warnings: &mut Vec<String>,
-) -> Result<AddressSet, Failure> {
+fn read(spec: &Spec, api: &ApiSpec, warnings: &mut Vec<String>) -> Result<Policy, Failure> {
     let source = read_policy(&api.policy)
         .with_context(|| format!("can't read the policy `{}`", api.policy.display()))?;
     let Parsed {
@@ -206,7 +245,7 @@ fn sources(
     }
     let told = told(&[Severity::Warning, Severity::Maybe]);
     warnings.extend((!told.is_empty()).then_some(told));
-    Ok(policy.at(now).may_pass)
+    Ok(policy)
 }
 
 fn render(source: &Source, problems: &[policy::Problem], severities: &[Severity]) -> String {

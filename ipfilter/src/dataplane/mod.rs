@@ -14,6 +14,8 @@ mod object;
 mod pins;
 mod probe;
 mod sys;
+mod tables;
+mod trace;
 mod trial;
 
 pub use counters::Count;
@@ -22,4 +24,5 @@ pub use filter::{Attached, Filter, Found};
 pub use hook::{Hook, Mode};
 pub use interface::Interface;
 pub use probe::Probed;
+pub use trace::Trace;
 pub use trial::{Action, Kind, Trial};

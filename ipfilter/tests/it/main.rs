@@ -11,6 +11,8 @@ mod fuzz;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod kernels;
+#[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
 mod roads;
