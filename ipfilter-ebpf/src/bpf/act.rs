@@ -22,6 +22,10 @@ use super::{
 
 const TCP_LEN: usize = 20;
 
+/// The most bytes of a TCP segment that an answer depends on: the longest header (RFC 9293, section
+/// 3.1), and the beginning of the data.
+const TCP_SEEN: u32 = 60 + 4;
+
 /// Turns a denied packet, `bytes` bytes long, into the answer that is due, if one is. `talks` says
 /// that the API's action is to respond, rather than just to reject.
 #[inline(always)]
@@ -134,6 +138,9 @@ fn prohibit<P: Packet, const V6: bool>(packet: &P) -> Reason {
 
 #[inline(never)]
 fn respond<P: Packet, const V6: bool>(packet: &P) -> Reason {
+    if show_segment(packet).is_none() {
+        return Reason::NoRoom;
+    }
     let Some(cause) = Cause::find(packet, V6) else {
         return Reason::Unanswered;
     };
@@ -161,6 +168,14 @@ fn respond<P: Packet, const V6: bool>(packet: &P) -> Reason {
         Some(()) => reason,
         None => Reason::NoRoom,
     }
+}
+
+/// Brings into sight what of the segment an answer depends on.
+#[inline(always)]
+fn show_segment<P: Packet>(packet: &P) -> Option<()> {
+    // SAFETY: the pointer is to this CPU's own value, which only `answer` writes.
+    let now = unsafe { *ANSWERING.get_ptr(0)? };
+    packet.show(now.bytes, now.transport + TCP_SEEN)
 }
 
 /// The connection's cookies in this time slot and in the one before.

@@ -28,6 +28,11 @@ pub trait Packet: EbpfContext {
     /// The length of the whole frame, in bytes.
     fn len(&self) -> u32;
 
+    /// Brings the first `wanted` bytes of the frame, whose length is `length`, into sight, or all if
+    /// there are fewer, where the hook can do that. Every [`Buffer`] made before is of no use after.
+    /// Nothing if there was no room.
+    fn show(&self, length: u32, wanted: u32) -> Option<()>;
+
     /// Makes the frame, whose length is `from`, `to` bytes long, all of them in sight. Every
     /// [`Buffer`] made before is of no use after. Returns how many bytes, a multiple of
     /// [`SHIFT_UNIT`], have come in front of what was there; nothing if there was no room.
@@ -46,6 +51,12 @@ impl Packet for XdpContext {
     #[inline(always)]
     fn len(&self) -> u32 {
         (self.data_end() - self.data()) as u32
+    }
+
+    /// A driver's first buffer is what it is.
+    #[inline(always)]
+    fn show(&self, _: u32, _: u32) -> Option<()> {
+        Some(())
     }
 
     /// Grows in front, where drivers keep room (XDP_PACKET_HEADROOM), and only then behind, where
@@ -90,6 +101,11 @@ impl Packet for Frags {
     }
 
     #[inline(always)]
+    fn show(&self, length: u32, wanted: u32) -> Option<()> {
+        self.0.show(length, wanted)
+    }
+
+    #[inline(always)]
     fn resize(&self, from: u32, to: u32) -> Option<u32> {
         self.0.resize(from, to)
     }
@@ -107,6 +123,14 @@ impl Packet for TcContext {
     #[inline(always)]
     fn len(&self) -> u32 {
         TcContext::len(self)
+    }
+
+    /// What a local process sent has its headers in sight, and its data elsewhere.
+    #[inline(always)]
+    fn show(&self, length: u32, wanted: u32) -> Option<()> {
+        let wanted = if wanted < length { wanted } else { length };
+        // SAFETY: the context is the one this program was called with.
+        (unsafe { bpf_skb_pull_data(self.skb.skb, wanted) } == 0).then_some(())
     }
 
     #[inline(always)]

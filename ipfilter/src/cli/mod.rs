@@ -172,8 +172,14 @@ fn finish(result: anyhow::Result<Exit>) -> ExitCode {
         .map_or(Exit::Failed, |stop| stop.exit);
     let message = format!("{error:#}");
     if !message.is_empty() {
+        // A policy's problems come with their own headings.
+        let heading = if message.starts_with("error: ") {
+            ""
+        } else {
+            "error: "
+        };
         // Standard error may be closed; the exit code tells all the same.
-        let _ = writeln!(anstream::stderr(), "error: {}", message.trim_end());
+        let _ = writeln!(anstream::stderr(), "{heading}{}", message.trim_end());
     }
     exit.into()
 }

@@ -13,6 +13,16 @@ mod generate;
 #[cfg(test)]
 mod kernels;
 #[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod live;
+#[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
 mod roads;
+#[cfg(test)]
+mod run;
+#[cfg(test)]
+mod third_road;
+#[cfg(test)]
+mod verdicts;
