@@ -58,6 +58,8 @@ pub struct Stop {
     pub exit: Exit,
     /// What to tell the operator; may be empty where all has been told.
     pub message: String,
+    /// Whether the message is a policy's problems, rendered with headings of their own.
+    pub rendered: bool,
 }
 
 impl Stop {
@@ -65,6 +67,7 @@ impl Stop {
         Self {
             exit: Exit::Usage,
             message: message.into(),
+            rendered: false,
         }
     }
 }
@@ -89,6 +92,7 @@ impl From<Failure> for Stop {
         Self {
             exit,
             message: failure.to_string(),
+            rendered: matches!(failure, Failure::Policy(_) | Failure::Partial(_)),
         }
     }
 }
@@ -139,6 +143,9 @@ pub fn main() -> ExitCode {
     };
     env_logger::Builder::new()
         .filter_level(LevelFilter::Info)
+        // Of no use to operators, and much of it.
+        .filter_module("aya", LevelFilter::Info)
+        .filter_module("aya_obj", LevelFilter::Info)
         .parse_default_env()
         .init();
     finish(dispatch(cli))
@@ -167,17 +174,12 @@ fn finish(result: anyhow::Result<Exit>) -> ExitCode {
     if is_broken_pipe(&error) {
         return Exit::Fine.into();
     }
-    let exit = error
-        .downcast_ref::<Stop>()
-        .map_or(Exit::Failed, |stop| stop.exit);
+    let stop = error.downcast_ref::<Stop>();
+    let exit = stop.map_or(Exit::Failed, |stop| stop.exit);
     let message = format!("{error:#}");
     if !message.is_empty() {
-        // A policy's problems come with their own headings.
-        let heading = if message.starts_with("error: ") {
-            ""
-        } else {
-            "error: "
-        };
+        let rendered = stop.is_some_and(|stop| stop.rendered);
+        let heading = if rendered { "" } else { "error: " };
         // Standard error may be closed; the exit code tells all the same.
         let _ = writeln!(anstream::stderr(), "{heading}{}", message.trim_end());
     }
@@ -207,5 +209,6 @@ fn require_root(what: &str) -> Result<(), Stop> {
     Err(Stop {
         exit: Exit::Refused,
         message: format!("{what} needs root: run it with `sudo`"),
+        rendered: false,
     })
 }

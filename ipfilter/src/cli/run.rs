@@ -1,7 +1,10 @@
 //! `ipfilter run`: deploy, and stay to keep it current.
 
 use super::{Exit, Stop, require_root, target::Target};
-use crate::{daemon::Daemon, instance::Instance};
+use crate::{
+    daemon::{Daemon, Events},
+    instance::Instance,
+};
 
 /// Filter interfaces by a policy, and stay: SIGHUP deploys anew, SIGTERM and SIGINT end it
 ///
@@ -22,11 +25,14 @@ pub(super) fn run(args: &Args, instance: Instance) -> anyhow::Result<Exit> {
     let spec = args.target.spec()?;
     require_root("filtering an interface")?;
     let _lock = instance.lock()?;
-    let mut daemon = Daemon::start(instance, spec).map_err(Stop::from)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let served = runtime.block_on(daemon.serve());
+    let _entered = runtime.enter();
+    // Before the filter can be seen: who sees it may send a signal.
+    let events = Events::listen()?;
+    let mut daemon = Daemon::start(instance, spec).map_err(Stop::from)?;
+    let served = runtime.block_on(daemon.serve(events));
     if args.detach_on_exit {
         daemon.detach()?;
     }

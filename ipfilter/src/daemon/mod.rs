@@ -90,8 +90,7 @@ impl Daemon {
     /// # Errors
     ///
     /// When events can't be received.
-    pub async fn serve(&mut self) -> anyhow::Result<()> {
-        let mut events = listen()?;
+    pub async fn serve(&mut self, mut events: Events) -> anyhow::Result<()> {
         let clock = Clock::new()?;
         self.wind(&clock)?;
         let mut trace = self.filter.trace()?;
@@ -99,7 +98,7 @@ impl Daemon {
         info!("ready");
         loop {
             let event = tokio::select! {
-                event = events.recv() => event.context("no more events")?,
+                event = events.receiver.recv() => event.context("no more events")?,
                 tick = clock.tick() => tick.map(|()| Event::Clock)?,
                 _ = trace_ticks.tick(), if trace.is_some() => Event::Trace,
             };
@@ -207,7 +206,23 @@ impl Daemon {
     }
 }
 
-/// Signals and timers, as events.
+/// What happens to this process, from [`Events::listen`] on: a signal that comes before would end it.
+#[derive(Debug)]
+pub struct Events {
+    receiver: mpsc::Receiver<Event>,
+}
+
+impl Events {
+    /// Begins to listen to signals and timers. Needs a runtime to be entered.
+    ///
+    /// # Errors
+    ///
+    /// When signals can't be received.
+    pub fn listen() -> anyhow::Result<Self> {
+        listen().map(|receiver| Self { receiver })
+    }
+}
+
 fn listen() -> anyhow::Result<mpsc::Receiver<Event>> {
     let (sender, events) = mpsc::channel(16);
     for (kind, event) in [

@@ -241,12 +241,16 @@ fn read(spec: &Spec, api: &ApiSpec, warnings: &mut Vec<String>) -> Result<Policy
         return Err(Failure::Policy(told(&[Severity::Error])));
     };
     if policy.is_partial() && !spec.allow_partial {
-        return Err(Failure::Partial(told(&[Severity::Maybe])));
+        let told = told(&[Severity::Maybe]);
+        return Err(Failure::Partial(format!("{told}\n\n{PARTIAL}")));
     }
     let told = told(&[Severity::Warning, Severity::Maybe]);
     warnings.extend((!told.is_empty()).then_some(told));
     Ok(policy)
 }
+
+const PARTIAL: &str = "the interface can only enforce part of this policy: what it leaves open is \
+                       decided behind it; deploy it with `--allow-partial`";
 
 fn render(source: &Source, problems: &[policy::Problem], severities: &[Severity]) -> String {
     let rendered: Vec<String> = problems
