@@ -5,6 +5,8 @@
 //! otherwise. [`VERSION`] is stored with each deployment and checked before anything pinned is
 //! adopted; change it whenever a layout, a map's shape or a counter's index changes.
 
+use crate::interval::Layout;
+
 /// Version of everything in this module.
 pub const VERSION: u32 = 1;
 
@@ -70,6 +72,10 @@ pub mod names {
     pub const SOURCES_V4: &str = "SOURCES_V4";
     /// IPv6 prefix to [`super::ApiSet`].
     pub const SOURCES_V6: &str = "SOURCES_V6";
+    /// The words of the IPv4 [interval table](crate::interval).
+    pub const INTERVALS_V4: &str = "INTERVALS_V4";
+    /// The words of the IPv6 interval table.
+    pub const INTERVALS_V6: &str = "INTERVALS_V6";
     /// [`super::Counter`] by [`super::counter_index`], one per CPU.
     pub const COUNTERS: &str = "COUNTERS";
     /// [`super::Response`] by API index.
@@ -93,6 +99,10 @@ pub struct Config {
     pub created: u64,
     /// SHA-256 of the plan.
     pub digest: [u8; 32],
+    /// Of the IPv4 interval table, if it is used.
+    pub intervals_v4: Layout,
+    /// Of the IPv6 interval table, if it is used.
+    pub intervals_v6: Layout,
     /// The time between two answers of `reject` on one CPU, in nanoseconds; 0 for no answers.
     pub reject_interval: u64,
     /// [`deny`] action by API index.
@@ -103,6 +113,8 @@ pub struct Config {
 pub mod flags {
     /// Only packets to an address in the `ADDRESSES` map are filtered.
     pub const ADDRESSES: u32 = 1;
+    /// Sources are looked up in the interval tables, rather than in the tries.
+    pub const INTERVALS: u32 = 2;
 }
 
 /// Values in [`Config::deny`].
@@ -329,7 +341,7 @@ pub const fn counter_index(api: u32, reason: Reason) -> u32 {
 
 const _: () = {
     assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
-    assert!(size_of::<Config>() == 128 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 176 && align_of::<Config>() == 8);
     assert!(size_of::<AddressKey>() == 20);
     assert!(size_of::<PortTable>() == 1 << 17);
     assert!(size_of::<Counter>() == 16);

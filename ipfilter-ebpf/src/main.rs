@@ -27,6 +27,7 @@ mod programs {
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
     };
+    use aya_log_ebpf::debug;
     use ipfilter_ebpf::{
         abi::{Reason, deny},
         verdict::{By, Verdict},
@@ -78,7 +79,10 @@ mod programs {
         let bytes = u64::from(length);
         match parse(&packet.buffer(), By(&Deployed)) {
             Verdict::Pass(reason) => record(None, reason, bytes, Action::Pass),
-            Verdict::Drop(reason) => record(None, reason, bytes, Action::Drop),
+            Verdict::Drop(reason) => {
+                debug!(packet, "dropped {} bytes: reason {}", bytes, reason as u32);
+                record(None, reason, bytes, Action::Drop)
+            }
             Verdict::Allow(api) => record(Some(api), Reason::Allowed, bytes, Action::Pass),
             Verdict::Deny(denied) => {
                 let reason = match maps::deny(denied.api) {
@@ -86,6 +90,10 @@ mod programs {
                     deny::RESPOND => answer(packet, &denied, length, true),
                     _ => Reason::Denied,
                 };
+                debug!(
+                    packet,
+                    "denied API {}: {} bytes, reason {}", denied.api, bytes, reason as u32
+                );
                 let action = if reason.is_answer() {
                     Action::Transmit
                 } else {

@@ -22,35 +22,56 @@ pub(crate) fn cargo() -> Command {
 /// When the build fails; what it said is on standard error.
 pub(crate) fn release(interrupt: &Interrupt) -> Result<PathBuf> {
     let mut command = cargo();
+    command.args(["build", "--release", "--package=ipfilter", "--bin=ipfilter"]);
+    let messages = messages(&mut command, interrupt)?;
+    executable(&messages, "ipfilter")
+}
+
+/// Builds the `ipfilter` binary and the integration tests that call it, in release; where the two
+/// are.
+///
+/// # Errors
+/// As [`release`].
+pub(crate) fn integration_tests(interrupt: &Interrupt) -> Result<(PathBuf, PathBuf)> {
+    let mut command = cargo();
+    command.args(["test", "--no-run", "--release", "--package=ipfilter"]);
+    let messages = messages(command.arg("--test=it"), interrupt)?;
+    Ok((
+        executable(&messages, "ipfilter")?,
+        executable(&messages, "it")?,
+    ))
+}
+
+/// Runs a build; what cargo says about what it made, one JSON object a line.
+fn messages(command: &mut Command, interrupt: &Interrupt) -> Result<String> {
     command
-        .args(["build", "--release", "--package=ipfilter", "--bin=ipfilter"])
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
-    let mut guard = Guard::spawn_group(&mut command)?;
+    let mut guard = Guard::spawn_group(command)?;
     let stdout = guard.child().stdout.take();
     let reader = thread::spawn(move || stdout.map(std::io::read_to_string));
     let status = interrupt.wait(guard)?;
     if !status.success() {
         bail!("building `ipfilter` failed; what cargo said is above");
     }
-    let messages = match reader.join() {
-        Ok(Some(text)) => text?,
-        _ => String::new(),
-    };
-    executable(&messages).ok_or_else(|| anyhow!("cargo did not say where it put `ipfilter`"))
+    match reader.join() {
+        Ok(Some(text)) => Ok(text?),
+        _ => Ok(String::new()),
+    }
 }
 
-/// The binary in cargo's messages, one JSON object a line.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// Where cargo put the binary or test `name`, by its messages.
+fn executable(messages: &str, name: &str) -> Result<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| {
             message
                 .pointer("/target/name")
-                .is_some_and(|name| name == "ipfilter")
+                .is_some_and(|target| target == name)
         })
         .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
+        .ok_or_else(|| anyhow!("cargo did not say where it put `{name}`"))
 }
 
 #[cfg(test)]
@@ -68,7 +89,9 @@ mod tests {
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        assert_eq!(executable(messages), Some(PathBuf::from("/t/ipfilter")));
-        assert_eq!(executable(""), None);
+        let found = executable(messages, "ipfilter").unwrap();
+        assert_eq!(found, PathBuf::from("/t/ipfilter"));
+        assert!(executable(messages, "clap").is_err());
+        assert!(executable("", "ipfilter").is_err());
     }
 }

@@ -9,9 +9,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use xtask::{Refused, process::Interrupt};
+use xtask::{
+    Refused,
+    process::Interrupt,
+    vm::{Nic, Series},
+};
 
-use crate::{build, check, playground, setup};
+use crate::{build, check, kernels, playground, setup};
 
 /// Development commands of ipfilter
 #[derive(Debug, Parser)]
@@ -57,6 +61,21 @@ enum Task {
     ///
     /// Needs root. The last line counts the tests: `N passed, N failed`.
     Test,
+    /// Run the tests named `kernels::` on Debian's kernels, with several network cards each
+    ///
+    /// Boots a guest in software emulation for every kernel and card, with the release binary and
+    /// the integration tests in it; the cards are named to the tests in IPFILTER_TEST_NICS. Kernels
+    /// are fetched once, through this machine's apt mirror, and kept in target/kernels; QEMU is
+    /// installed when it is missing. Ends with a table, and with 0 only if every test passed
+    /// everywhere.
+    Kernels {
+        /// Only these kernels: 5.10, 6.1, 6.12, newest (also by Debian's names)
+        #[arg(long = "kernel", value_name = "KERNEL", value_delimiter = ',', value_parser = kernels::series)]
+        series: Vec<Series>,
+        /// Only these cards: virtio, e1000e, vmxnet3
+        #[arg(long = "nic", value_name = "CARD", value_delimiter = ',', value_parser = kernels::nic)]
+        nics: Vec<Nic>,
+    },
 }
 
 /// Does what the command line says.
@@ -76,6 +95,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Run { hold, arguments } if arguments.is_empty() => playground::run(*hold, &interrupt),
         Task::Run { arguments, .. } => forward(arguments, &interrupt),
         Task::Test => check::run(&interrupt),
+        Task::Kernels { series, nics } => kernels::run(series, nics, &interrupt),
     }
 }
 

@@ -7,5 +7,6 @@ pub mod netns;
 pub mod process;
 mod refused;
 pub mod toolchain;
+pub mod vm;
 
 pub use refused::{Refused, need_root, tool};

@@ -3,6 +3,8 @@
 use core::arch::asm;
 
 use aya_ebpf::{
+    EbpfContext,
+    cty::c_void,
     helpers::{
         bpf_skb_change_tail, bpf_skb_pull_data, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
         bpf_xdp_get_buff_len,
@@ -19,7 +21,7 @@ use ipfilter_ebpf::{
 const MAX_OFFSET: usize = 0x3fff;
 
 /// A packet as one kind of hook has it.
-pub trait Packet {
+pub trait Packet: EbpfContext {
     /// The bytes in sight.
     fn buffer(&self) -> Buffer;
 
@@ -79,6 +81,12 @@ impl Packet for XdpContext {
 
 /// A packet that may lie in several buffers.
 pub struct Frags(pub XdpContext);
+
+impl EbpfContext for Frags {
+    fn as_ptr(&self) -> *mut c_void {
+        self.0.as_ptr()
+    }
+}
 
 impl Packet for Frags {
     #[inline(always)]

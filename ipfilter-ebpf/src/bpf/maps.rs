@@ -1,6 +1,8 @@
 //! The deployment's tables and constants.
 
+use super::context::opaque;
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     macros::btf_map,
 };
@@ -9,9 +11,16 @@ use ipfilter_ebpf::{
         AddressKey, ApiSet, COUNTERS_LEN, Config, Counter, KEYS_LEN, KeyV4, KeyV6, MAX_APIS,
         PortTable, Response, VERSION, flags, key_index,
     },
+    interval::{Layout, Words, lookup_v4, lookup_v6},
     reply::Key as CookieKey,
     verdict::Tables,
     wire::{Address, Protocol},
+};
+
+const NO_INTERVALS: Layout = Layout {
+    pair: [0; 2],
+    palette: 0,
+    lanes: 0,
 };
 
 /// Alone in its section, so that its map holds a [`Config`] and nothing else.
@@ -23,6 +32,8 @@ static CONFIG: Config = Config {
     apis: ApiSet::NONE,
     created: 0,
     digest: [0; 32],
+    intervals_v4: NO_INTERVALS,
+    intervals_v6: NO_INTERVALS,
     reject_interval: 0,
     deny: [0; MAX_APIS],
 };
@@ -36,6 +47,11 @@ static ADDRESSES: HashMap<AddressKey, u8, 1> = HashMap::new();
 static SOURCES_V4: LpmTrie<KeyV4, ApiSet, 1> = LpmTrie::new();
 #[btf_map]
 static SOURCES_V6: LpmTrie<KeyV6, ApiSet, 1> = LpmTrie::new();
+/// Filled through a memory map.
+#[btf_map]
+static INTERVALS_V4: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+static INTERVALS_V6: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Counter, { COUNTERS_LEN as usize }> = PerCpuArray::new();
 
@@ -75,6 +91,17 @@ macro_rules! config {
     };
 }
 
+/// The layout of an interval table, field by field: each is then a constant to the verifier.
+macro_rules! layout {
+    ($table:ident) => {
+        Layout {
+            pair: [config!($table.pair[0]), config!($table.pair[1])],
+            palette: config!($table.palette),
+            lanes: config!($table.lanes),
+        }
+    };
+}
+
 /// The deny action of the API with this index.
 #[inline(always)]
 pub fn deny(api: u32) -> u8 {
@@ -101,9 +128,12 @@ impl Tables for Deployed {
     #[inline(always)]
     fn api(&self, protocol: Protocol, port: u16) -> Option<u32> {
         let ports = PORTS.get(0)?;
+        // Masked where the compiler must not know that it is in bounds: it would fold the mask into
+        // the byte swap before, over which older verifiers (6.12 among them) lose the bounds.
+        let port = opaque(usize::from(port)) & 0xffff;
         let slot = match protocol {
-            Protocol::Tcp => *ports.tcp.get(usize::from(port))?,
-            Protocol::Udp => *ports.udp.get(usize::from(port))?,
+            Protocol::Tcp => *ports.tcp.get(port)?,
+            Protocol::Udp => *ports.udp.get(port)?,
         };
         u32::from(slot).checked_sub(1)
     }
@@ -123,15 +153,63 @@ impl Tables for Deployed {
 
     #[inline(always)]
     fn callable(&self, source: &Address) -> ApiSet {
-        let found = match *source {
-            Address::V4(address) => SOURCES_V4.get(&Key::new(32, address)),
-            Address::V6(address) => SOURCES_V6.get(&Key::new(128, address)),
+        let found = if config!(flags) & flags::INTERVALS == 0 {
+            in_tries(source)
+        } else {
+            in_intervals(source)
         };
-        found.copied().unwrap_or(ApiSet::NONE)
+        found.unwrap_or(ApiSet::NONE)
     }
 
     #[inline(always)]
     fn apis(&self) -> ApiSet {
         config!(apis)
+    }
+}
+
+#[inline(always)]
+fn in_tries(source: &Address) -> Option<ApiSet> {
+    match *source {
+        Address::V4(address) => SOURCES_V4.get(&Key::new(32, address)).copied(),
+        Address::V6(address) => SOURCES_V6.get(&Key::new(128, address)).copied(),
+    }
+}
+
+#[inline(always)]
+fn in_intervals(source: &Address) -> Option<ApiSet> {
+    match *source {
+        Address::V4([a, b]) => {
+            let address = u32::from(u16::from_be(a)) << 16 | u32::from(u16::from_be(b));
+            lookup_v4(&IntervalsV4, &layout!(intervals_v4), address)
+        }
+        Address::V6([a, b, c, d, e, f, g, h]) => {
+            let (high, low) = (half([a, b, c, d]), half([e, f, g, h]));
+            lookup_v6(&IntervalsV6, &layout!(intervals_v6), high, low)
+        }
+    }
+}
+
+/// Half an IPv6 address, in host byte order.
+#[inline(always)]
+fn half(words: [u16; 4]) -> u64 {
+    let [a, b, c, d] = words.map(|word| u64::from(u16::from_be(word)));
+    a << 48 | b << 32 | c << 16 | d
+}
+
+struct IntervalsV4;
+
+impl Words for IntervalsV4 {
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u64> {
+        INTERVALS_V4.get(index).copied()
+    }
+}
+
+struct IntervalsV6;
+
+impl Words for IntervalsV6 {
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u64> {
+        INTERVALS_V6.get(index).copied()
     }
 }

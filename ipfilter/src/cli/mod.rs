@@ -155,8 +155,9 @@ fn finish(result: anyhow::Result<Exit>) -> ExitCode {
         .map_or(Exit::Failed, |stop| stop.exit);
     let message = format!("{error:#}");
     if !message.is_empty() {
-        // A policy's problems come with their own headings.
-        let heading = if message.starts_with("error: ") {
+        // A policy's problems come with their own headings, in colour.
+        let plain = anstream::adapter::strip_str(&message).to_string();
+        let heading = if plain.starts_with("error: ") {
             ""
         } else {
             "error: "

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::{Exit, Stop, policy_options::PolicyOptions, require_root};
+use super::{Exit, Stop, compile::LookupKind, policy_options::PolicyOptions, require_root};
 use crate::{
     daemon::{ApiSpec, Daemon, Spec},
     dataplane,
@@ -39,6 +39,10 @@ pub(super) struct Args {
     /// Where at the interface the filter stands
     #[arg(long, value_enum, default_value_t)]
     mode: ModeArg,
+
+    /// Which table sources are looked up in
+    #[arg(long, value_enum, default_value_t)]
+    lookup: LookupKind,
 
     /// Take the filter off when the process ends
     #[arg(long)]
@@ -112,6 +116,7 @@ impl Args {
             }],
             addresses: Vec::new(),
             mode: self.mode.into(),
+            lookup: self.lookup.into(),
             options: (&self.policy_options).into(),
             allow_partial: self.policy_options.allow_partial,
         })

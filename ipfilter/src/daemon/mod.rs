@@ -2,37 +2,50 @@
 //!
 //! It decides when to deploy, and what is done when that fails; how is the data plane's business.
 
+mod clock;
 mod prepare;
 mod record;
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use log::{error, info, warn};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
 };
 
-pub use prepare::{ApiSpec, Failure, Prepared, Spec, prepare};
+use clock::Clock;
+pub use prepare::{ApiSpec, Failure, Policies, Spec};
 pub use record::{ApiRecord, Outcome, Record, Reload};
 
 use crate::{
-    dataplane::{Attached, Filter, Interface},
+    dataplane::{Attached, Filter, Interface, Trace},
     instance::Instance,
+    plan::Plan,
 };
 
 /// How often the keys of `respond` are renewed: more often than time slots change.
 const KEY_LIFE: Duration = Duration::from_secs(30);
+
+/// How soon a deployment that failed at a boundary of time is tried again.
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long the programs' log waits to be passed on, at log level `debug`.
+const TRACE_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the loop waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
     /// Deploy anew from the files.
     Reload,
+    /// A boundary of time was reached, or the clock was set.
+    Clock,
     /// Renew the keys of `respond`.
     RotateKeys,
+    /// Pass on what the programs have logged.
+    Trace,
     /// End.
     Stop,
 }
@@ -43,6 +56,7 @@ pub struct Daemon {
     instance: Instance,
     filter: Filter,
     spec: Spec,
+    policies: Policies,
     record: Record,
 }
 
@@ -54,52 +68,52 @@ impl Daemon {
     /// When nothing could be deployed; then nothing has changed.
     pub fn start(instance: Instance, spec: Spec) -> Result<Self, Failure> {
         let filter = Filter::of(&instance);
-        let record = deploy(&filter, &spec)?;
+        let policies = read(&spec)?;
+        let plan = policies.plan(Timestamp::now())?;
+        deploy(&filter, &spec, &plan)?;
         let daemon = Self {
+            record: Record::of(&spec, &plan),
             instance,
             filter,
             spec,
-            record,
+            policies,
         };
         daemon.save();
         Ok(daemon)
     }
 
-    /// Answers signals until one says stop: SIGHUP deploys anew, SIGTERM and SIGINT end the loop.
-    /// The filter stays where it is.
+    /// Answers events until one says stop: SIGHUP deploys anew from the files, each boundary of time
+    /// deploys what the policies then come to, SIGTERM and SIGINT end it. The filter stays where it
+    /// is.
     ///
     /// # Errors
     ///
-    /// When signals can't be received.
+    /// When events can't be received.
     pub async fn serve(&mut self) -> anyhow::Result<()> {
-        let (sender, mut events) = mpsc::channel(16);
-        for (kind, event) in [
-            (SignalKind::hangup(), Event::Reload),
-            (SignalKind::terminate(), Event::Stop),
-            (SignalKind::interrupt(), Event::Stop),
-        ] {
-            let mut signals = signal(kind).context("can't receive signals")?;
-            let sender = sender.clone();
-            tokio::spawn(async move {
-                while signals.recv().await.is_some() && sender.send(event).await.is_ok() {}
-            });
-        }
-        let timer = sender;
-        tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(KEY_LIFE);
-            while timer.send(Event::RotateKeys).await.is_ok() {
-                ticks.tick().await;
-            }
-        });
+        let mut events = listen()?;
+        let clock = Clock::new()?;
+        self.wind(&clock)?;
+        let mut trace = self.filter.trace()?;
+        let mut trace_ticks = tokio::time::interval(TRACE_PAUSE);
         info!("ready");
-        while let Some(event) = events.recv().await {
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event.context("no more events")?,
+                tick = clock.tick() => tick.map(|()| Event::Clock)?,
+                _ = trace_ticks.tick(), if trace.is_some() => Event::Trace,
+            };
             match event {
                 Event::Reload => self.reload(),
+                Event::Clock => self.catch_up(),
                 Event::RotateKeys => self.rotate_keys(),
-                Event::Stop => break,
+                Event::Trace => trace.iter_mut().for_each(Trace::flush),
+                Event::Stop => return Ok(()),
+            }
+            if matches!(event, Event::Reload | Event::Clock) {
+                self.wind(&clock)?;
+                trace = self.filter.trace()?;
             }
         }
-        Ok(())
     }
 
     /// Takes the filter off.
@@ -112,23 +126,67 @@ impl Daemon {
         Record::remove(&self.instance)
     }
 
+    /// Sets the clock to when the plan will be another, or to soon if it should be one already. Past
+    /// the last boundary too it must go off when it is set back.
+    fn wind(&self, clock: &Clock) -> anyhow::Result<()> {
+        if !self.policies.depend_on_time() {
+            return Ok(());
+        }
+        let now = Timestamp::now();
+        let is_due = self
+            .policies
+            .plan(now)
+            .is_ok_and(|plan| !self.record.is_of(&plan));
+        clock.set(if is_due {
+            now + RETRY
+        } else {
+            self.policies.next_boundary(now).unwrap_or(Timestamp::MAX)
+        })
+    }
+
     /// Deploys anew. On failure the old plan stays, and the record says why.
     fn reload(&mut self) {
-        match deploy(&self.filter, &self.spec) {
-            Ok(record) => {
-                self.record = Record {
-                    last_reload: Some(Reload::now(Outcome::Deployed, None)),
-                    ..record
-                };
+        let result = read(&self.spec).and_then(|policies| {
+            let plan = policies.plan(Timestamp::now())?;
+            deploy(&self.filter, &self.spec, &plan)?;
+            Ok((policies, plan))
+        });
+        let outcome = match result {
+            Ok((policies, plan)) => {
+                self.policies = policies;
+                self.record = Record::of(&self.spec, &plan);
                 info!("reloaded: plan {}", self.record.digest);
+                Reload::now(Outcome::Deployed, None)
             }
             Err(failure) => {
                 error!("reload failed, the old plan stays: {failure}");
-                let reload = Reload::now(Outcome::Failed, Some(failure.to_string()));
-                self.record.last_reload = Some(reload);
+                Reload::now(Outcome::Failed, Some(failure.to_string()))
             }
-        }
+        };
+        self.record.last_reload = Some(outcome);
         self.save();
+    }
+
+    /// Deploys what the policies come to now, if that is something else.
+    fn catch_up(&mut self) {
+        let result = self.policies.plan(Timestamp::now()).and_then(|plan| {
+            let changed = !self.record.is_of(&plan);
+            if changed {
+                deploy(&self.filter, &self.spec, &plan)?;
+            }
+            Ok(changed.then_some(plan))
+        });
+        match result {
+            Ok(Some(plan)) => {
+                let last_reload = self.record.last_reload.take();
+                self.record = Record::of(&self.spec, &plan);
+                self.record.last_reload = last_reload;
+                info!("the time has come for plan {}", self.record.digest);
+                self.save();
+            }
+            Ok(None) => {}
+            Err(failure) => error!("the plan for this time can't be deployed yet: {failure}"),
+        }
     }
 
     fn rotate_keys(&self) {
@@ -146,22 +204,44 @@ impl Daemon {
     }
 }
 
-/// From the files on disk to the interfaces.
-fn deploy(filter: &Filter, spec: &Spec) -> Result<Record, Failure> {
-    let prepared = prepare(spec, Timestamp::now())?;
-    for warning in &prepared.warnings {
+/// Signals and timers, as events.
+fn listen() -> anyhow::Result<mpsc::Receiver<Event>> {
+    let (sender, events) = mpsc::channel(16);
+    for (kind, event) in [
+        (SignalKind::hangup(), Event::Reload),
+        (SignalKind::terminate(), Event::Stop),
+        (SignalKind::interrupt(), Event::Stop),
+    ] {
+        let mut signals = signal(kind).context("can't receive signals")?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() && sender.send(event).await.is_ok() {}
+        });
+    }
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(KEY_LIFE);
+        while sender.send(Event::RotateKeys).await.is_ok() {
+            ticks.tick().await;
+        }
+    });
+    Ok(events)
+}
+
+fn read(spec: &Spec) -> Result<Policies, Failure> {
+    let policies = Policies::read(spec)?;
+    for warning in &policies.warnings {
         warn!("{warning}");
     }
-    let interfaces = spec
-        .interfaces
-        .iter()
-        .map(|name| Interface::named(name))
-        .collect::<Result<Vec<_>, _>>()?;
-    let attached = filter.deploy(&prepared.plan, &interfaces, spec.mode)?;
-    for at in &attached {
-        announce(at);
+    Ok(policies)
+}
+
+fn deploy(filter: &Filter, spec: &Spec, plan: &Plan) -> Result<(), Failure> {
+    let interfaces = spec.interfaces.iter().map(|name| Interface::named(name));
+    let interfaces = interfaces.collect::<Result<Vec<_>, _>>()?;
+    for attached in filter.deploy(plan, &interfaces, spec.mode)? {
+        announce(&attached);
     }
-    Ok(Record::of(spec, &prepared.plan))
+    Ok(())
 }
 
 fn announce(attached: &Attached) {

@@ -6,11 +6,10 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 
 use crate::{
-    addresses::AddressSet,
     dataplane::{self, Mode},
     files::read_policy,
-    plan::{Api, Deny, Plan, PortSet, Protocols, Response},
-    policy::{self, Parsed, Severity, Source},
+    plan::{Api, Deny, Lookup, Plan, PortSet, Protocols, Response},
+    policy::{self, Parsed, Policy, Severity, Source},
     report::diagnostics,
 };
 
@@ -25,6 +24,8 @@ pub struct Spec {
     pub addresses: Vec<IpAddr>,
     /// Where at the interface.
     pub mode: Mode,
+    /// Which table sources are looked up in.
+    pub lookup: Lookup,
     /// How policies are read.
     pub options: policy::Options,
     /// Whether a policy may be deployed that can only partly be enforced.
@@ -48,11 +49,13 @@ pub struct ApiSpec {
     pub response: Response,
 }
 
-/// A plan, and what to tell the operator about it.
-#[derive(Clone, Debug)]
-pub struct Prepared {
-    /// What will be enforced.
-    pub plan: Plan,
+/// The policies that were asked for, read and found enforceable. What they come to depends on the
+/// time, but no longer on the files.
+#[derive(Debug)]
+pub struct Policies {
+    spec: Spec,
+    /// By API.
+    policies: Vec<Policy>,
     /// Warnings, rendered.
     pub warnings: Vec<String>,
 }
@@ -73,7 +76,11 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Policy(text) | Self::Partial(text) => f.write_str(text),
+            Self::Policy(text) => f.write_str(text),
+            Self::Partial(text) => write!(
+                f,
+                "the policy can be enforced only in part, which `--allow-partial` permits:\n\n{text}"
+            ),
             Self::Dataplane(error) => error.fmt(f),
             Self::Other(error) => write!(f, "{error:#}"),
         }
@@ -92,36 +99,65 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Makes a plan of what `spec` asks for, as it is at `now`.
-///
-/// # Errors
-///
-/// When a policy can't be read, is invalid, or can only partly be enforced and that was not asked
-/// for; when the APIs don't fit together.
-pub fn prepare(spec: &Spec, now: Timestamp) -> Result<Prepared, Failure> {
-    let mut warnings = Vec::new();
-    let mut apis = Vec::new();
-    for api in &spec.apis {
-        apis.push(Api {
-            name: api.name.clone(),
-            ports: api.ports.clone(),
-            protocols: api.protocols,
-            deny: api.deny,
-            response: api.response.clone(),
-            sources: sources(spec, api, now, &mut warnings)?,
-        });
+impl Policies {
+    /// Reads what `spec` asks for.
+    ///
+    /// # Errors
+    ///
+    /// When a policy can't be read, is invalid, or can only partly be enforced and that was not
+    /// asked for.
+    pub fn read(spec: &Spec) -> Result<Self, Failure> {
+        let mut warnings = Vec::new();
+        let policies = spec.apis.iter().map(|api| read(spec, api, &mut warnings));
+        Ok(Self {
+            policies: policies.collect::<Result<_, _>>()?,
+            spec: spec.clone(),
+            warnings,
+        })
     }
-    let plan = Plan::new(apis, spec.addresses.clone()).map_err(anyhow::Error::from)?;
-    Ok(Prepared { plan, warnings })
+
+    /// What is to be enforced at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the APIs don't fit together.
+    pub fn plan(&self, now: Timestamp) -> Result<Plan, Failure> {
+        let apis = self
+            .spec
+            .apis
+            .iter()
+            .zip(&self.policies)
+            .map(|(api, policy)| Api {
+                name: api.name.clone(),
+                ports: api.ports.clone(),
+                protocols: api.protocols,
+                deny: api.deny,
+                response: api.response.clone(),
+                sources: policy.at(now).may_pass,
+            });
+        let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
+        let mut plan = plan.map_err(anyhow::Error::from)?;
+        plan.lookup = self.spec.lookup;
+        Ok(plan)
+    }
+
+    /// The first time after `now` at which the plan may be another.
+    #[must_use]
+    pub fn next_boundary(&self, now: Timestamp) -> Option<Timestamp> {
+        let boundaries = self.policies.iter().map(|policy| policy.next_boundary(now));
+        boundaries.flatten().min()
+    }
+
+    /// Whether the plan depends on the time at all.
+    #[must_use]
+    pub fn depend_on_time(&self) -> bool {
+        self.policies
+            .iter()
+            .any(|policy| !policy.boundaries().is_empty())
+    }
 }
 
-/// The sources that may pass to `api`.
-fn sources(
-    spec: &Spec,
-    api: &ApiSpec,
-    now: Timestamp,
-    warnings: &mut Vec<String>,
-) -> Result<AddressSet, Failure> {
+fn read(spec: &Spec, api: &ApiSpec, warnings: &mut Vec<String>) -> Result<Policy, Failure> {
     let source = read_policy(&api.policy)
         .with_context(|| format!("can't read the policy `{}`", api.policy.display()))?;
     let Parsed {
@@ -136,7 +172,7 @@ fn sources(
     }
     let told = told(&[Severity::Warning, Severity::Maybe]);
     warnings.extend((!told.is_empty()).then_some(told));
-    Ok(policy.at(now).may_pass)
+    Ok(policy)
 }
 
 fn render(source: &Source, problems: &[policy::Problem], severities: &[Severity]) -> String {

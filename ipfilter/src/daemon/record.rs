@@ -82,6 +82,11 @@ impl Record {
         }
     }
 
+    /// Whether it is a deployment of `plan`.
+    pub(super) fn is_of(&self, plan: &Plan) -> bool {
+        self.digest == plan.digest().to_string()
+    }
+
     /// The instance's record, if there is one.
     ///
     /// # Errors

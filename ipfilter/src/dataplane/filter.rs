@@ -21,6 +21,7 @@ use super::{
     object::Object,
     pins::{self, Pins},
     sys::{self, Raw},
+    trace::{self, Trace},
 };
 use crate::{instance::Instance, plan::Plan};
 
@@ -273,6 +274,19 @@ impl Filter {
     /// When the counters can't be read.
     pub fn counters(&self, apis: usize) -> Result<Vec<Count>, Error> {
         counters::read(&counters::pinned(&self.pins)?, apis)
+    }
+
+    /// The log of the deployed programs, if the log level has them write one.
+    ///
+    /// # Errors
+    ///
+    /// When the log can't be opened.
+    pub fn trace(&self) -> Result<Option<Trace>, Error> {
+        let standing = self.standing()?;
+        match standing.first() {
+            Some(link) if trace::level() > 0 => Trace::of(link.program).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Renews the key of the cookies to come; at least once a minute keeps every key short-lived.

@@ -11,10 +11,13 @@ mod keys;
 mod object;
 mod pins;
 mod sys;
+mod tables;
+mod trace;
 mod trial;
 
 pub use counters::Count;
 pub use error::Error;
 pub use filter::{Attached, Filter, Found, Interface};
 pub use hook::{Hook, Mode};
+pub use trace::Trace;
 pub use trial::{Action, Kind, Trial};

@@ -20,22 +20,26 @@ use super::{
     keys,
     pins::Pins,
     sys::{self, Raw},
+    tables::Tables,
+    trace,
 };
 use crate::{
     addresses::Address,
-    plan::{Deny, Entry, Plan, cover},
+    plan::{Deny, Entry, Plan, Table},
 };
 
 /// The BPF object, built with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-ebpf"));
 
 /// Tables that the kernel must not let anyone change once they are filled.
-const FROZEN: [&str; 5] = [
+const FROZEN: [&str; 7] = [
     names::PORTS,
     names::ADDRESSES,
     names::RESPONSES,
     names::SOURCES_V4,
     names::SOURCES_V6,
+    names::INTERVALS_V4,
+    names::INTERVALS_V6,
 ];
 
 /// A loaded plan.
@@ -47,17 +51,21 @@ impl Object {
     /// Loads `plan`, fills its tables and freezes them. The counters are those pinned in `pins`, or
     /// new ones that are pinned there; without `pins` they are the object's own.
     pub(super) fn load(plan: &Plan, pins: Option<&Pins>) -> Result<Self, Error> {
-        let (v4, v6) = (cover(&plan.v4), cover(&plan.v6));
-        let config = Raw(config(plan));
+        let tables = Tables::of(plan)?;
+        let config = Raw(config(plan, &tables));
         let pinned = pins.map(|pins| (pins.counters(), pins.keys()));
+        let level = trace::level();
         let mut loader = EbpfLoader::new();
         loader
             // No log unless something is wrong, and then not of every instruction: either takes the
             // verifier many times as long.
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .override_global(stringify!(CONFIG), &config, true)
-            .map_max_entries(names::SOURCES_V4, entries(v4.len())?)
-            .map_max_entries(names::SOURCES_V6, entries(v6.len())?)
+            .override_global(trace::LEVEL, &level, false)
+            .map_max_entries(names::SOURCES_V4, entries(tables.v4.entries().len())?)
+            .map_max_entries(names::SOURCES_V6, entries(tables.v6.entries().len())?)
+            .map_max_entries(names::INTERVALS_V4, entries(tables.v4.words().len())?)
+            .map_max_entries(names::INTERVALS_V6, entries(tables.v6.words().len())?)
             .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?)
             .map_max_entries(names::RESPONSES, entries(plan.apis.len())?);
         if let Some((counters, keys)) = &pinned {
@@ -67,7 +75,7 @@ impl Object {
         }
         let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
         let mut object = Self { ebpf };
-        object.fill(plan, &v4, &v6)?;
+        object.fill(plan, &tables)?;
         object.freeze()?;
         Ok(object)
     }
@@ -107,7 +115,7 @@ impl Object {
             .map_err(|error| Error::io("can't duplicate a descriptor", error))
     }
 
-    fn fill(&mut self, plan: &Plan, v4: &[Entry<u32>], v6: &[Entry<u128>]) -> Result<(), Error> {
+    fn fill(&mut self, plan: &Plan, tables: &Tables) -> Result<(), Error> {
         let ports = plan.port_table();
         let ports = abi::PortTable {
             tcp: *ports.tcp,
@@ -117,8 +125,10 @@ impl Object {
         let responses = plan.apis.iter().map(|api| api.response.to_abi());
         self.fill_array(names::RESPONSES, responses)?;
         self.fill_addresses(&plan.addresses)?;
-        self.fill_trie::<u32, KeyV4>(names::SOURCES_V4, v4, key_v4)?;
-        self.fill_trie::<u128, KeyV6>(names::SOURCES_V6, v6, key_v6)?;
+        self.fill_trie::<u32, KeyV4>(names::SOURCES_V4, tables.v4.entries(), key_v4)?;
+        self.fill_trie::<u128, KeyV6>(names::SOURCES_V6, tables.v6.entries(), key_v6)?;
+        self.fill_words(names::INTERVALS_V4, tables.v4.words())?;
+        self.fill_words(names::INTERVALS_V6, tables.v6.words())?;
         keys::fill(self.map(names::KEYS)?)
     }
 
@@ -147,6 +157,15 @@ impl Object {
             set.insert(key, 1, 0).map_err(failed)?;
         }
         Ok(())
+    }
+
+    fn fill_words(&mut self, name: &str, words: &[u64]) -> Result<(), Error> {
+        if words.is_empty() {
+            return Ok(());
+        }
+        let data = map_data(self.map(name)?).ok_or_else(|| fill_failed(name, "it is missing"))?;
+        sys::fill(data.fd(), words)
+            .map_err(|error| Error::io(format!("can't fill table `{name}`"), error))
     }
 
     fn fill_trie<A: Address, K: Pod>(
@@ -189,7 +208,7 @@ fn load_once(
     if loaded { Ok(()) } else { load() }
 }
 
-fn config(plan: &Plan) -> Config {
+fn config(plan: &Plan, tables: &Tables) -> Config {
     let mut deny = [abi::deny::DROP; MAX_APIS];
     for (slot, api) in deny.iter_mut().zip(&plan.apis) {
         *slot = match api.deny {
@@ -201,11 +220,10 @@ fn config(plan: &Plan) -> Config {
     let apis = (0..plan.apis.len()).fold(0, |bits, index| bits | 1 << index);
     Config {
         version: abi::VERSION,
-        flags: if plan.addresses.is_empty() {
-            0
-        } else {
-            flags::ADDRESSES
-        },
+        flags: flag(!plan.addresses.is_empty(), flags::ADDRESSES)
+            | flag(tables.kind == Table::Intervals, flags::INTERVALS),
+        intervals_v4: tables.v4.layout(),
+        intervals_v6: tables.v6.layout(),
         apis: ApiSet::from_bits(apis),
         created: SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -216,6 +234,10 @@ fn config(plan: &Plan) -> Config {
             .unwrap_or(0),
         deny,
     }
+}
+
+fn flag(set: bool, bits: u32) -> u32 {
+    if set { bits } else { 0 }
 }
 
 /// A map's size: at least one entry, as the kernel has it.

@@ -21,6 +21,7 @@ use std::{
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
 use ipfilter_ebpf::abi;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// A type of the BPF interface that aya may copy to and from the kernel byte by byte.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,30 @@ pub(super) fn freeze(map: impl AsFd) -> io::Result<()> {
     let mut attr = empty();
     attr.__bindgen_anon_2.map_fd = raw_fd(map.as_fd());
     bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
+}
+
+/// Copies `words` into an array map of as many 8-byte values, through a memory map: one call instead of
+/// one for each (kernel 5.5). The memory map is gone when it returns, so the map can be frozen.
+pub(super) fn fill(map: impl AsFd, words: &[u64]) -> io::Result<()> {
+    let length = size_of_val(words);
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping, at an address of the kernel's choice, touches no memory that is in use.
+    let place = unsafe {
+        mmap(
+            ptr::null_mut(),
+            length,
+            protection,
+            MapFlags::SHARED,
+            map,
+            0,
+        )?
+    };
+    // SAFETY: the mapping is `length` bytes long, as `words` is; it begins at a page, so it is aligned;
+    // nobody else has it, so it does not overlap `words`.
+    unsafe { ptr::copy_nonoverlapping(words.as_ptr(), place.cast(), words.len()) };
+    // SAFETY: it is the mapping made above, and `place` is not used again.
+    unsafe { munmap(place, length)? };
+    Ok(())
 }
 
 /// Attaches a program to an interface by a link (XDP: kernel 5.9, tcx: kernel 6.6).

@@ -48,6 +48,8 @@ pub struct Plan {
     pub v6: SourceMap<u128>,
     /// The most answers of [`Deny::Reject`] that each CPU sends in a second.
     pub reject_rate: u32,
+    /// Which table sources are looked up in.
+    pub lookup: Lookup,
 }
 
 /// Answers a second and CPU, unless the operator says otherwise.
@@ -102,6 +104,7 @@ impl Plan {
             v4,
             v6,
             reject_rate: REJECT_RATE,
+            lookup: Lookup::Auto,
         })
     }
 

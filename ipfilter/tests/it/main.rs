@@ -9,6 +9,8 @@ mod fuzz;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod kernels;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod live;
@@ -20,6 +22,5 @@ mod roads;
 mod run;
 #[cfg(test)]
 mod third_road;
-
 #[cfg(test)]
 mod verdicts;

@@ -43,19 +43,29 @@ enum Step {
 /// # Errors
 /// [`xtask::Refused`], with the commands to run, where it can't act itself; else what failed.
 pub(crate) fn run(interrupt: &Interrupt) -> Result<Toolchain> {
-    let missing = missing_tools();
-    if !missing.is_empty() {
-        apt::install(
-            "the playground and the tests call them",
-            &missing,
-            interrupt,
-        )?;
-    }
+    tools("the playground and the tests call them", TOOLS, interrupt)?;
     toolchain(interrupt)
 }
 
-fn missing_tools() -> Vec<&'static str> {
-    TOOLS
+/// Installs those of `tools` (programs and the Debian packages that have them) that are missing.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn tools(
+    why: &str,
+    tools: &[(&str, &'static str)],
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let mut missing: Vec<&str> = missing(tools);
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt::install(why, &missing, interrupt)
+}
+
+fn missing(tools: &[(&str, &'static str)]) -> Vec<&'static str> {
+    tools
         .iter()
         .filter(|(name, package)| tool(name, package).is_err())
         .map(|(_, package)| *package)

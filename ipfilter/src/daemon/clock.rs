@@ -1,0 +1,93 @@
+//! Waking up when a policy's answers change, by the wall clock.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use rustix::{
+    io::Errno,
+    time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    },
+};
+use tokio::io::unix::AsyncFd;
+
+/// An alarm at a time of the wall clock, which also goes off when that clock is set: whoever waits
+/// then looks at what time it is now ("timerfd_create(2)", `TFD_TIMER_CANCEL_ON_SET`).
+pub(super) struct Clock {
+    timer: AsyncFd<OwnedFd>,
+}
+
+impl Clock {
+    /// A clock that does not go off until [`Self::set`] is called. Needs a runtime to be entered.
+    #[expect(unsafe_code, reason = "tokio wants a promise about the descriptor")]
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Realtime, flags).context("no timer")?;
+        // SAFETY: the `AsyncFd` owns the descriptor, which always gives the same number and stays
+        // open until it is dropped.
+        let timer = unsafe { AsyncFd::register(timer) }.context("no timer")?;
+        Ok(Self { timer })
+    }
+
+    /// Lets it go off at `time`, or at once if that is past, and whenever the clock is set.
+    pub(super) fn set(&self, time: Timestamp) -> anyhow::Result<()> {
+        // Zero would switch it off; there is no alarm to be had before 1970.
+        let value = Timespec {
+            tv_sec: time.as_second().max(0),
+            tv_nsec: i64::from(time.subsec_nanosecond()).max(1),
+        };
+        let none = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let alarm = Itimerspec {
+            it_interval: none,
+            it_value: value,
+        };
+        let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+        timerfd_settime(self.timer.get_ref(), flags, &alarm).context("can't set the timer")?;
+        Ok(())
+    }
+
+    /// Waits until it goes off.
+    pub(super) async fn tick(&self) -> anyhow::Result<()> {
+        loop {
+            let mut ready = self
+                .timer
+                .readable()
+                .await
+                .context("can't wait for the timer")?;
+            let mut expirations = [0; 8];
+            match rustix::io::read(self.timer.get_ref(), &mut expirations) {
+                Ok(_) | Err(Errno::CANCELED) => return Ok(()),
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                Err(errno) => return Err(errno).context("can't read the timer"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_goes_off_at_its_time_and_not_before() {
+        let clock = Clock::new().unwrap();
+        let quiet = tokio::time::timeout(Duration::from_millis(50), clock.tick()).await;
+        assert!(quiet.is_err(), "went off without having been set");
+        let start = Timestamp::now();
+        let due = start + SignedDuration::from_millis(200);
+        clock.set(due).unwrap();
+        clock.tick().await.unwrap();
+        assert!(Timestamp::now() >= due);
+        clock.set(start).unwrap();
+        clock.tick().await.unwrap();
+    }
+}

@@ -1,0 +1,257 @@
+//! `cargo xtask kernels`: the integration tests named `kernels::`, on every kernel and network card.
+
+use std::{
+    num::NonZero,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use anyhow::Result;
+use xtask::{
+    process::Interrupt,
+    tool,
+    vm::{self, Kernel, Nic, Output, Series, Vm},
+};
+
+use crate::{build, check::Counts, setup, table};
+
+/// The tests that run in guests.
+const TESTS: &str = "kernels::";
+
+/// What the tests call.
+const CALLED: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("curl", "curl"),
+];
+
+/// For everything in one guest.
+const TIMEOUT: Duration = Duration::from_secs(300);
+
+/// More guests at once would only wait for each other, and for their tests' time limits.
+const MOST_AT_ONCE: usize = 4;
+
+/// For the command line.
+pub(crate) fn series(name: &str) -> Result<Series, String> {
+    let names = Series::ALL.map(Series::name).join(", ");
+    Series::from_name(name).ok_or_else(|| format!("there are {names}"))
+}
+
+/// For the command line.
+pub(crate) fn nic(name: &str) -> Result<Nic, String> {
+    let names = Nic::ALL.map(Nic::name).join(", ");
+    let found = Nic::ALL.into_iter().find(|nic| nic.name() == name);
+    found.ok_or_else(|| format!("there are {names}"))
+}
+
+/// Runs the tests in a guest for each kernel and each card; without any given, all of them.
+///
+/// # Errors
+/// [`xtask::Refused`] where set-up can't help; when the build fails, a kernel can't be fetched, or
+/// on a signal. A guest that fails is a line in the table.
+pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Result<ExitCode> {
+    setup::run(interrupt)?;
+    setup::tools("guests with other kernels run in it", vm::TOOLS, interrupt)?;
+    let programs = programs(interrupt)?;
+    let mut guests = Vec::new();
+    for series in if series.is_empty() {
+        &Series::ALL
+    } else {
+        series
+    } {
+        let kernel = series.fetch()?;
+        interrupt.check()?;
+        for &nic in if nics.is_empty() { &Nic::ALL } else { nics } {
+            guests.push(guest(&kernel, nic, &programs, interrupt));
+        }
+    }
+    let results = run_all(&guests);
+    interrupt.check()?;
+    let rows: Vec<_> = guests
+        .iter()
+        .zip(&results)
+        .map(|(guest, result)| row(guest, result))
+        .collect();
+    let head = [
+        "kernel", "card", "passed", "failed", "skipped", "seconds", "",
+    ];
+    print!("{}", table::render(&head, &rows));
+    let all_well = results.iter().all(|result| verdict(result).is_ok());
+    Ok(ExitCode::from(u8::from(!all_well)))
+}
+
+/// The programs to have in every guest, the tests first.
+fn programs(interrupt: &Interrupt) -> Result<Vec<PathBuf>> {
+    let (ipfilter, tests) = build::integration_tests(interrupt)?;
+    let mut programs = vec![tests, ipfilter];
+    for (name, package) in CALLED {
+        programs.push(tool(name, package)?);
+    }
+    Ok(programs)
+}
+
+fn guest(kernel: &Kernel, nic: Nic, programs: &[PathBuf], interrupt: &Interrupt) -> Vm {
+    let tests = programs.first().map(|tests| tests.display().to_string());
+    let tests = tests.unwrap_or_default();
+    let script = format!(
+        "export IPFILTER_TEST_NICS=eth0,eth1 RUST_BACKTRACE=1\n\
+         exec '{tests}' {TESTS} --include-ignored --test-threads=1\n"
+    );
+    Vm {
+        nics: vec![nic; 2],
+        programs: programs.to_vec(),
+        timeout: TIMEOUT,
+        interrupt: Some(interrupt.clone()),
+        ..Vm::new(kernel.clone(), script)
+    }
+}
+
+/// As many at once as there are processors; results in the order of the guests.
+fn run_all(guests: &[Vm]) -> Vec<Result<Output>> {
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..at_once.min(MOST_AT_ONCE) {
+            scope.spawn(|| {
+                while let Some((number, guest)) = take(guests, &next) {
+                    let result = guest.run();
+                    tell(guest, &result);
+                    if let Ok(mut results) = results.lock() {
+                        results.push((number, result));
+                    }
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_default();
+    results.sort_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn take<'a>(guests: &'a [Vm], next: &AtomicUsize) -> Option<(usize, &'a Vm)> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    guests.get(number).map(|guest| (number, guest))
+}
+
+/// One line when all is well, else everything that the guest said.
+fn tell(guest: &Vm, result: &Result<Output>) {
+    let name = name(guest);
+    match (verdict(result), result) {
+        (Ok(counts), _) => eprintln!("── {name}: {counts}"),
+        (Err(problem), Ok(output)) => {
+            let Output {
+                console, output, ..
+            } = output;
+            eprintln!("── {name}: {problem}; it said:\n{output}\n{console}");
+        }
+        (Err(_), Err(error)) => eprintln!("── {name}: {error:#}"),
+    }
+}
+
+fn name(guest: &Vm) -> String {
+    let nic = guest.nics.first().map_or("none", |nic| nic.name());
+    format!("{} {nic}", guest.kernel.release)
+}
+
+fn row(guest: &Vm, result: &Result<Output>) -> Vec<String> {
+    let output = result.as_ref().ok();
+    let counts = output.and_then(|output| counts(&output.output));
+    let number = |pick: fn(&Counts) -> u64| {
+        counts
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |counts| pick(counts).to_string())
+    };
+    let seconds = output.map(|output| format!("{:.1}", output.elapsed.as_secs_f64()));
+    vec![
+        guest.kernel.release.clone(),
+        guest
+            .nics
+            .first()
+            .map_or("none", |nic| nic.name())
+            .to_owned(),
+        number(|counts| counts.passed),
+        number(|counts| counts.failed),
+        number(|counts| counts.skipped),
+        seconds.unwrap_or_else(|| "-".to_owned()),
+        verdict(result).err().unwrap_or_default(),
+    ]
+}
+
+/// All tests passed, and there were some; or what is wrong.
+fn verdict(result: &Result<Output>) -> Result<Counts, String> {
+    let Ok(output) = result else {
+        return Err("the guest failed".to_owned());
+    };
+    match counts(&output.output) {
+        None => Err(format!(
+            "the tests did not run to their end ({})",
+            output.code
+        )),
+        Some(counts) if counts.passed + counts.failed == 0 => Err("no test ran".to_owned()),
+        Some(counts) if counts.failed > 0 => Err("tests failed".to_owned()),
+        Some(_) if output.code != 0 => Err(format!("the tests ended with {}", output.code)),
+        Some(counts) => Ok(counts),
+    }
+}
+
+fn counts(output: &str) -> Option<Counts> {
+    output.lines().rev().find_map(Counts::parse)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    fn output(code: i32, passed: u64, failed: u64) -> Result<Output> {
+        Ok(Output {
+            code,
+            output: format!(
+                "running\ntest result: x. {passed} passed; {failed} failed; 0 ignored; 0 measured"
+            ),
+            console: String::new(),
+            elapsed: Duration::from_secs(3),
+        })
+    }
+
+    #[test]
+    fn only_tests_that_ran_and_passed_are_well() {
+        assert_eq!(verdict(&output(0, 2, 0)).map(|counts| counts.passed), Ok(2));
+        let wrong = [
+            (output(0, 0, 0), "no test ran"),
+            (output(101, 2, 1), "tests failed"),
+            (output(139, 2, 0), "the tests ended with 139"),
+            (Err(anyhow!("timeout")), "the guest failed"),
+        ];
+        for (result, problem) in wrong {
+            assert_eq!(verdict(&result).unwrap_err(), problem);
+        }
+        let silent = output(125, 1, 0).map(|output| Output {
+            output: "can't load x".to_owned(),
+            ..output
+        });
+        assert_eq!(
+            verdict(&silent).unwrap_err(),
+            "the tests did not run to their end (125)"
+        );
+    }
+
+    #[test]
+    fn kernels_and_cards_are_known_by_name() {
+        assert_eq!(series("6.1"), Ok(Series::V6_1));
+        assert_eq!(
+            series("2.4").unwrap_err(),
+            "there are 5.10, 6.1, 6.12, newest"
+        );
+        assert_eq!(nic("e1000e"), Ok(Nic::E1000e));
+        assert!(nic("ne2000").is_err());
+    }
+}

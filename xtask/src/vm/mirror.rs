@@ -1,0 +1,345 @@
+//! Debian packages of any release, from the mirror that this machine's apt uses: only fetched and
+//! unpacked, never installed.
+//!
+//! The machine's apt configuration says where the mirror is, how to reach it and which keys to
+//! trust; package lists and downloads go into a folder of their own. Knows nothing of kernels.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{process::output, tool};
+
+/// Names a mirror to try before those of the machine's apt, such as `https://mirror.example/debian`.
+const MIRROR: &str = "IPFILTER_DEBIAN_MIRROR";
+
+/// Parts of the machine's configuration that this folder answers itself, or that would act on the
+/// machine: hooks run after an update or around dpkg.
+const REPLACED: &[&str] = &[
+    "APT::Default-Release ",
+    "APT::Sandbox::User ",
+    "APT::Update",
+    "Acquire::Languages",
+    "DPkg",
+    "Dir::Cache",
+    "Dir::Etc ",
+    "Dir::Etc::main",
+    "Dir::Etc::parts",
+    "Dir::Etc::preferences",
+    "Dir::Etc::source",
+    "Dir::Etc::trusted",
+    "Dir::State",
+];
+
+/// The packages of one Debian release, such as `bookworm`.
+#[derive(Debug)]
+pub(super) struct Suite {
+    name: String,
+    folder: PathBuf,
+    repository: String,
+}
+
+impl Suite {
+    /// Fetches the package lists of the release `name` into `folder`.
+    ///
+    /// # Errors
+    /// When no mirror that this machine knows has it.
+    pub(super) fn open(name: &str, folder: &Path) -> Result<Self> {
+        configure(folder)?;
+        let repositories = repositories()?;
+        let mut failures = Vec::new();
+        for (repository, suite) in candidates(&repositories, name) {
+            match update(folder, &repository, &suite) {
+                Ok(()) => {
+                    return Ok(Self {
+                        name: name.to_owned(),
+                        folder: folder.to_owned(),
+                        repository,
+                    });
+                }
+                Err(error) => failures.push(format!("{error:#}")),
+            }
+        }
+        bail!(
+            "no mirror gives the packages of Debian `{name}`; set `{MIRROR}` to the address of one \
+             that does; tried:\n{}",
+            failures.join("\n")
+        )
+    }
+
+    /// The address of the mirror.
+    pub(super) fn repository(&self) -> &str {
+        &self.repository
+    }
+
+    /// The folder with the keys to check the mirror's lists with.
+    pub(super) fn keys(&self) -> PathBuf {
+        self.folder.join("keys")
+    }
+
+    /// The machine's settings for reaching mirrors: proxies, time limits and the like.
+    pub(super) fn access(&self) -> Result<Vec<String>> {
+        let settings = fs::read_to_string(configuration(&self.folder))?;
+        let lines = settings
+            .lines()
+            .filter(|line| line.starts_with("Acquire::"));
+        Ok(lines.map(str::to_owned).collect())
+    }
+
+    /// The names that `package` depends on directly, alternatives left out.
+    ///
+    /// # Errors
+    /// When the release has no such package.
+    pub(super) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+        let mut command = apt("apt-cache", &self.folder)?;
+        let shown = output(command.args(["show", "--no-all-versions", package]))
+            .with_context(|| format!("Debian `{}` has no package `{package}`", self.name))?;
+        Ok(depends(&shown))
+    }
+
+    /// Fetches packages; the files are in `folder` afterwards, and nothing else is.
+    ///
+    /// # Errors
+    /// When one does not exist, or the mirror fails.
+    pub(super) fn download(&self, packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
+        fs::create_dir_all(folder)?;
+        let mut command = apt("apt-get", &self.folder)?;
+        command
+            .args(["download", "--quiet"])
+            .args(packages)
+            .current_dir(folder);
+        output(&mut command)
+            .with_context(|| format!("can't fetch packages of Debian `{}`", self.name))?;
+        let files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+        files.collect()
+    }
+}
+
+/// Unpacks a package file into `folder`; nothing in it is run.
+///
+/// # Errors
+/// When it is damaged or the folder can't be written.
+pub(super) fn unpack(package: &Path, folder: &Path) -> Result<()> {
+    let mut command = Command::new(tool("dpkg-deb", "dpkg")?);
+    output(command.arg("--extract").arg(package).arg(folder))?;
+    Ok(())
+}
+
+fn configuration(folder: &Path) -> PathBuf {
+    folder.join("apt.conf")
+}
+
+fn apt(program: &str, folder: &Path) -> Result<Command> {
+    let mut command = Command::new(tool(program, "apt")?);
+    command
+        .env("APT_CONFIG", configuration(folder))
+        .env("LC_ALL", "C");
+    Ok(command)
+}
+
+fn configure(folder: &Path) -> Result<()> {
+    for part in ["state/lists/partial", "cache/archives/partial", "empty"] {
+        fs::create_dir_all(folder.join(part))
+            .with_context(|| format!("can't make `{}`", folder.display()))?;
+    }
+    fs::write(folder.join("state/status"), "")?;
+    trust(&folder.join("keys"))?;
+    let machine = output(Command::new(tool("apt-config", "apt")?).arg("dump"))?;
+    let own = own_settings(folder);
+    fs::write(configuration(folder), kept(&machine) + &own)?;
+    Ok(())
+}
+
+/// Those of the machine's settings that hold here too.
+fn kept(machine: &str) -> String {
+    machine
+        .lines()
+        .filter(|line| !REPLACED.iter().any(|name| line.starts_with(name)))
+        .flat_map(|line| [line, "\n"])
+        .collect()
+}
+
+fn own_settings(folder: &Path) -> String {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let settings = [
+        ("Dir::State", at("state")),
+        ("Dir::State::status", at("state/status")),
+        ("Dir::Cache", at("cache")),
+        ("Dir::Etc::main", at("empty/apt.conf")),
+        ("Dir::Etc::parts", at("empty")),
+        ("Dir::Etc::preferences", at("empty/preferences")),
+        ("Dir::Etc::preferencesparts", at("empty")),
+        ("Dir::Etc::sourcelist", at("sources.list")),
+        ("Dir::Etc::sourceparts", at("empty")),
+        ("Dir::Etc::trusted", at("empty/trusted.gpg")),
+        ("Dir::Etc::trustedparts", at("keys")),
+        // Everything is in a folder of the user's that apt's own user may not be able to enter.
+        ("APT::Sandbox::User", "root".to_owned()),
+        // A list that can't be fetched is a failure, not a warning.
+        ("APT::Update::Error-Mode", "any".to_owned()),
+        ("Acquire::Languages", "none".to_owned()),
+    ];
+    settings
+        .iter()
+        .map(|(name, value)| format!("{name} \"{value}\";\n"))
+        .collect()
+}
+
+/// Gathers the keys that this machine trusts for Debian: apt's own, those its sources name, and
+/// those of the package `debian-archive-keyring`, which also has older and newer releases' keys.
+fn trust(keys: &Path) -> Result<()> {
+    if keys.exists() {
+        fs::remove_dir_all(keys)?;
+    }
+    fs::create_dir_all(keys)?;
+    let mut files: BTreeSet<PathBuf> = files_in("/etc/apt/trusted.gpg.d").collect();
+    files.extend(files_in("/usr/share/keyrings").filter(|file| {
+        file.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("debian-archive-"))
+    }));
+    let sources =
+        files_in("/etc/apt/sources.list.d").chain([PathBuf::from("/etc/apt/sources.list")]);
+    for text in sources.filter_map(|file| fs::read_to_string(file).ok()) {
+        files.extend(signed_by(&text));
+    }
+    for (number, file) in files.iter().enumerate() {
+        if let Some(name) = file.file_name() {
+            symlink(file, keys.join(format!("{number}-{}", name.display())))?;
+        }
+    }
+    Ok(())
+}
+
+fn files_in(folder: &str) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file())
+}
+
+/// The key files named in a list of sources, in either of its two formats.
+fn signed_by(sources: &str) -> Vec<PathBuf> {
+    sources
+        .split_ascii_whitespace()
+        .filter_map(|word| {
+            let word = word.trim_matches(['[', ']']);
+            let file = word.strip_prefix("signed-by=").unwrap_or(word);
+            file.starts_with("/").then(|| PathBuf::from(file))
+        })
+        .filter(|file| file.is_file())
+        .collect()
+}
+
+/// The addresses of the repositories that this machine's apt uses, each once, in its order.
+fn repositories() -> Result<Vec<String>> {
+    let mut command = Command::new(tool("apt-get", "apt")?);
+    // Without release information it answers before any list was fetched, too.
+    let lines = output(command.args([
+        "indextargets",
+        "--no-release-info",
+        "--format",
+        "$(REPO_URI)",
+        "Created-By: Packages",
+    ]))?;
+    let named = env::var(MIRROR).ok();
+    let mut found: Vec<String> = Vec::new();
+    for line in named.iter().map(String::as_str).chain(lines.lines()) {
+        let line = line.trim_end_matches('/');
+        if !line.is_empty() && !found.iter().any(|known| known == line) {
+            found.push(line.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Where the release may be: its main part in any repository, then the part with security updates,
+/// which outlives it on mirrors.
+fn candidates(repositories: &[String], name: &str) -> Vec<(String, String)> {
+    [String::new(), "-security".to_owned()]
+        .iter()
+        .flat_map(|part| {
+            repositories
+                .iter()
+                .map(move |repository| (repository.clone(), format!("{name}{part}")))
+        })
+        .collect()
+}
+
+fn update(folder: &Path, repository: &str, suite: &str) -> Result<()> {
+    let source = format!("deb [target=Packages arch=amd64] {repository} {suite} main\n");
+    fs::write(folder.join("sources.list"), source)?;
+    output(apt("apt-get", folder)?.args(["update", "--quiet"]))?;
+    Ok(())
+}
+
+/// The names in the field `Depends`, where there is no choice.
+fn depends(shown: &str) -> Vec<String> {
+    shown
+        .lines()
+        .find_map(|line| line.strip_prefix("Depends: "))
+        .unwrap_or_default()
+        .split(", ")
+        .filter(|item| !item.contains('|'))
+        .filter_map(|item| item.split([' ', ':']).next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_hooks_and_folders_are_left_behind_and_its_proxy_is_not() {
+        let machine = "APT::Update::Post-Invoke:: \"rm -f x\";\nDir::State \"var/lib/apt\";\n\
+                       Acquire::http::Proxy \"http://proxy.example\";\nDir::Etc::netrc \"auth.conf\";\n\
+                       DPkg::Pre-Install-Pkgs:: \"y\";\nDir::Etc::parts \"apt.conf.d\";\n";
+        assert_eq!(
+            kept(machine),
+            "Acquire::http::Proxy \"http://proxy.example\";\nDir::Etc::netrc \"auth.conf\";\n"
+        );
+    }
+
+    #[test]
+    fn dependencies_are_names_without_versions_and_choices() {
+        let shown = "Package: a\nPre-Depends: z\nDepends: linux-base (>= 4.3~), kmod:any, x | y\n";
+        assert_eq!(depends(shown), ["linux-base", "kmod"]);
+        assert!(depends("Package: a\n").is_empty());
+    }
+
+    #[test]
+    fn key_files_are_found_in_both_formats_of_sources() {
+        let file = env::current_exe().unwrap();
+        let file = file.display();
+        for text in [
+            format!("Types: deb\nSigned-By: {file}\n"),
+            format!("deb [arch=amd64 signed-by={file}] http://mirror.example x main\n"),
+        ] {
+            assert_eq!(signed_by(&text).len(), 1, "{text}");
+        }
+        assert!(signed_by("Signed-By: /nowhere/key.gpg").is_empty());
+    }
+
+    #[test]
+    fn security_updates_are_the_last_resort() {
+        let found = candidates(&["http://a".to_owned(), "http://b".to_owned()], "bullseye");
+        let suites: Vec<&str> = found.iter().map(|(_, suite)| suite.as_str()).collect();
+        assert_eq!(
+            suites,
+            [
+                "bullseye",
+                "bullseye",
+                "bullseye-security",
+                "bullseye-security"
+            ]
+        );
+    }
+}

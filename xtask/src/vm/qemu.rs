@@ -1,0 +1,238 @@
+//! One run of QEMU, in software emulation: from its start to the guest's switching off.
+//!
+//! Emulation, because a guest in a guest does not work everywhere where this must.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, anyhow, bail};
+
+use super::{Nic, Output};
+use crate::{
+    process::{Guard, Interrupt, TICK},
+    tool,
+};
+
+/// What QEMU is to emulate.
+#[derive(Debug)]
+pub(super) struct Machine<'a> {
+    /// The kernel's image.
+    pub(super) image: &'a Path,
+    /// The archive that it unpacks.
+    pub(super) initramfs: &'a Path,
+    /// For the kernel, beside what every guest gets.
+    pub(super) settings: &'a str,
+    /// A raw disk.
+    pub(super) disk: Option<&'a Path>,
+    /// Network cards, all on one hub.
+    pub(super) nics: &'a [Nic],
+    /// In MiB.
+    pub(super) memory: u32,
+    /// Processors.
+    pub(super) cpus: u32,
+    /// How long it may run.
+    pub(super) timeout: Duration,
+    /// A signal that ends it early.
+    pub(super) interrupt: Option<&'a Interrupt>,
+    /// Pull the plug when the script has ended.
+    pub(super) cut: bool,
+}
+
+impl Machine<'_> {
+    /// Runs the guest; `scratch` is a folder for its output.
+    ///
+    /// # Errors
+    /// When QEMU is not there or fails, on the timeout or a signal, and when the guest ended
+    /// without saying how its script did. QEMU does not outlive the call.
+    pub(super) fn run(&self, scratch: &Path) -> Result<Output> {
+        let ports = Ports::in_folder(scratch);
+        let start = Instant::now();
+        let mut guard = self.start(&ports)?;
+        let ended = self.watch(&mut guard, &ports, start);
+        drop(guard);
+        if let Some(interrupt) = self.interrupt {
+            interrupt.check()?;
+        }
+        ended
+            .and_then(|()| ports.output(start.elapsed()))
+            .map_err(|error| anyhow!("{error:#}{}", ports.last_words()))
+    }
+
+    fn start(&self, ports: &Ports) -> Result<Guard> {
+        let mut command = Command::new(tool("qemu-system-x86_64", "qemu-system-x86")?);
+        command
+            .args(self.arguments(ports))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&ports.complaints)?);
+        if self.interrupt.is_some() {
+            // Told by us, not by the terminal.
+            Guard::spawn_group(&mut command)
+        } else {
+            Guard::spawn(&mut command)
+        }
+    }
+
+    fn watch(&self, guard: &mut Guard, ports: &Ports, start: Instant) -> Result<()> {
+        while guard.ended()?.is_none() {
+            if let Some(interrupt) = self.interrupt {
+                interrupt.check()?;
+            }
+            if start.elapsed() > self.timeout {
+                bail!("the guest did not end within {:?}", self.timeout);
+            }
+            if self.cut && ports.output(start.elapsed()).is_ok() {
+                return Ok(());
+            }
+            thread::sleep(TICK);
+        }
+        Ok(())
+    }
+
+    fn arguments(&self, ports: &Ports) -> Vec<String> {
+        let fixed = [
+            "-nodefaults",
+            "-no-user-config",
+            "-no-reboot",
+            "-display",
+            "none",
+            "-accel",
+            "tcg,thread=multi",
+            "-cpu",
+            "max",
+        ];
+        let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
+        let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        option(
+            "-append",
+            format!("console=ttyS0 panic=-1 {}", self.settings),
+        );
+        option("-m", format!("{}M", self.memory));
+        option("-smp", self.cpus.to_string());
+        option("-kernel", self.image.display().to_string());
+        option("-initrd", self.initramfs.display().to_string());
+        option("-serial", format!("file:{}", escaped(&ports.console)));
+        option("-serial", format!("file:{}", escaped(&ports.output)));
+        if let Some(disk) = self.disk {
+            let file = escaped(disk);
+            // The guest's flushes need not reach the disk: QEMU may die, this machine won't.
+            option(
+                "-drive",
+                format!("file={file},format=raw,if=virtio,cache=unsafe"),
+            );
+        }
+        for (number, nic) in self.nics.iter().enumerate() {
+            option("-netdev", format!("hubport,id=net{number},hubid=0"));
+            option(
+                "-device",
+                format!("{},netdev=net{number},romfile=", nic.model()),
+            );
+        }
+        arguments
+    }
+}
+
+/// A path in one of QEMU's comma-separated options.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+/// Where what the guest prints ends up.
+struct Ports {
+    console: PathBuf,
+    output: PathBuf,
+    complaints: PathBuf,
+}
+
+impl Ports {
+    fn in_folder(folder: &Path) -> Self {
+        Self {
+            console: folder.join("console"),
+            output: folder.join("output"),
+            complaints: folder.join("complaints"),
+        }
+    }
+
+    fn output(&self, elapsed: Duration) -> Result<Output> {
+        let Some((output, code)) = split(&text(&self.output)) else {
+            bail!("the guest ended without saying how its script did");
+        };
+        Ok(Output {
+            code,
+            output,
+            console: text(&self.console),
+            elapsed,
+        })
+    }
+
+    /// The ends of everything, for a message.
+    fn last_words(&self) -> String {
+        [
+            ("QEMU", &self.complaints),
+            ("the kernel", &self.console),
+            ("the script", &self.output),
+        ]
+        .map(|(who, file)| {
+            let said = text(file);
+            if said.trim().is_empty() {
+                return String::new();
+            }
+            let skipped = said.lines().count().saturating_sub(20);
+            let end: Vec<&str> = said.lines().skip(skipped).collect();
+            format!("\nthe last that {who} said:\n{}", end.join("\n"))
+        })
+        .concat()
+    }
+}
+
+/// What is in a file so far; serial ports end lines with both characters.
+fn text(file: &Path) -> String {
+    let bytes = fs::read(file).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\r', "")
+}
+
+/// The script's output and its exit code, when the line that tells it has come. A process that the
+/// script left behind may have written more.
+fn split(said: &str) -> Option<(String, i32)> {
+    let (output, code) = said.rsplit_once("\nvm-exit ")?;
+    let (code, _) = code.split_once('\n')?;
+    let code = code.parse().ok()?;
+    Some((output.to_owned(), code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_on_the_last_line() {
+        assert_eq!(split("a\nb\n\nvm-exit 3\n"), Some(("a\nb\n".to_owned(), 3)));
+        assert_eq!(
+            split("\nvm-exit 0\nmore\n\nvm-exit 1\n"),
+            Some(("\nvm-exit 0\nmore\n".to_owned(), 1))
+        );
+        assert_eq!(
+            split("a\n\nvm-exit 0\nleft behind"),
+            Some(("a\n".to_owned(), 0))
+        );
+        for unfinished in [
+            "",
+            "a\n",
+            "a\n\nvm-exit ",
+            "a\n\nvm-exit 1",
+            "\nvm-exit x\n",
+        ] {
+            assert_eq!(split(unfinished), None, "{unfinished:?}");
+        }
+    }
+
+    #[test]
+    fn commas_in_paths_are_doubled() {
+        assert_eq!(escaped(Path::new("/a,b")), "/a,,b");
+    }
+}
