@@ -115,6 +115,10 @@ pub mod flags {
     pub const ADDRESSES: u32 = 1;
     /// Sources are looked up in the interval tables, rather than in the tries.
     pub const INTERVALS: u32 = 2;
+    /// Some API's action is to reject.
+    pub const REJECT: u32 = 4;
+    /// Some API's action is to respond.
+    pub const RESPOND: u32 = 8;
 }
 
 /// Values in [`Config::deny`].

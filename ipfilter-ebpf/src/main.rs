@@ -29,7 +29,7 @@ mod programs {
     };
     use aya_log_ebpf::debug;
     use ipfilter_ebpf::{
-        abi::{Reason, deny},
+        abi::{Reason, deny, flags},
         verdict::{By, Verdict},
         wire::parse,
     };
@@ -85,9 +85,15 @@ mod programs {
             }
             Verdict::Allow(api) => record(Some(api), Reason::Allowed, bytes, Action::Pass),
             Verdict::Deny(denied) => {
+                // The flags are known at load, so that a deployment that answers nobody is verified
+                // without the code that answers.
                 let reason = match maps::deny(denied.api) {
-                    deny::REJECT => answer(packet, &denied, length, false),
-                    deny::RESPOND => answer(packet, &denied, length, true),
+                    deny::REJECT if maps::has(flags::REJECT) => {
+                        answer(packet, &denied, length, false)
+                    }
+                    deny::RESPOND if maps::has(flags::RESPOND) => {
+                        answer(packet, &denied, length, true)
+                    }
                     _ => Reason::Denied,
                 };
                 debug!(

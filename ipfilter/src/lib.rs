@@ -7,10 +7,12 @@
 
 pub mod addresses;
 pub mod cli;
+pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod files;
 pub mod instance;
+pub mod packet;
 pub mod plan;
 pub mod policy;
 pub mod report;

@@ -102,6 +102,12 @@ macro_rules! layout {
     };
 }
 
+/// Whether one of [`Config::flags`] is set. To the verifier that is a constant.
+#[inline(always)]
+pub fn has(flag: u32) -> bool {
+    config!(flags) & flag != 0
+}
+
 /// The deny action of the API with this index.
 #[inline(always)]
 pub fn deny(api: u32) -> u8 {
@@ -140,7 +146,7 @@ impl Tables for Deployed {
 
     #[inline(always)]
     fn protects(&self, destination: &Address) -> bool {
-        if config!(flags) & flags::ADDRESSES == 0 {
+        if !has(flags::ADDRESSES) {
             return true;
         }
         let key = match *destination {
@@ -153,10 +159,10 @@ impl Tables for Deployed {
 
     #[inline(always)]
     fn callable(&self, source: &Address) -> ApiSet {
-        let found = if config!(flags) & flags::INTERVALS == 0 {
-            in_tries(source)
-        } else {
+        let found = if has(flags::INTERVALS) {
             in_intervals(source)
+        } else {
+            in_tries(source)
         };
         found.unwrap_or(ApiSet::NONE)
     }

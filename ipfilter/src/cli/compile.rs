@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long = "policy", value_name = "FILE")]
     file: PathBuf,
 
-    /// The source table to be used
+    /// The source table to name as the one that would serve
     #[arg(long, value_enum, default_value_t)]
     lookup: LookupKind,
 

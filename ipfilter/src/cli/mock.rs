@@ -20,7 +20,8 @@ use super::Exit;
 /// Answer 200 to any HTTP request, as API Gateway's mock integration does
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Address and port to listen at, such as 127.0.0.1:8080 or [::]:80; repeat it, or give a list
+    /// Address and port to listen at, such as 127.0.0.1:8080, or [::]:80 for both families; repeat
+    /// it, or give a list
     #[arg(long, required = true, value_delimiter = ',', value_name = "ADDR")]
     listen: Vec<SocketAddr>,
 }

@@ -5,13 +5,16 @@
 
 mod check;
 mod compile;
+mod deploy;
 mod detach;
 mod explain;
 mod format;
 mod mock;
 mod policy_options;
+mod probe;
 mod run;
 mod status;
+mod target;
 
 use std::{
     fmt,
@@ -57,6 +60,15 @@ pub struct Stop {
     pub message: String,
 }
 
+impl Stop {
+    fn usage(message: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            message: message.into(),
+        }
+    }
+}
+
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -70,6 +82,7 @@ impl From<Failure> for Stop {
         let exit = match &failure {
             Failure::Policy(_) => Exit::InvalidPolicy,
             Failure::Partial(_) => Exit::PartialPolicy,
+            Failure::Usage(_) => Exit::Usage,
             Failure::Dataplane(dataplane::Error::Refused(_)) => Exit::Refused,
             Failure::Dataplane(_) | Failure::Other(_) => Exit::Failed,
         };
@@ -99,7 +112,9 @@ enum Command {
     Explain(explain::Args),
     Compile(compile::Args),
     Run(run::Args),
+    Deploy(deploy::Args),
     Status(status::Args),
+    Probe(probe::Args),
     Detach(detach::Args),
     Mock(mock::Args),
 }
@@ -136,7 +151,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Run(args) => run::run(&args, instance),
+        Command::Deploy(args) => deploy::run(&args, instance),
         Command::Status(args) => status::run(&args, &instance),
+        Command::Probe(args) => probe::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Mock(args) => mock::run(args),
     }

@@ -21,7 +21,8 @@ pub struct PolicyOptions {
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_cidr)]
     pub vpc_cidr: Vec<IpNet>,
 
-    /// Accept a policy that can be enforced only partly where the source alone is seen
+    /// Accept a policy that an interface can enforce only partly; `check` tells what it leaves to the
+    /// API
     #[arg(long)]
     pub allow_partial: bool,
 }

@@ -13,7 +13,7 @@ use crate::{
 /// Ends with 1 where nothing is deployed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How it is written
+    /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -3,6 +3,7 @@
 //! It decides when to deploy, and what is done when that fails; how is the data plane's business.
 
 mod clock;
+mod ephemeral;
 mod prepare;
 mod record;
 
@@ -146,15 +147,17 @@ impl Daemon {
 
     /// Deploys anew. On failure the old plan stays, and the record says why.
     fn reload(&mut self) {
-        let result = read(&self.spec).and_then(|policies| {
+        let result = self.spec.refreshed().and_then(|spec| {
+            let policies = read(&spec)?;
             let plan = policies.plan(Timestamp::now())?;
-            deploy(&self.filter, &self.spec, &plan)?;
-            Ok((policies, plan))
+            deploy(&self.filter, &spec, &plan)?;
+            Ok((spec, policies, plan))
         });
         let outcome = match result {
-            Ok((policies, plan)) => {
+            Ok((spec, policies, plan)) => {
+                self.record = Record::of(&spec, &plan);
+                self.spec = spec;
                 self.policies = policies;
-                self.record = Record::of(&self.spec, &plan);
                 info!("reloaded: plan {}", self.record.digest);
                 Reload::now(Outcome::Deployed, None)
             }
@@ -236,8 +239,7 @@ fn read(spec: &Spec) -> Result<Policies, Failure> {
 }
 
 fn deploy(filter: &Filter, spec: &Spec, plan: &Plan) -> Result<(), Failure> {
-    let interfaces = spec.interfaces.iter().map(|name| Interface::named(name));
-    let interfaces = interfaces.collect::<Result<Vec<_>, _>>()?;
+    let interfaces = Interface::matching(&spec.interfaces)?;
     for attached in filter.deploy(plan, &interfaces, spec.mode)? {
         announce(&attached);
     }

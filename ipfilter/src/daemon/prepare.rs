@@ -5,10 +5,12 @@ use std::{fmt, net::IpAddr, path::PathBuf};
 use anyhow::Context as _;
 use jiff::Timestamp;
 
+use super::ephemeral;
 use crate::{
+    config::{self, ConfigApi},
     dataplane::{self, Mode},
     files::read_policy,
-    plan::{Api, Deny, Lookup, Plan, PortSet, Protocols, Response},
+    plan::{Api, Deny, Lookup, Plan, PlanError, PortSet, Protocols, Response},
     policy::{self, Parsed, Policy, Severity, Source},
     report::diagnostics,
 };
@@ -16,6 +18,9 @@ use crate::{
 /// What the operator asks for.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// The configuration file that says the rest, except for `lookup` and how policies are read;
+    /// none if the command line does.
+    pub config: Option<PathBuf>,
     /// Interfaces, by name.
     pub interfaces: Vec<String>,
     /// The protected APIs.
@@ -24,6 +29,8 @@ pub struct Spec {
     pub addresses: Vec<IpAddr>,
     /// Where at the interface.
     pub mode: Mode,
+    /// The most answers of `reject` that each CPU sends in a second.
+    pub reject_rate: u32,
     /// Which table sources are looked up in.
     pub lookup: Lookup,
     /// How policies are read.
@@ -49,6 +56,63 @@ pub struct ApiSpec {
     pub response: Response,
 }
 
+impl Spec {
+    /// What the configuration file `path` asks for; the command line says the rest.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read, or makes no sense.
+    pub fn from_config(
+        path: PathBuf,
+        lookup: Lookup,
+        options: policy::Options,
+        allow_partial: bool,
+    ) -> Result<Self, Failure> {
+        let read = config::read(&path).map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Self {
+            config: Some(path),
+            interfaces: read.interfaces,
+            apis: read.apis.into_iter().map(ApiSpec::from).collect(),
+            addresses: read.addresses,
+            mode: read.mode,
+            reject_rate: read.reject_rate,
+            lookup,
+            options,
+            allow_partial,
+        })
+    }
+
+    /// The same as it is asked for now: the configuration file may have changed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::from_config`].
+    pub fn refreshed(&self) -> Result<Self, Failure> {
+        let Some(path) = &self.config else {
+            return Ok(self.clone());
+        };
+        Self::from_config(
+            path.clone(),
+            self.lookup,
+            self.options.clone(),
+            self.allow_partial,
+        )
+    }
+}
+
+impl From<ConfigApi> for ApiSpec {
+    fn from(api: ConfigApi) -> Self {
+        Self {
+            name: api.name,
+            ports: api.ports,
+            protocols: api.protocols,
+            policy: api.policy,
+            deny: api.deny,
+            response: api.response,
+        }
+    }
+}
+
 /// The policies that were asked for, read and found enforceable. What they come to depends on the
 /// time, but no longer on the files.
 #[derive(Debug)]
@@ -69,6 +133,8 @@ pub enum Failure {
     Partial(String),
     /// The data plane refused or failed.
     Dataplane(dataplane::Error),
+    /// What was asked for makes no sense.
+    Usage(String),
     /// Anything else.
     Other(anyhow::Error),
 }
@@ -76,10 +142,12 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Policy(text) => f.write_str(text),
+            Self::Policy(text) | Self::Usage(text) => f.write_str(text),
             Self::Partial(text) => write!(
                 f,
-                "the policy can be enforced only in part, which `--allow-partial` permits:\n\n{text}"
+                "the policy can be enforced only in part, which `--allow-partial` permits:
+
+{text}"
             ),
             Self::Dataplane(error) => error.fmt(f),
             Self::Other(error) => write!(f, "{error:#}"),
@@ -108,6 +176,8 @@ impl Policies {
     /// asked for.
     pub fn read(spec: &Spec) -> Result<Self, Failure> {
         let mut warnings = Vec::new();
+        let ports = spec.apis.iter().map(|api| (api.name.as_str(), &api.ports));
+        warnings.extend(ephemeral::warnings(ports));
         let policies = spec.apis.iter().map(|api| read(spec, api, &mut warnings));
         Ok(Self {
             policies: policies.collect::<Result<_, _>>()?,
@@ -136,7 +206,8 @@ impl Policies {
                 sources: policy.at(now).may_pass,
             });
         let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
-        let mut plan = plan.map_err(anyhow::Error::from)?;
+        let mut plan = plan.map_err(|error| Failure::Usage(blame(&self.spec, &error)))?;
+        plan.reject_rate = self.spec.reject_rate;
         plan.lookup = self.spec.lookup;
         Ok(plan)
     }
@@ -154,6 +225,14 @@ impl Policies {
         self.policies
             .iter()
             .any(|policy| !policy.boundaries().is_empty())
+    }
+}
+
+/// Names the file in which APIs don't fit together.
+fn blame(spec: &Spec, error: &PlanError) -> String {
+    match &spec.config {
+        Some(path) => format!("{}: {error}", path.display()),
+        None => error.to_string(),
     }
 }
 

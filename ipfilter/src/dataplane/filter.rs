@@ -8,15 +8,11 @@ use aya::{
 };
 use ipfilter_ebpf::abi::{self, Config, names};
 
-use rustix::net::{
-    AddressFamily, SocketType,
-    netdevice::{index_to_name, name_to_index},
-};
-
 use super::{
     counters::{self, Count},
     error::Error,
     hook::{Hook, Mode},
+    interface::Interface,
     keys,
     object::Object,
     pins::{self, Pins},
@@ -24,48 +20,6 @@ use super::{
     trace::{self, Trace},
 };
 use crate::{instance::Instance, plan::Plan};
-
-/// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
-    /// Its name.
-    pub name: String,
-    /// Its number.
-    pub index: u32,
-}
-
-impl Interface {
-    /// The interface of that name.
-    ///
-    /// # Errors
-    ///
-    /// When there is none.
-    pub fn named(name: &str) -> Result<Self, Error> {
-        let index = name_to_index(any_socket()?, name).map_err(|_| {
-            Error::failed(
-                format!("no interface `{name}`"),
-                "`ip link` lists those there are",
-            )
-        })?;
-        Ok(Self {
-            name: name.into(),
-            index,
-        })
-    }
-
-    /// The interface with that number, under the name it has now.
-    #[must_use]
-    pub fn numbered(index: u32) -> Option<Self> {
-        let name = index_to_name(any_socket().ok()?, index).ok()?;
-        Some(Self { name, index })
-    }
-}
-
-/// The kernel is asked about interfaces through a socket, whichever.
-fn any_socket() -> Result<OwnedFd, Error> {
-    rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
-        .map_err(|errno| Error::io("can't ask for interfaces", errno.into()))
-}
 
 /// A filter at an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,16 +46,16 @@ pub struct Found {
 /// An instance's filter.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    pins: Pins,
+    pub(super) pins: Pins,
 }
 
 /// A pinned link whose interface is still there.
-struct Standing {
+pub(super) struct Standing {
     pin: PathBuf,
     link: OwnedFd,
-    index: u32,
-    hook: Hook,
-    program: u32,
+    pub(super) index: u32,
+    pub(super) hook: Hook,
+    pub(super) program: u32,
 }
 
 impl Filter {
@@ -213,7 +167,11 @@ impl Filter {
                     });
                 }
                 Err(error) => {
-                    passed_over.push(format!("{}: {}", hook.name(), hook.explain(&error)));
+                    passed_over.push(format!(
+                        "{}: {}",
+                        hook.name(),
+                        hook.explain(&error, interface.index)
+                    ));
                 }
             }
         }
@@ -224,7 +182,7 @@ impl Filter {
     }
 
     /// The instance's links. Pins of interfaces that are gone are removed.
-    fn standing(&self) -> Result<Vec<Standing>, Error> {
+    pub(super) fn standing(&self) -> Result<Vec<Standing>, Error> {
         let mut standing = Vec::new();
         for pin in self.pins.links()? {
             let link = sys::open(&pin.path).map_err(|error| {

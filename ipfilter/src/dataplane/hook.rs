@@ -12,7 +12,7 @@ use aya_obj::generated::{
 };
 use ipfilter_ebpf::abi::names;
 
-use super::{error::Error, object::Object, sys};
+use super::{error::Error, interface::xdp_programs, object::Object, sys};
 
 /// Where the operator wants the filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -97,16 +97,18 @@ impl Hook {
         }
     }
 
-    /// Why the kernel refused to attach.
-    pub(super) fn explain(self, error: &io::Error) -> String {
+    /// Why the kernel refused to attach to the interface with number `ifindex`.
+    pub(super) fn explain(self, error: &io::Error, ifindex: u32) -> String {
         match (self, error.raw_os_error()) {
             (Self::Native | Self::Generic, Some(libc::EBUSY | libc::EEXIST)) => {
-                "another XDP program is attached there; `ip link show` names it, and it is left alone".into()
+                let other = xdp_programs(ifindex);
+                let other = other.as_deref().unwrap_or("another XDP program");
+                format!("{other} is attached there already, and is left alone")
             }
-            (Self::Native, Some(libc::EOPNOTSUPP)) => {
-                "its driver has no native XDP".into()
+            (Self::Native, Some(libc::EOPNOTSUPP)) => "its driver has no native XDP".into(),
+            (Self::Tcx, Some(libc::EINVAL)) => {
+                "the kernel has no tcx links (they came with 6.6)".into()
             }
-            (Self::Tcx, Some(libc::EINVAL)) => "the kernel has no tcx links (they came with 6.6)".into(),
             _ => error.to_string(),
         }
     }

@@ -218,10 +218,13 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
         };
     }
     let apis = (0..plan.apis.len()).fold(0, |bits, index| bits | 1 << index);
+    let acts = |action| plan.apis.iter().any(|api| api.deny == action);
     Config {
         version: abi::VERSION,
         flags: flag(!plan.addresses.is_empty(), flags::ADDRESSES)
-            | flag(tables.kind == Table::Intervals, flags::INTERVALS),
+            | flag(tables.kind == Table::Intervals, flags::INTERVALS)
+            | flag(acts(Deny::Reject), flags::REJECT)
+            | flag(acts(Deny::Respond), flags::RESPOND),
         intervals_v4: tables.v4.layout(),
         intervals_v6: tables.v6.layout(),
         apis: ApiSet::from_bits(apis),

@@ -69,6 +69,14 @@ impl PortSet {
         (!ranges.is_empty()).then_some(Self { ranges })
     }
 
+    /// The ports of `self` that are not in `other`, if any.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Option<Self> {
+        let rest = self.iter().filter(|port| !other.contains(*port));
+        let ranges = Self::canonical(rest.map(|port| (port, port)).collect());
+        (!ranges.ranges.is_empty()).then_some(ranges)
+    }
+
     /// The lowest port that both sets have.
     #[must_use]
     pub fn lowest_common(&self, other: &Self) -> Option<u16> {
@@ -198,6 +206,9 @@ mod tests {
         let ephemeral = ports.within((32768, 60999)).unwrap();
         assert_eq!(ephemeral.to_string(), "32768-33000,50000");
         assert_eq!(ports.within((1, 442)), None);
+        let kept = ports.without(&"32001-32999,50000".parse().unwrap());
+        assert_eq!(kept.unwrap().to_string(), "443,32000,33000,61000");
+        assert_eq!(ports.without(&"1-65535".parse().unwrap()), None);
     }
 
     #[test]

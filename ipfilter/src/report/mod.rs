@@ -4,4 +4,5 @@ pub mod check;
 pub mod compile;
 pub mod diagnostics;
 pub mod explain;
+pub mod probe;
 pub mod status;

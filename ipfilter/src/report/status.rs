@@ -151,7 +151,7 @@ impl CounterStatus {
 }
 
 /// A reason's verdict and its own name, as every output has them.
-fn labels(reason: Reason) -> (&'static str, &'static str) {
+pub(super) fn labels(reason: Reason) -> (&'static str, &'static str) {
     match reason {
         Reason::NotIp => ("pass", "not_ip"),
         Reason::LaterFragment => ("pass", "later_fragment"),

@@ -134,7 +134,7 @@ fn the_programs_of_others_are_left_alone() {
         &lab,
         &mut second,
         1,
-        "another XDP program is attached there",
+        "is attached there already, and is left alone",
     );
     let peer = lab.network.router.ip(["-details", "link", "show", "eth0"]);
     assert_eq!(program(&peer.expect("an interface")), before);

@@ -1,0 +1,155 @@
+//! `ipfilter probe`: what would the interface do with a packet?
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+
+use super::{Exit, Stop, format::Format, require_root, target::parse_address};
+use crate::{
+    daemon::Record,
+    dataplane::{Filter, Found, Interface},
+    instance::Instance,
+    packet::{self, Packet},
+    plan,
+    report::probe::Report,
+};
+
+/// Ask the deployed filter what it would do with a packet
+///
+/// The packet is built here and given to the program that is in force; nothing is sent. It counts
+/// as a packet in the filter's counters, by which the reason is told. Ends with 1 where nothing is
+/// deployed.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The address that the packet comes from
+    #[arg(long, value_name = "IP", value_parser = parse_address)]
+    source: IpAddr,
+
+    /// The port that it goes to
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+
+    /// The address that it goes to [default: the interface's own, or none]
+    #[arg(long, value_name = "IP", value_parser = parse_address)]
+    address: Option<IpAddr>,
+
+    /// The interface that it comes in by [default: the first that is filtered]
+    #[arg(long, value_name = "IF")]
+    interface: Option<String>,
+
+    /// A SYN, or a datagram
+    #[arg(long, value_enum, default_value_t)]
+    protocol: ProtocolArg,
+
+    /// Its VLAN ids, the outermost first; repeat it, or give a list
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(..4095))]
+    vlan: Vec<u16>,
+
+    /// Which part of a packet that was cut into fragments it is
+    #[arg(long, value_enum)]
+    fragment: Option<FragmentArg>,
+
+    /// How it is written
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum ProtocolArg {
+    /// A SYN
+    #[default]
+    Tcp,
+    /// A datagram as large as the first one of HTTP/3
+    Udp,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FragmentArg {
+    /// The one with the ports
+    First,
+    /// One that has no ports
+    Later,
+}
+
+pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
+    let other_family = |address: &IpAddr| address.is_ipv4() != args.source.is_ipv4();
+    if args.address.as_ref().is_some_and(other_family) {
+        return Err(Stop::usage("`--address` must be of the same family as `--source`").into());
+    }
+    require_root("asking the filter")?;
+    let filter = Filter::of(instance);
+    let found = chosen(filter.inspect()?, args.interface.as_deref())?;
+    let config = found.config.context(
+        "the filter was deployed by another version of ipfilter: deploy it anew, then ask",
+    )?;
+    let packet = args.packet(&found.interface)?;
+    let apis = config.apis.bits().count_ones() as usize;
+    let probed = filter.probe(&found.interface, &packet.frame()?, apis)?;
+    let record = Record::load(instance)?;
+    let report = Report::new(
+        &packet,
+        &probed,
+        &found.interface.name,
+        found.hook.name(),
+        |index| name(record.as_ref(), index),
+    )
+    .context("the program failed on this packet")?;
+    match args.format {
+        Format::Text => anstream::print!("{report}"),
+        Format::Json => println!("{}", serde_json::to_string(&report)?),
+    }
+    Ok(Exit::Fine)
+}
+
+/// The deployment at the interface that was asked for, or else the first.
+fn chosen(found: Vec<Found>, wanted: Option<&str>) -> anyhow::Result<Found> {
+    let mut of_it = found
+        .into_iter()
+        .filter(|found| wanted.is_none_or(|name| found.interface.name == name));
+    match (of_it.next(), wanted) {
+        (Some(found), _) => Ok(found),
+        (None, None) => bail!("nothing is deployed: every packet passes"),
+        (None, Some(name)) => {
+            bail!("nothing is deployed on `{name}`; `ipfilter status` tells where")
+        }
+    }
+}
+
+fn name(record: Option<&Record>, index: u32) -> String {
+    let api = record.and_then(|record| record.apis.get(index as usize));
+    api.map_or_else(|| format!("#{index}"), |api| api.name.clone())
+}
+
+impl Args {
+    fn packet(&self, interface: &Interface) -> anyhow::Result<Packet> {
+        Ok(Packet {
+            mac: interface.mac()?.unwrap_or_default(),
+            vlans: self.vlan.clone(),
+            source: self.source,
+            destination: self.destination(interface)?,
+            protocol: match self.protocol {
+                ProtocolArg::Tcp => plan::Protocol::Tcp,
+                ProtocolArg::Udp => plan::Protocol::Udp,
+            },
+            port: self.port,
+            fragment: self.fragment.map(|fragment| match fragment {
+                FragmentArg::First => packet::Fragment::First,
+                FragmentArg::Later => packet::Fragment::Later,
+            }),
+        })
+    }
+
+    fn destination(&self, interface: &Interface) -> anyhow::Result<IpAddr> {
+        if let Some(address) = self.address {
+            return Ok(address);
+        }
+        let of_family = |address: &IpAddr| address.is_ipv4() == self.source.is_ipv4();
+        let own = interface.addresses()?.into_iter().find(of_family);
+        Ok(own.unwrap_or(if self.source.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        }))
+    }
+}

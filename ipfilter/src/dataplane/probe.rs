@@ -1,0 +1,178 @@
+//! Asking the program that is in force what it would do with a packet.
+//!
+//! The kernel runs it once, apart from all traffic. Its counters are those of the live traffic, so
+//! the packet is counted there, and why it was judged as it was is read off the counter that moved:
+//! other traffic may move some meanwhile, and then the program is asked again.
+
+use ipfilter_ebpf::abi::{Counter, Reason};
+
+use super::{
+    Interface,
+    counters::{self, Count},
+    error::Error,
+    filter::Filter,
+    hook::Hook,
+    netlink, sys,
+    trial::{self, Action, Kind},
+};
+
+/// What the program did with a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// What the hook is told.
+    pub action: Action,
+    /// What became of the frame.
+    pub frame: Vec<u8>,
+    /// The API's index, if the packet reached one, and the reason; none where other traffic was
+    /// counted at the same time, every time.
+    pub counted: Option<(Option<u32>, Reason)>,
+}
+
+/// How often other traffic may get in the way.
+const ATTEMPTS: usize = 16;
+
+impl Filter {
+    /// What the program at `interface` does with an Ethernet frame. The frame is counted; where
+    /// other traffic is, several times.
+    ///
+    /// # Errors
+    ///
+    /// When nothing stands there, or the kernel does not run it.
+    pub fn probe(&self, interface: &Interface, frame: &[u8], apis: usize) -> Result<Probed, Error> {
+        let standing = self.standing()?;
+        let link = standing.iter().find(|link| link.index == interface.index);
+        let link = link.ok_or_else(|| {
+            Error::failed(
+                format!("nothing is deployed on `{}`", interface.name),
+                "`ipfilter status` tells where",
+            )
+        })?;
+        let program = sys::program_by_id(link.program)
+            .map_err(|error| Error::io("can't open the program in force", error))?;
+        let kind = match link.hook {
+            Hook::Native | Hook::Generic => Kind::Xdp,
+            Hook::Tcx => Kind::Tc,
+        };
+        let map = counters::pinned(&self.pins)?;
+        let mut attempts = 0;
+        loop {
+            let before = counters::read(&map, apis)?;
+            let (action, left) = trial::run(&program, kind, frame)?;
+            let after = counters::read(&map, apis)?;
+            let counted = only_moved(&before, &after, frame.len() as u64, action);
+            attempts += 1;
+            if counted.is_some() || attempts == ATTEMPTS {
+                return Ok(Probed {
+                    action,
+                    frame: left,
+                    counted,
+                });
+            }
+        }
+    }
+}
+
+impl Interface {
+    /// Its hardware address, where it has one.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn mac(&self) -> Result<Option<[u8; 6]>, Error> {
+        let links = netlink::links()?;
+        let link = links.into_iter().find(|link| link.index == self.index);
+        Ok(link.and_then(|link| link.mac))
+    }
+
+    /// Its addresses.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn addresses(&self) -> Result<Vec<std::net::IpAddr>, Error> {
+        netlink::addresses(self.index)
+    }
+}
+
+/// The one counter that may have counted a frame of `length` bytes that was done `action` to.
+fn only_moved(
+    before: &[Count],
+    after: &[Count],
+    length: u64,
+    action: Action,
+) -> Option<(Option<u32>, Reason)> {
+    let mut moved = before
+        .iter()
+        .zip(after)
+        .filter(|(before, after)| {
+            may_include(&before.total, &after.total, length) && action_of(after.reason) == action
+        })
+        .map(|(_, after)| (after.api, after.reason));
+    let first = moved.next()?;
+    moved.next().is_none().then_some(first)
+}
+
+fn may_include(before: &Counter, after: &Counter, length: u64) -> bool {
+    let packets = after.packets.wrapping_sub(before.packets);
+    let bytes = after.bytes.wrapping_sub(before.bytes);
+    match packets {
+        0 => false,
+        1 => bytes == length,
+        _ => bytes > length,
+    }
+}
+
+/// What the programs do for each reason.
+fn action_of(reason: Reason) -> Action {
+    match reason {
+        Reason::NotIp
+        | Reason::LaterFragment
+        | Reason::OtherProtocol
+        | Reason::OtherPort
+        | Reason::OtherAddress
+        | Reason::UnresolvedAllowed
+        | Reason::Allowed => Action::Pass,
+        _ if reason.is_answer() => Action::Transmit,
+        _ => Action::Drop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counts(values: &[(Reason, u64, u64)]) -> Vec<Count> {
+        let count = |&(reason, packets, bytes): &(Reason, u64, u64)| Count {
+            api: Some(0),
+            reason,
+            total: Counter { packets, bytes },
+        };
+        values.iter().map(count).collect()
+    }
+
+    #[test]
+    fn the_reason_is_told_when_only_one_can_be_it() {
+        use Reason::{Allowed, Denied, OtherPort};
+        let before = counts(&[(Allowed, 5, 500), (Denied, 7, 700), (OtherPort, 0, 0)]);
+        let reason = |after: [(u64, u64); 3], action| {
+            let [allowed, denied, other] = after;
+            let after = counts(&[
+                (Allowed, allowed.0, allowed.1),
+                (Denied, denied.0, denied.1),
+                (OtherPort, other.0, other.1),
+            ]);
+            only_moved(&before, &after, 54, action).map(|(_, reason)| reason)
+        };
+        let still = (0, 0);
+        for (after, action, told) in [
+            ([(5, 500), (8, 754), still], Action::Drop, Some(Denied)),
+            ([(6, 554), (8, 754), still], Action::Drop, Some(Denied)),
+            ([(6, 554), (7, 700), (1, 60)], Action::Pass, Some(Allowed)),
+            ([(6, 554), (7, 700), (2, 120)], Action::Pass, None),
+            ([(5, 500), (7, 700), still], Action::Pass, None),
+            ([(5, 500), (8, 760), still], Action::Drop, None),
+        ] {
+            assert_eq!(reason(after, action), told, "{after:?}");
+        }
+    }
+}
