@@ -92,7 +92,7 @@ impl From<Failure> for Stop {
         Self {
             exit,
             message: failure.to_string(),
-            rendered: matches!(failure, Failure::Policy(_) | Failure::Partial(_)),
+            rendered: matches!(failure, Failure::Policy(_)),
         }
     }
 }

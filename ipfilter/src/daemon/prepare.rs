@@ -142,7 +142,13 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Policy(text) | Self::Partial(text) | Self::Usage(text) => f.write_str(text),
+            Self::Policy(text) | Self::Usage(text) => f.write_str(text),
+            Self::Partial(text) => write!(
+                f,
+                "the policy can be enforced only in part, which `--allow-partial` permits:
+
+{text}"
+            ),
             Self::Dataplane(error) => error.fmt(f),
             Self::Other(error) => write!(f, "{error:#}"),
         }
@@ -241,16 +247,12 @@ fn read(spec: &Spec, api: &ApiSpec, warnings: &mut Vec<String>) -> Result<Policy
         return Err(Failure::Policy(told(&[Severity::Error])));
     };
     if policy.is_partial() && !spec.allow_partial {
-        let told = told(&[Severity::Maybe]);
-        return Err(Failure::Partial(format!("{told}\n\n{PARTIAL}")));
+        return Err(Failure::Partial(told(&[Severity::Maybe])));
     }
     let told = told(&[Severity::Warning, Severity::Maybe]);
     warnings.extend((!told.is_empty()).then_some(told));
     Ok(policy)
 }
-
-const PARTIAL: &str = "the interface can only enforce part of this policy: what it leaves open is \
-                       decided behind it; deploy it with `--allow-partial`";
 
 fn render(source: &Source, problems: &[policy::Problem], severities: &[Severity]) -> String {
     let rendered: Vec<String> = problems

@@ -8,7 +8,7 @@ use std::{
 use ipfilter::{
     addresses::AddressSet,
     dataplane::{Action, Count, Kind, Trial},
-    plan::{Api, Deny, Plan, PortTable, Protocols, Response},
+    plan::{Api, Deny, Lookup, Plan, PortTable, Protocols, Response},
 };
 use ipfilter_ebpf::{
     abi::{ApiSet, Counter, Reason},
@@ -232,12 +232,25 @@ pub(crate) fn moved(before: &[Count], after: &[Count]) -> Vec<Count> {
         .collect()
 }
 
-/// The plan under every kind of program. Needs root: it loads them.
+/// The plan under every kind of program and either table of sources. Needs root: it loads them.
 pub(crate) fn load(plan: &Plan) -> Vec<(Kind, Trial)> {
-    Kind::ALL
-        .into_iter()
-        .map(|kind| (kind, load_one(plan, kind)))
-        .collect()
+    let load = |(kind, lookup)| {
+        let mut plan = plan.clone();
+        plan.lookup = lookup;
+        (kind, load_one(&plan, kind))
+    };
+    let pairs = [
+        (Kind::Xdp, Lookup::Trie),
+        (Kind::XdpFrags, Lookup::Intervals),
+        (Kind::Tc, Lookup::Trie),
+        (Kind::Tc, Lookup::Intervals),
+    ];
+    assert!(
+        Kind::ALL
+            .iter()
+            .all(|kind| pairs.iter().any(|(it, _)| it == kind))
+    );
+    pairs.into_iter().map(load).collect()
 }
 
 /// The plan under one kind of program. Without optimisation its port table is copied from one place
