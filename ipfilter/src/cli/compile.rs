@@ -1,6 +1,6 @@
 //! `ipfilter compile`: how large is what a policy compiles to, and which table would serve it?
 
-use std::{io::Write, path::PathBuf};
+use std::{io::Write, iter, path::PathBuf};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -87,11 +87,17 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 
 /// Compiles what `policy` says now.
 fn compile(name: &str, policy: &Policy, lookup: Lookup) -> anyhow::Result<Report> {
-    let sources = policy.at(Timestamp::now()).may_pass;
+    let now = Timestamp::now();
+    let sources = policy.at(now).may_pass;
     let v4 = SourceMap::new(&[&sources.v4])?;
     let v6 = SourceMap::new(&[&sources.v6])?;
     let table = lookup.choose_for(&v4, &v6);
-    Ok(Report::new(name, &Measures::of(&v4, &v6), table))
+    let measures = Measures::of(&v4, &v6);
+    let boundaries: Vec<_> = iter::successors(policy.next_boundary(now), |last| {
+        policy.next_boundary(*last)
+    })
+    .collect();
+    Ok(Report::new(name, &measures, table, &boundaries))
 }
 
 fn print(report: &Report, format: Format) -> anyhow::Result<()> {
@@ -126,5 +132,23 @@ mod tests {
         assert_eq!(entries, [2, 1]);
         assert_eq!(report.families[0].intervals, 2);
         assert_eq!(report.lookup, "trie");
+        assert!(report.boundaries.is_empty());
+    }
+
+    #[test]
+    fn boundaries_still_to_come_are_told() {
+        let text = r#"{"Statement": {"Effect": "Allow", "Principal": "*",
+            "Action": "execute-api:Invoke", "Resource": "execute-api:/*", "Condition": {
+            "DateGreaterThanEquals": {"aws:CurrentTime": "2001-01-01T00:00:00Z"},
+            "DateLessThan": {"aws:CurrentTime": "2999-12-31T12:00:00Z"}}}}"#;
+        let source = Source::new("time.json", text);
+        let policy = policy::parse(&source, &policy::Options::default()).policy;
+        let report = compile("time.json", &policy.unwrap(), Lookup::Auto).unwrap();
+        assert_eq!(report.boundaries, ["2999-12-31T12:00:00Z"]);
+        assert!(
+            report
+                .to_string()
+                .contains("changes at 2999-12-31T12:00:00Z")
+        );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::plan::{self, FamilyMeasures, Measures};
@@ -15,6 +16,8 @@ pub struct Report {
     pub families: Vec<Family>,
     /// The source table that will be used: `trie` or `intervals`.
     pub lookup: String,
+    /// The times still to come at which the filter deploys anew by itself, as RFC 3339 has them.
+    pub boundaries: Vec<String>,
 }
 
 /// One address family.
@@ -56,9 +59,14 @@ pub struct Table {
 
 impl Report {
     /// The report on the policy in the file `policy`, of which `measures` are the sources' and
-    /// which `table` would serve.
+    /// which `table` would serve; at the `boundaries` it changes.
     #[must_use]
-    pub fn new(policy: &str, measures: &Measures, table: plan::Table) -> Self {
+    pub fn new(
+        policy: &str,
+        measures: &Measures,
+        table: plan::Table,
+        boundaries: &[Timestamp],
+    ) -> Self {
         Self {
             policy: policy.to_owned(),
             families: vec![
@@ -66,6 +74,7 @@ impl Report {
                 Family::new("IPv6", &measures.v6),
             ],
             lookup: table.to_string(),
+            boundaries: boundaries.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -114,7 +123,11 @@ impl fmt::Display for Report {
         {
             writeln!(f, "{error}")?;
         }
-        writeln!(f, "lookup: {}", self.lookup)
+        writeln!(f, "lookup: {}", self.lookup)?;
+        for boundary in &self.boundaries {
+            writeln!(f, "changes at {boundary}")?;
+        }
+        Ok(())
     }
 }
 

@@ -230,6 +230,33 @@ fn connect_until(host: &str, stop: &AtomicBool) -> (usize, usize) {
     (up, down)
 }
 
+/// A policy that lets everyone in from a time on, and nobody after another: the filter follows by
+/// itself, whatever the file says by then.
+#[test]
+fn the_clock_alone_opens_and_shuts() {
+    const EVERYONE: [&str; 4] = ["200"; 4];
+    const NOBODY: [&str; 4] = ["000"; 4];
+    let lab = Lab::new("clock");
+    let now = jiff::Timestamp::now().as_second();
+    let (opens, shuts) = (now + 6, now + 12);
+    let mut policy: serde_json::Value = serde_json::from_str(&allow(&[])).expect("JSON");
+    policy["Statement"]["Condition"] = serde_json::json!({
+        "NumericGreaterThanEquals": {"aws:EpochTime": opens},
+        "NumericLessThan": {"aws:EpochTime": shuts},
+    });
+    let path = lab.write("policy.json", policy.to_string());
+    let filter = lab.filter(&["--policy", &path, "--deny", "reject"]);
+    lab.write("policy.json", "no longer a policy");
+    assert_eq!(statuses(&lab), NOBODY);
+    for (time, wanted) in [(opens, EVERYONE), (shuts, NOBODY)] {
+        while jiff::Timestamp::now().as_second() <= time {
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(statuses(&lab), wanted);
+    }
+    lab.detach(filter);
+}
+
 #[test]
 fn reloads_under_traffic_misjudge_nobody() {
     const RELOADS: usize = 20;

@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     const BOOKWORM: &str = "rustc-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n  \
-        Version table:\n     1.96.0+dfsg1-1~deb12u2 500\n        500 http://deb.debian.org x\n\
+        Version table:\n     1.96.0+dfsg1-1~deb12u2 500\n        500 http://mirror.example x\n\
         cargo-web:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n\
         libstd-rust-web-dev-bpf:\n  Installed: (none)\n  Candidate: 1.96.0+dfsg1-1~deb12u2\n\
         rustc:\n  Installed: (none)\n  Candidate: 1.63.0+dfsg1-2\n\
