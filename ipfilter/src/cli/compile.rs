@@ -93,11 +93,21 @@ fn compile(name: &str, policy: &Policy, lookup: Lookup) -> anyhow::Result<Report
     let v6 = SourceMap::new(&[&sources.v6])?;
     let table = lookup.choose_for(&v4, &v6);
     let measures = Measures::of(&v4, &v6);
-    let boundaries: Vec<_> = iter::successors(policy.next_boundary(now), |last| {
-        policy.next_boundary(*last)
-    })
-    .collect();
-    Ok(Report::new(name, &measures, table, &boundaries))
+    Ok(Report::new(name, &measures, table, &changes(policy, now)))
+}
+
+/// The times after `now` at which other sources may pass: not at every boundary of a condition do.
+fn changes(policy: &Policy, now: Timestamp) -> Vec<Timestamp> {
+    let next = |last: &Timestamp| policy.next_boundary(*last);
+    let mut before = policy.at(now).may_pass;
+    iter::successors(next(&now), next)
+        .filter(|boundary| {
+            let after = policy.at(*boundary).may_pass;
+            let changed = after != before;
+            before = after;
+            changed
+        })
+        .collect()
 }
 
 fn print(report: &Report, format: Format) -> anyhow::Result<()> {

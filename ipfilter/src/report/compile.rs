@@ -157,7 +157,7 @@ mod tests {
         let sources = AddressSet::from_networks(networks.map(|n| n.parse().unwrap()));
         let v4 = SourceMap::new(&[&sources.v4]).unwrap();
         let v6 = SourceMap::new(&[&sources.v6]).unwrap();
-        Report::new("petstore.json", &Measures::of(&v4, &v6), table)
+        Report::new("petstore.json", &Measures::of(&v4, &v6), table, &[])
     }
 
     #[test]
@@ -188,6 +188,7 @@ lookup: trie
                 },
             ],
             "lookup": "intervals",
+            "boundaries": [],
         });
         let report = report(plan::Table::Intervals);
         assert_eq!(serde_json::to_value(report).unwrap(), want);
