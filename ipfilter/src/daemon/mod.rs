@@ -254,10 +254,9 @@ fn read(spec: &Spec) -> Result<Policies, Failure> {
 }
 
 fn deploy(filter: &Filter, spec: &Spec, plan: &Plan) -> Result<(), Failure> {
-    let interfaces = Interface::matching(&spec.interfaces)?;
-    for attached in filter.deploy(plan, &interfaces, spec.mode)? {
-        announce(&attached);
-    }
+    let interfaces = Interface::matching(&spec.interfaces)?.complete()?;
+    let deployment = filter.deploy(plan, &interfaces, spec.mode)?;
+    deployment.attached().iter().for_each(announce);
     Ok(())
 }
 

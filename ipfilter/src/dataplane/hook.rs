@@ -82,9 +82,9 @@ impl Hook {
         result
     }
 
-    /// Attaches `program` to the interface with number `ifindex`. Whatever else is attached there
+    /// Links `program` to the interface with number `ifindex`. Whatever else is attached there
     /// stays: the kernel refuses a second XDP program, and queues tcx programs.
-    pub(super) fn attach(self, program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
+    pub(super) fn link(self, program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
         let (attach_type, flags) = self.attach_type();
         sys::link_create(program, ifindex, attach_type, flags)
     }

@@ -5,6 +5,8 @@ mod config;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod fuzz;
