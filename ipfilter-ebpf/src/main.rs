@@ -22,7 +22,7 @@ mod bpf;
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+        bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
         helpers::bpf_redirect,
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
@@ -54,7 +54,8 @@ mod programs {
     #[classifier]
     pub fn ipfilter_tc(ctx: TcContext) -> i32 {
         match filter(&ctx) {
-            Action::Pass => TC_ACT_OK,
+            // On to the programs and filters that others have put there.
+            Action::Pass => TC_ACT_UNSPEC,
             Action::Drop => TC_ACT_SHOT,
             Action::Transmit => {
                 // SAFETY: the context is the one this program was called with; the helper takes no
