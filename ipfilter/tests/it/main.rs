@@ -11,11 +11,15 @@ mod differential;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod gapless;
+#[cfg(test)]
 mod generate;
 #[cfg(test)]
 mod kernels;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod linear;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
