@@ -25,6 +25,8 @@ mod roads;
 #[cfg(test)]
 mod run;
 #[cfg(test)]
+mod service;
+#[cfg(test)]
 mod third_road;
 #[cfg(test)]
 mod verdicts;
