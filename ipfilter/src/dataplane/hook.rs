@@ -11,11 +11,13 @@ use aya_obj::generated::{
     bpf_attach_type::{BPF_TCX_INGRESS, BPF_XDP},
 };
 use ipfilter_ebpf::abi::names;
+use serde::{Deserialize, Serialize};
 
 use super::{error::Error, interface::xdp_programs, object::Object, sys};
 
 /// Where the operator wants the filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The first that works of native XDP, traffic control and generic XDP.
     #[default]

@@ -1,6 +1,8 @@
 //! The integration tests: one binary.
 
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod corpus;
@@ -28,6 +30,8 @@ mod policy_cli;
 mod roads;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod third_road;
 #[cfg(test)]
