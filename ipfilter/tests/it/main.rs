@@ -17,7 +17,7 @@ mod gapless;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
-mod kernels;
+mod guest;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
