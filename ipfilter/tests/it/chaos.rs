@@ -223,7 +223,11 @@ fn next() -> &'static Path {
             .arg(&target)
             // What it has in common with this build need not be built again; a cargo that does not
             // know of this yet builds all of it.
-            .envs(temporary.parent().map(|build| ("CARGO_BUILD_BUILD_DIR", build)))
+            .envs(
+                temporary
+                    .parent()
+                    .map(|build| ("CARGO_BUILD_BUILD_DIR", build)),
+            )
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
             .expect("cargo");
