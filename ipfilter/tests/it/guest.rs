@@ -190,7 +190,9 @@ fn daemon(interface: &str, mode: &str, more: &[&str]) -> Running {
     command.args(["--mode", mode, "--port", "80", "--policy", POLICY]);
     let command = command.args(more).stderr(File::create(LOG).unwrap());
     let daemon = Running(command.spawn().unwrap());
-    wait_until("deployed", || status().is_some());
+    wait_until("ready", || {
+        fs::read_to_string(LOG).unwrap().contains("ready")
+    });
     daemon
 }
 
