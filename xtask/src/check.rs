@@ -14,9 +14,9 @@ use xtask::{
     process::{Guard, Interrupt, shown},
 };
 
-use crate::{build::cargo, setup};
+use crate::{build::cargo, kernels, setup};
 
-/// Set-up, format, lints, tests; a step that fails does not keep the next from being tried. Ends
+/// Set-up, format, lints, tests, tests on other kernels; a step that fails does not keep the next from being tried. Ends
 /// with the count of tests on a line of its own.
 ///
 /// # Errors
@@ -41,10 +41,18 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
         "warnings",
     ]);
     steps.plain("lints", &mut clippy)?;
-    let counts = steps.tests(cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
+    let mut counts = steps.tests(cargo().args([
+        "test",
+        "--workspace",
+        "--no-fail-fast",
+        "--",
+        "--skip",
+        kernels::TESTS,
+    ]))?;
     if counts.passed + counts.failed == 0 {
         steps.failed.push("tests: none ran");
     }
+    counts += steps.guests()?;
     for step in &steps.failed {
         eprintln!("failed: {step}");
     }
@@ -78,6 +86,23 @@ impl Steps<'_> {
                 .map_err(|_| anyhow!("reading what the tests print failed"))?;
             Ok((status.success(), counts))
         })
+    }
+
+    /// Runs the tests that were left out so far, on all kernels and network cards.
+    fn guests(&mut self) -> Result<Counts> {
+        const NAME: &str = "tests on other kernels";
+        eprintln!("── {NAME}");
+        let start = Instant::now();
+        let (counts, all_well) = kernels::matrix(&[], &[], self.interrupt).or_else(|error| {
+            self.interrupt.check()?;
+            eprintln!("{error:#}");
+            anyhow::Ok((Counts::default(), false))
+        })?;
+        if !all_well {
+            self.failed.push(NAME);
+        }
+        done(NAME, start);
+        Ok(counts)
     }
 
     fn timed<T>(
