@@ -22,7 +22,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use log::LevelFilter;
 
 use crate::{daemon::Failure, dataplane, instance::Instance};
@@ -121,6 +121,12 @@ enum Command {
     Probe(probe::Args),
     Detach(detach::Args),
     Mock(mock::Args),
+}
+
+/// The command line's definition: manual pages and completions are made from it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process was started with.
