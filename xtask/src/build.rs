@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
@@ -16,13 +16,35 @@ pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// How to build, by cargo's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Profile {
+    /// As it is to be used
+    #[default]
+    Release,
+    /// In less time
+    Dev,
+}
+
 /// Builds `ipfilter` in release; where the binary is.
 ///
 /// # Errors
-/// When the build fails; what it said is on standard error.
+/// As [`binary`].
 pub(crate) fn release(interrupt: &Interrupt) -> Result<PathBuf> {
+    binary(Profile::Release, interrupt)
+}
+
+/// Builds `ipfilter`; where the binary is.
+///
+/// # Errors
+/// When the build fails; what it said is on standard error.
+pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--release", "--package=ipfilter", "--bin=ipfilter"]);
+    command.args(["build", "--package=ipfilter", "--bin=ipfilter"]);
+    command.arg(match profile {
+        Profile::Release => "--profile=release",
+        Profile::Dev => "--profile=dev",
+    });
     let messages = messages(&mut command, interrupt)?;
     executable(&messages, "ipfilter")
 }
@@ -40,6 +62,26 @@ pub(crate) fn integration_tests(interrupt: &Interrupt) -> Result<(PathBuf, PathB
         executable(&messages, "ipfilter")?,
         executable(&messages, "it")?,
     ))
+}
+
+/// Writes manual pages and completions, dated `epoch` (seconds since 1970), into `folder`.
+///
+/// # Errors
+/// As [`binary`].
+pub(crate) fn manual(folder: &Path, epoch: u64, interrupt: &Interrupt) -> Result<()> {
+    let mut command = cargo();
+    command.args([
+        "run",
+        "--quiet",
+        "--package=ipfilter",
+        "--example=manual",
+        "--",
+    ]);
+    command.env("SOURCE_DATE_EPOCH", epoch.to_string());
+    if !interrupt.run(command.arg(folder))?.success() {
+        bail!("making the manual pages failed; what cargo said is above");
+    }
+    Ok(())
 }
 
 /// Runs a build; what cargo says about what it made, one JSON object a line.
