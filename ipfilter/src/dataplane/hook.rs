@@ -11,11 +11,13 @@ use aya_obj::generated::{
     bpf_attach_type::{self, BPF_TCX_INGRESS, BPF_XDP},
 };
 use ipfilter_ebpf::abi::names;
+use serde::{Deserialize, Serialize};
 
 use super::{error::Error, interface::xdp_programs, object::Object, sys};
 
 /// Where the operator wants the filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The first that works of native XDP, traffic control and generic XDP.
     #[default]
@@ -82,9 +84,9 @@ impl Hook {
         result
     }
 
-    /// Attaches `program` to the interface with number `ifindex`. Whatever else is attached there
+    /// Links `program` to the interface with number `ifindex`. Whatever else is attached there
     /// stays: the kernel refuses a second XDP program, and queues tcx programs.
-    pub(super) fn attach(self, program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
+    pub(super) fn link(self, program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
         let (attach_type, flags) = self.attach_type();
         sys::link_create(program, ifindex, attach_type, flags)
     }

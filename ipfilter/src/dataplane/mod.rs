@@ -4,25 +4,33 @@
 //! and knows nothing of policies, of the clock, or of who asked.
 
 mod counters;
+mod deployment;
 mod error;
 mod filter;
 mod hook;
 mod interface;
 mod keys;
+mod mend;
+mod monitor;
 mod netlink;
 mod object;
 mod pins;
+mod place;
 mod probe;
+mod programs;
 mod sys;
 mod tables;
 mod trace;
 mod trial;
 
 pub use counters::Count;
+pub use deployment::{Deployment, Followed};
 pub use error::Error;
 pub use filter::{Attached, Filter, Found};
 pub use hook::{Hook, Mode};
-pub use interface::Interface;
+pub use interface::{Interface, Matched};
+pub use mend::Mended;
+pub use monitor::Monitor;
 pub use probe::Probed;
 pub use trace::Trace;
 pub use trial::{Action, Kind, Trial};

@@ -126,7 +126,7 @@ fn try_dump(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage
 }
 
 /// Takes the answers out of a datagram, and tells whether it was the last.
-fn read(datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+pub(super) fn read(datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
     let mut rest = datagram;
     while !rest.is_empty() {
         let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Plan, SourceMap, cover};
 use crate::addresses::Address;
 
@@ -14,7 +16,8 @@ use crate::addresses::Address;
 pub const TRIE_ENTRIES: usize = 4;
 
 /// What the operator asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Lookup {
     /// What is cheapest for the plan.
     #[default]

@@ -5,6 +5,8 @@ mod config;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod deployment;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod fuzz;
@@ -22,6 +24,8 @@ mod policy_cli;
 mod roads;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod third_road;
 #[cfg(test)]
