@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
-use xtask::process::{Guard, Interrupt};
+use xtask::process::{Guard, Interrupt, output};
 
 /// Cargo, the one that runs us.
 pub(crate) fn cargo() -> Command {
@@ -39,12 +39,11 @@ pub(crate) fn release(interrupt: &Interrupt) -> Result<PathBuf> {
 /// # Errors
 /// When the build fails; what it said is on standard error.
 pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
+    if profile == Profile::Dev {
+        return executable(&for_trying(interrupt)?, "ipfilter");
+    }
     let mut command = cargo();
-    command.args(["build", "--package=ipfilter", "--bin=ipfilter"]);
-    command.arg(match profile {
-        Profile::Release => "--profile=release",
-        Profile::Dev => "--profile=dev",
-    });
+    command.args(["build", "--release", "--package=ipfilter", "--bin=ipfilter"]);
     let messages = messages(&mut command, interrupt)?;
     executable(&messages, "ipfilter")
 }
@@ -69,19 +68,18 @@ pub(crate) fn integration_tests(interrupt: &Interrupt) -> Result<(PathBuf, PathB
 /// # Errors
 /// As [`binary`].
 pub(crate) fn manual(folder: &Path, epoch: u64, interrupt: &Interrupt) -> Result<()> {
-    let mut command = cargo();
-    command.args([
-        "run",
-        "--quiet",
-        "--package=ipfilter",
-        "--example=manual",
-        "--",
-    ]);
+    let program = executable(&for_trying(interrupt)?, "manual")?;
+    let mut command = Command::new(program);
     command.env("SOURCE_DATE_EPOCH", epoch.to_string());
-    if !interrupt.run(command.arg(folder))?.success() {
-        bail!("making the manual pages failed; what cargo said is above");
-    }
+    output(command.arg(folder))?;
     Ok(())
+}
+
+/// Builds `ipfilter` and its example `manual` as the tests are built, so that nothing is built twice.
+fn for_trying(interrupt: &Interrupt) -> Result<String> {
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--bin=ipfilter", "--example=manual"]);
+    messages(&mut command, interrupt)
 }
 
 /// Runs a build; what cargo says about what it made, one JSON object a line.

@@ -12,12 +12,13 @@ use anyhow::{Result, anyhow};
 use xtask::{
     need_root,
     process::{Guard, Interrupt, shown},
+    vm,
 };
 
-use crate::{build::cargo, setup};
+use crate::{build::cargo, dist, setup};
 
-/// Set-up, format, lints, tests; a step that fails does not keep the next from being tried. Ends
-/// with the count of tests on a line of its own.
+/// Set-up, format, lints, tests, the package in a guest; a step that fails does not keep the next
+/// from being tried. Ends with the count of tests on a line of its own.
 ///
 /// # Errors
 /// [`xtask::Refused`] without root or where set-up can't help; on a signal.
@@ -29,6 +30,9 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
     };
     let start = Instant::now();
     setup::run(interrupt)?;
+    for tools in [vm::TOOLS, vm::systemd::TOOLS, dist::TOOLS] {
+        setup::tools("the package is made and tried with them", tools, interrupt)?;
+    }
     done("set-up", start);
     steps.plain("format", cargo().args(["fmt", "--all", "--check"]))?;
     let mut clippy = cargo();
@@ -41,7 +45,16 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
         "warnings",
     ]);
     steps.plain("lints", &mut clippy)?;
-    let counts = steps.tests(cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
+    let mut counts = steps.tests(
+        "tests",
+        cargo().args(["test", "--workspace", "--no-fail-fast"]),
+    )?;
+    // Skipped before: it takes as long as all others, and wants the processors for itself.
+    let mut package = cargo();
+    package.args(["test", "--workspace", "--test=package", "--", "--ignored"]);
+    let tried = steps.tests("package", package.arg("--nocapture"))?;
+    counts.skipped = counts.skipped.saturating_sub(tried.passed + tried.failed);
+    counts += tried;
     if counts.passed + counts.failed == 0 {
         steps.failed.push("tests: none ran");
     }
@@ -67,8 +80,8 @@ impl Steps<'_> {
     }
 
     /// Runs cargo's tests, passing on what they print while summing up their results.
-    fn tests(&mut self, command: &mut Command) -> Result<Counts> {
-        self.timed("tests", command, |steps, command| {
+    fn tests(&mut self, name: &'static str, command: &mut Command) -> Result<Counts> {
+        self.timed(name, command, |steps, command| {
             let mut guard = Guard::spawn_group(command.stdout(Stdio::piped()))?;
             let stdout = guard.child().stdout.take();
             let reader = thread::spawn(move || stdout.map(pass_on).unwrap_or_default());

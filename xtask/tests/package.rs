@@ -37,6 +37,7 @@ fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
     let mut system = System::new()?;
     // The host's and, in a namespace of the same guest, the clients'.
     system.nics = vec![Nic::Virtio, Nic::Virtio];
+    system.cpus = 2;
     let mut first = boot(FIRST);
     let policies = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies");
     first.files = vec![

@@ -25,7 +25,7 @@ use release::Release;
 use tree::Tree;
 
 /// The programs that packing takes, and the Debian packages that have them.
-const TOOLS: &[(&str, &str)] = &[
+pub(crate) const TOOLS: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
     ("dpkg-shlibdeps", "dpkg-dev"),
     ("md5sum", "coreutils"),

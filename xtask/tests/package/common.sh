@@ -6,7 +6,7 @@ check() {
 	what=$1
 	shift
 	if out=$("$@" 2>&1); then
-		echo "ok: $what"
+		echo "$(cut -d. -f1 /proc/uptime) s ok: $what"
 	else
 		code=$?
 		failed=$((failed + 1))

@@ -39,4 +39,3 @@ rm /etc/ipfilter/late.json
 check "the package is purged" dpkg -P ipfilter
 check "neither state nor configuration is left" \
 	is "" sh -c 'ls -d /etc/ipfilter /var/lib/ipfilter /run/ipfilter /etc/systemd/system/*.wants/ipfilter* 2>/dev/null'
-kill %1
