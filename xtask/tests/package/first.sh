@@ -87,13 +87,19 @@ check "systemd starts it anew" soon sh -c "systemctl is-active ipfilter && ! sys
 check "the one started anew adopts the plan" is "$plan" sh -c 'ipfilter status | grep ^plan'
 check "it is reloaded as before" systemctl reload ipfilter
 
+umount /sys/fs/bpf
+check "without the BPF file system the filter is in place" is 403 http $DENIED
+mount -t bpf bpf /sys/fs/bpf
+check "when that is back, the pins are put there again" soon sh -c 'ls /sys/fs/bpf/ipfilter/default/link_*'
+check "and seen from a shell" ipfilter status
+
 pid=$(systemctl show -P MainPID ipfilter)
 check "the new version is installed" dpkg -i /opt/new.deb
 check "its configuration was kept" grep -q respond /etc/ipfilter/ipfilter.json
 check "the new version runs" soon sh -c "systemctl is-active ipfilter && ! systemctl show -P MainPID ipfilter | grep -x $pid"
 check "a denied client is refused by it" is 403 http $DENIED
 streamed
-check "reloads, a kill and an upgrade let nothing of the denied stream in" [ "$came_6" = 0 -a "$denied" -gt 100 ]
+check "reloads, a kill, lost pins and an upgrade let nothing of the denied stream in" [ "$came_6" = 0 -a "$denied" -gt 100 ]
 check "and lost nothing of the allowed one" [ "$came_4" = "$allowed" -a "$allowed" -gt 100 ]
 
 sed 's/"eth0"/"late0"/' /etc/ipfilter/ipfilter.json >/etc/ipfilter/late.json
