@@ -8,7 +8,7 @@
 use crate::interval::Layout;
 
 /// Version of everything in this module.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = if cfg!(feature = "next-abi") { 2 } else { 1 };
 
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;

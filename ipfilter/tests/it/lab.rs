@@ -122,8 +122,24 @@ impl Lab {
         self.command(&self.network.host, &self.instance, arguments)
     }
 
+    /// The same of another binary.
+    pub(crate) fn other(&self, binary: &Path, arguments: &[&str]) -> Command {
+        self.command_of(binary, &self.network.host, &self.instance, arguments)
+    }
+
     fn command(&self, namespace: &Namespace, instance: &str, arguments: &[&str]) -> Command {
-        let mut command = namespace.command(env!("CARGO_BIN_EXE_ipfilter"));
+        let binary = Path::new(env!("CARGO_BIN_EXE_ipfilter"));
+        self.command_of(binary, namespace, instance, arguments)
+    }
+
+    fn command_of(
+        &self,
+        binary: &Path,
+        namespace: &Namespace,
+        instance: &str,
+        arguments: &[&str],
+    ) -> Command {
+        let mut command = namespace.command(binary);
         command
             .args(["--instance", instance])
             .args(arguments)
@@ -162,6 +178,11 @@ impl Lab {
     pub(crate) fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Guard {
         let mut command = self.ipfilter(arguments);
         command.envs(variables.iter().copied());
+        self.ready(command)
+    }
+
+    /// A command that stays, once it is ready.
+    pub(crate) fn ready(&self, command: Command) -> Guard {
         let guard = self.spawn(command, "run");
         self.wait_log("run", "ready", 1);
         guard

@@ -1,6 +1,8 @@
 //! The integration tests: one binary.
 
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod corpus;
