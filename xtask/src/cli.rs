@@ -15,7 +15,7 @@ use xtask::{
     vm::{Nic, Series},
 };
 
-use crate::{build, check, kernels, playground, setup};
+use crate::{build, check, dist, kernels, playground, setup};
 
 /// Development commands of ipfilter
 #[derive(Debug, Parser)]
@@ -77,6 +77,12 @@ enum Task {
         #[arg(long = "nic", value_name = "CARD", value_delimiter = ',', value_parser = kernels::nic)]
         nics: Vec<Nic>,
     },
+    /// Build a Debian package and a tarball, in target/dist
+    ///
+    /// In both: the binary with the BPF programs in it, the systemd units, a default configuration,
+    /// manual pages, completions for bash, zsh and fish, example policies. The binary needs no
+    /// toolchain where it is installed, only the C library of a distribution not older than this one.
+    Dist(dist::Options),
 }
 
 /// Does what the command line says.
@@ -97,6 +103,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Run { arguments, .. } => forward(arguments, &interrupt),
         Task::Test => check::run(&interrupt),
         Task::Kernels { series, nics } => kernels::run(series, nics, &interrupt),
+        Task::Dist(options) => dist::run(options, &interrupt),
     }
 }
 
