@@ -5,6 +5,7 @@
 //! what went wrong with the journal's last words.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -33,7 +34,8 @@ const SECOND: &str = include_str!("package/second.sh");
 #[ignore = "boots a guest twice, and fetches Debian 12 for that when it is not there yet"]
 fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
     let folder = target_dir()?.join("dist/tried");
-    let [old, new] = [package(&folder, 1)?, package(&folder, 2)?];
+    let old = package(&folder.join("1"), 1)?;
+    let new = package(&folder.join("2"), 2)?;
     let mut system = System::new()?;
     // The host's and, in a namespace of the same guest, the clients'.
     system.nics = vec![Nic::Virtio, Nic::Virtio];
@@ -50,9 +52,51 @@ fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
     run(&mut system, "second boot", &boot(SECOND))
 }
 
+/// Of each kind of file, one.
+const FILES: [&str; 9] = [
+    "usr/bin/ipfilter",
+    "etc/ipfilter/ipfilter.json",
+    "usr/lib/systemd/system/ipfilter.service",
+    "usr/lib/systemd/system/ipfilter@.service",
+    "usr/share/man/man1/ipfilter-run.1.gz",
+    "usr/share/man/man5/ipfilter.json.5.gz",
+    "usr/share/bash-completion/completions/ipfilter",
+    "usr/share/doc/ipfilter/examples/allow-list.json",
+    "usr/share/doc/ipfilter/README.md",
+];
+
+#[test]
+#[ignore = "makes packages, which takes dpkg-dev"]
+fn the_same_sources_give_the_same_packages_with_everything_in_them() -> Result<()> {
+    let [one, two] = ["one", "two"].map(|name| target_dir().map(|dir| dir.join("dist").join(name)));
+    let (one, two) = (one?, two?);
+    let [first, second] = [package(&one, 1)?, package(&two, 1)?];
+    assert!(fs::read(&first)? == fs::read(second)?);
+    let contents = output(Command::new("dpkg-deb").arg("--contents").arg(first))?;
+    let tarball = tarball(&one)?;
+    let packed = output(Command::new("tar").arg("-tzf").arg(&tarball))?;
+    for file in FILES {
+        assert!(contents.contains(&format!(" ./{file}\n")), "{contents}");
+        assert!(packed.contains(&format!("-linux/{file}\n")), "{packed}");
+    }
+    let name = tarball.file_name().context("no name")?;
+    assert!(fs::read(&tarball)? == fs::read(two.join(name))?);
+    for folder in [one, two] {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(())
+}
+
+fn tarball(folder: &Path) -> Result<PathBuf> {
+    fs::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|end| end == "gz"))
+        .context("no tarball")
+}
+
 fn boot(script: &str) -> Boot {
     let mut boot = Boot::new(format!("{COMMON}\n{script}\nend\n"));
-    boot.timeout = Duration::from_secs(300);
+    boot.timeout = Duration::from_secs(600);
     boot
 }
 
@@ -71,12 +115,11 @@ fn run(system: &mut System, name: &str, boot: &Boot) -> Result<()> {
 
 /// Makes the package as `cargo xtask dist` does.
 fn package(folder: &Path, revision: u32) -> Result<PathBuf> {
-    let folder = folder.join(revision.to_string());
     let mut dist = Command::new(env!("CARGO_BIN_EXE_xtask"));
     dist.args(["dist", "--profile=dev", "--revision"])
         .arg(revision.to_string())
         .arg("--output")
-        .arg(&folder);
+        .arg(folder);
     let said = output(&mut dist)?;
     let line = said.lines().find(|line| line.contains(".deb "));
     let file = line.and_then(|line| line.split(' ').next());
