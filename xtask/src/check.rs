@@ -12,6 +12,7 @@ use anyhow::{Result, anyhow};
 use xtask::{
     need_root,
     process::{Guard, Interrupt, shown},
+    promtool,
 };
 
 use crate::{build::cargo, setup};
@@ -29,6 +30,7 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
     };
     let start = Instant::now();
     setup::run(interrupt)?;
+    promtool()?;
     done("set-up", start);
     steps.plain("format", cargo().args(["fmt", "--all", "--check"]))?;
     let mut clippy = cargo();

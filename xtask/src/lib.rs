@@ -5,8 +5,10 @@
 
 pub mod netns;
 pub mod process;
+mod promtool;
 mod refused;
 pub mod toolchain;
 pub mod vm;
 
+pub use promtool::promtool;
 pub use refused::{Refused, need_root, tool};

@@ -3,7 +3,27 @@
 use ipfilter_ebpf::interval::Layout;
 
 use super::error::Error;
-use crate::plan::{Entry, Family, IntervalTable, Plan, SourceMap, Table, cover};
+use crate::plan::{Entry, Family, IntervalTable, Plan, SourceMap, TRIE_ENTRY_BYTES, Table, cover};
+
+/// How large the tables of sources of a deployment are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSizes {
+    /// Which kind they are.
+    pub table: Table,
+    /// That of IPv4.
+    pub v4: TableSize,
+    /// That of IPv6.
+    pub v6: TableSize,
+}
+
+/// How large a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableSize {
+    /// Prefixes of a trie, or ranges of an interval table.
+    pub entries: usize,
+    /// About how much kernel memory it takes, in bytes.
+    pub bytes: usize,
+}
 
 /// One family's table.
 pub(super) enum Sources<A> {
@@ -39,6 +59,20 @@ impl<A: Family> Sources<A> {
         }
     }
 
+    /// How large the table of `map` is.
+    fn size(&self, map: &SourceMap<A>) -> TableSize {
+        match self {
+            Self::Trie(entries) => TableSize {
+                entries: entries.len(),
+                bytes: entries.len() * TRIE_ENTRY_BYTES,
+            },
+            Self::Intervals(table) => TableSize {
+                entries: map.starts().len(),
+                bytes: size_of_val(table.words()),
+            },
+        }
+    }
+
     /// What a program must know of the interval table beside its words.
     pub(super) fn layout(&self) -> Layout {
         match self {
@@ -53,15 +87,24 @@ pub(super) struct Tables {
     pub(super) kind: Table,
     pub(super) v4: Sources<u32>,
     pub(super) v6: Sources<u128>,
+    pub(super) sizes: TableSizes,
 }
 
 impl Tables {
     pub(super) fn of(plan: &Plan) -> Result<Self, Error> {
         let kind = plan.lookup.choose(plan);
+        let v4 = Sources::of(&plan.v4, kind)?;
+        let v6 = Sources::of(&plan.v6, kind)?;
+        let sizes = TableSizes {
+            table: kind,
+            v4: v4.size(&plan.v4),
+            v6: v6.size(&plan.v6),
+        };
         Ok(Self {
             kind,
-            v4: Sources::of(&plan.v4, kind)?,
-            v6: Sources::of(&plan.v6, kind)?,
+            v4,
+            v6,
+            sizes,
         })
     }
 }

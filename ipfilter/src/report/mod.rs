@@ -4,5 +4,6 @@ pub mod check;
 pub mod compile;
 pub mod diagnostics;
 pub mod explain;
+pub mod metrics;
 pub mod probe;
 pub mod status;

@@ -21,6 +21,8 @@ mod lab;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
 mod roads;
