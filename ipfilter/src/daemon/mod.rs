@@ -9,6 +9,7 @@ mod ephemeral;
 mod events;
 mod exporter;
 mod failure;
+mod in_force;
 mod inputs;
 mod links;
 mod notify;
@@ -35,6 +36,7 @@ pub use self::{
     control::{Answer, Ending, Request, ask},
     events::Events,
     failure::Failure,
+    in_force::InForce,
     record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload},
     snapshot::{Snapshot, Tally},
     spec::{ApiSpec, Asked, Spec},

@@ -1,6 +1,8 @@
 //! The source tables of a plan, as the kernel will have them: tries, or interval tables.
 
-use ipfilter_ebpf::interval::Layout;
+use std::net::IpAddr;
+
+use ipfilter_ebpf::{abi::ApiSet, interval::Layout};
 
 use super::error::Error;
 use crate::plan::{Entry, Family, IntervalTable, Plan, SourceMap, TRIE_ENTRY_BYTES, Table, cover};
@@ -59,6 +61,18 @@ impl<A: Family> Sources<A> {
         }
     }
 
+    /// What the table answers.
+    fn at(&self, address: A) -> ApiSet {
+        match self {
+            Self::Trie(entries) => {
+                let matching = entries.iter().filter(|entry| entry.matches(address));
+                let longest = matching.max_by_key(|entry| entry.length);
+                longest.map_or(ApiSet::NONE, |entry| entry.apis)
+            }
+            Self::Intervals(table) => table.at(address),
+        }
+    }
+
     /// How large the table of `map` is.
     fn size(&self, map: &SourceMap<A>) -> TableSize {
         match self {
@@ -80,6 +94,19 @@ impl<A: Family> Sources<A> {
             Self::Intervals(table) => *table.layout(),
         }
     }
+}
+
+/// The APIs that `source` may call, by the tables that `plan` is loaded as, read here.
+///
+/// # Errors
+///
+/// When the plan is too large for its tables.
+pub fn callable(plan: &Plan, source: IpAddr) -> Result<ApiSet, Error> {
+    let tables = Tables::of(plan)?;
+    Ok(match source {
+        IpAddr::V4(source) => tables.v4.at(source.to_bits()),
+        IpAddr::V6(source) => tables.v6.at(source.to_bits()),
+    })
 }
 
 /// Both families' tables, of the same kind.

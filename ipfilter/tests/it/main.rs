@@ -11,6 +11,8 @@ mod deployment;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod explain_live;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod generate;
