@@ -24,7 +24,7 @@ use super::{
     keys,
     pins::{Pins, strange},
     sys::{self, Raw},
-    tables::Tables,
+    tables::{TableSizes, Tables},
     trace,
 };
 use crate::{
@@ -49,6 +49,7 @@ const FROZEN: [&str; 7] = [
 /// A loaded plan.
 pub(super) struct Object {
     ebpf: Ebpf,
+    sizes: TableSizes,
 }
 
 impl Object {
@@ -82,10 +83,18 @@ impl Object {
                 .map_pin_path(names::KEYS, keys.as_path());
         }
         let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
-        let mut object = Self { ebpf };
+        let mut object = Self {
+            ebpf,
+            sizes: tables.sizes,
+        };
         object.fill(plan, &tables)?;
         object.freeze()?;
         Ok(object)
+    }
+
+    /// How large its tables are.
+    pub(super) fn sizes(&self) -> TableSizes {
+        self.sizes
     }
 
     /// The counters.
