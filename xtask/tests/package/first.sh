@@ -42,6 +42,7 @@ cp /opt/policies/allow-list.json /etc/ipfilter/policy.json
 cat >/etc/ipfilter/ipfilter.json <<'CONFIG'
 {
   "interfaces": ["eth0"],
+  "metrics": "127.0.0.1:9477",
   "apis": [
     { "name": "api", "ports": [8080], "policy": "policy.json", "deny": "respond" },
     { "name": "stream", "ports": [9090], "protocols": ["udp"], "policy": "policy.json" }
@@ -60,6 +61,8 @@ systemctl show -P StatusText ipfilter
 check "an allowed client gets its answer" is 200 http $ALLOWED
 check "a denied one is refused" is 403 http $DENIED
 check "another too" is 403 http $OTHER
+check "its metrics can be scraped on this host" sh -c 'curl --silent http://127.0.0.1:9477/metrics | grep ^ipfilter_packets_total'
+check "it says that it is well" curl --silent --fail http://127.0.0.1:9477/healthz
 
 # From here to the power cut the denied stream must never come through.
 streams
