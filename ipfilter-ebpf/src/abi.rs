@@ -311,6 +311,16 @@ impl Reason {
         Self::NoRoom,
     ];
 
+    /// Whether it might have been another one, had more of the packet been in sight.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_for_want_of_sight(self) -> bool {
+        matches!(
+            self,
+            Self::Malformed | Self::Unresolved | Self::UnresolvedAllowed
+        )
+    }
+
     /// Whether the packet was turned into an answer.
     #[must_use]
     #[inline(always)]

@@ -15,10 +15,10 @@ use xtask::{
     vm,
 };
 
-use crate::{build::cargo, dist, setup};
+use crate::{build::cargo, dist, kernels, setup};
 
-/// Set-up, format, lints, tests, the package in a guest; a step that fails does not keep the next
-/// from being tried. Ends with the count of tests on a line of its own.
+/// Set-up, format, lints, tests, those in guests, and those on other kernels; a step that fails does
+/// not keep the next from being tried. Ends with the count of tests on a line of its own.
 ///
 /// # Errors
 /// [`xtask::Refused`] without root or where set-up can't help; on a signal.
@@ -45,19 +45,20 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
         "warnings",
     ]);
     steps.plain("lints", &mut clippy)?;
-    let mut counts = steps.tests(
-        "tests",
-        cargo().args(["test", "--workspace", "--no-fail-fast"]),
-    )?;
-    // Skipped before: it takes as long as all others, and wants the processors for itself.
-    let mut package = cargo();
-    package.args(["test", "--workspace", "--test=package", "--", "--ignored"]);
-    let tried = steps.tests("package", package.arg("--nocapture"))?;
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast", "--"]);
+    let mut counts = steps.tests("tests", tests.args(["--skip", kernels::TESTS]))?;
+    // Skipped before: they take as long as all others, and want the processors for themselves.
+    let mut guests = cargo();
+    guests.args(["test", "--package=xtask", "--tests", "--no-fail-fast", "--"]);
+    guests.args(["--ignored", "--nocapture", "--test-threads=1"]);
+    let tried = steps.tests("tests in guests", &mut guests)?;
     counts.skipped = counts.skipped.saturating_sub(tried.passed + tried.failed);
     counts += tried;
     if counts.passed + counts.failed == 0 {
         steps.failed.push("tests: none ran");
     }
+    counts += steps.guests()?;
     for step in &steps.failed {
         eprintln!("failed: {step}");
     }
@@ -91,6 +92,23 @@ impl Steps<'_> {
                 .map_err(|_| anyhow!("reading what the tests print failed"))?;
             Ok((status.success(), counts))
         })
+    }
+
+    /// Runs the tests that were left out so far, on all kernels and network cards.
+    fn guests(&mut self) -> Result<Counts> {
+        const NAME: &str = "tests on other kernels";
+        eprintln!("── {NAME}");
+        let start = Instant::now();
+        let (counts, all_well) = kernels::matrix(&[], &[], self.interrupt).or_else(|error| {
+            self.interrupt.check()?;
+            eprintln!("{error:#}");
+            anyhow::Ok((Counts::default(), false))
+        })?;
+        if !all_well {
+            self.failed.push(NAME);
+        }
+        done(NAME, start);
+        Ok(counts)
     }
 
     fn timed<T>(

@@ -3,6 +3,7 @@
 //! The only part that knows aya and the bpf system call. It is handed a [`Plan`](crate::plan::Plan)
 //! and knows nothing of policies, of the clock, or of who asked.
 
+mod clsact;
 mod counters;
 mod deployment;
 mod error;

@@ -26,6 +26,7 @@ use crate::instance::{BPFFS, Instance};
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     directory: PathBuf,
+    instance: String,
     held: Arc<Mutex<Vec<Weak<Pinned>>>>,
 }
 
@@ -40,8 +41,14 @@ impl Pins {
     pub(super) fn of(instance: &Instance) -> Self {
         Self {
             directory: instance.pins(),
+            instance: instance.name().to_owned(),
             held: Arc::default(),
         }
+    }
+
+    /// The instance's name.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Makes the directory, and mounts the BPF file system where it isn't. Tells whether it was

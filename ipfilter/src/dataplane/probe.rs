@@ -51,7 +51,7 @@ impl Filter {
             .map_err(|error| Error::io("can't open the program in force", error))?;
         let kind = match link.place.hook {
             Hook::Native | Hook::Generic => Kind::Xdp,
-            Hook::Tcx => Kind::Tc,
+            Hook::Tcx | Hook::Clsact => Kind::Tc,
         };
         let map = counters::pinned(&self.pins)?;
         let mut attempts = 0;

@@ -6,6 +6,8 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use ipfilter::{
@@ -59,6 +61,8 @@ fn run(line: &str) -> String {
     assert!(output.status.success(), "`{line}`: {said}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
+
+const MODES: [Mode; 4] = [Mode::Native, Mode::Tc, Mode::Clsact, Mode::Generic];
 
 fn instance() -> Instance {
     "test".parse().expect("a name")
@@ -131,7 +135,7 @@ fn pin(name: &str) -> PathBuf {
 #[test]
 fn a_deployment_follows_interfaces() {
     alone("a_deployment_follows_interfaces", || {
-        for mode in [Mode::Native, Mode::Tc, Mode::Generic] {
+        for mode in MODES {
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &[], mode);
             assert!(deployment.attached().is_empty());
@@ -163,7 +167,7 @@ fn a_deployment_follows_interfaces() {
             let followed = deployment.follow(&interfaces(&["in2"]));
             assert_eq!(followed.left[0].name, "in0");
             assert_eq!(names(&filter), ["in2"]);
-            assert_eq!(pins().len(), 3);
+            assert_eq!(pins().len(), if mode == Mode::Clsact { 2 } else { 3 });
             filter.detach().expect("it comes off");
             run("ip link del in0");
             run("ip link del in2");
@@ -205,7 +209,7 @@ fn one_interface_that_refuses_does_not_keep_the_others_from_it() {
 fn a_deployment_takes_over_from_the_one_before() {
     alone("a_deployment_takes_over_from_the_one_before", || {
         veth("in0", "out0");
-        for mode in [Mode::Native, Mode::Tc, Mode::Generic] {
+        for mode in MODES {
             let filter = Filter::of(&instance());
             let first = deploy(&filter, "192.0.2.1", &["in0"], mode);
             let before = standing(&filter);
@@ -230,16 +234,59 @@ fn a_deployment_takes_over_from_the_one_before() {
             assert_eq!(off[0].name, "in0");
             // Held, but taken off all the same.
             assert!(!run("ip -details link show in0").contains("prog/xdp"));
+            assert_eq!(run("tc filter show dev in0 ingress"), "");
+            assert!(!run("tc qdisc show dev in0").contains("clsact"));
             assert!(!instance().pins().exists());
         }
     });
 }
 
 #[test]
+fn who_looks_during_a_reload_sees_one_plan_or_the_other() {
+    alone(
+        "who_looks_during_a_reload_sees_one_plan_or_the_other",
+        || {
+            veth("in0", "out0");
+            for mode in MODES {
+                let filter = Filter::of(&instance());
+                let first = deploy(&filter, "192.0.2.1", &["in0"], mode);
+                let one = standing(&filter);
+                let second = deploy(&filter, "192.0.2.2", &["in0"], mode);
+                let other = standing(&filter);
+                drop((first, second));
+                // The network is the thread's own: what it spawns is in the same.
+                let stop = AtomicBool::new(false);
+                thread::scope(|scope| {
+                    let looker = scope.spawn(|| {
+                        let filter = Filter::of(&instance());
+                        let mut looks = Vec::new();
+                        while !stop.load(Ordering::Relaxed) {
+                            looks.push(standing(&filter));
+                        }
+                        looks
+                    });
+                    for number in 0..8 {
+                        let source = ["192.0.2.1", "192.0.2.2"][number % 2];
+                        deploy(&filter, source, &["in0"], mode);
+                    }
+                    stop.store(true, Ordering::Relaxed);
+                    let looks = looker.join().expect("it looks");
+                    assert!(looks.len() > 8, "{}", looks.len());
+                    for look in looks {
+                        assert!(look == one || look == other, "{look:?}");
+                    }
+                });
+                filter.detach().expect("it comes off");
+            }
+        },
+    );
+}
+
+#[test]
 fn what_others_undo_is_put_right() {
     alone("what_others_undo_is_put_right", || {
         veth("in0", "out0");
-        for mode in [Mode::Native, Mode::Tc, Mode::Generic] {
+        for mode in MODES {
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], mode);
             let (before, pinned) = (standing(&filter), pins());
@@ -256,7 +303,14 @@ fn what_others_undo_is_put_right() {
             for pin in pins() {
                 fs::remove_file(instance().pins().join(pin)).expect("a pin");
             }
-            mend("pins removed", "link_");
+            mend(
+                "pins removed",
+                if mode == Mode::Clsact {
+                    "keys_"
+                } else {
+                    "link_"
+                },
+            );
             fs::remove_file(pin("counters_v1")).expect("a pin");
             mend("counters removed", "counters_v1");
             run("umount /sys/fs/bpf");
@@ -272,6 +326,55 @@ fn what_others_undo_is_put_right() {
             mend("replaced", "was another");
             filter.detach().expect("it comes off");
         }
+    });
+}
+
+/// Filters of others on the same interface are neither passed by nor touched, and the filter's place
+/// is its own until it is taken off.
+#[test]
+fn clsact_is_shared_with_others() {
+    alone("clsact_is_shared_with_others", || {
+        let filter = Filter::of(&instance());
+        let shown = || run("tc filter show dev in0 ingress");
+        let has_qdisc = || run("tc qdisc show dev in0").contains("clsact");
+        let theirs = "tc filter add dev in0 ingress protocol all prio 1 u32 match u32 0 0";
+        veth("in0", "out0");
+
+        // Theirs is there before.
+        run("tc qdisc add dev in0 clsact");
+        run(theirs);
+        let before = shown();
+        let first = deploy(&filter, "192.0.2.1", &["in0"], Mode::Clsact);
+        assert_eq!(shown().matches("ipfilter:test ").count(), 1, "{}", shown());
+        let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Clsact);
+        assert_eq!(shown().matches("ipfilter:test ").count(), 1, "{}", shown());
+        drop((first, second));
+        filter.detach().expect("it comes off");
+        assert_eq!(shown(), before);
+        run("tc qdisc del dev in0 clsact");
+
+        // Theirs comes after, and another instance too.
+        let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Clsact);
+        run(theirs);
+        let other = Filter::of(&"test-2".parse().expect("a name"));
+        let another = deploy(&other, "192.0.2.1", &["in0"], Mode::Clsact);
+        assert_eq!(names(&filter), ["in0"]);
+        assert_eq!(names(&other), ["in0"]);
+        filter.detach().expect("it comes off");
+        assert_eq!(names(&filter), [""; 0]);
+        assert_eq!(names(&other), ["in0"]);
+        assert!(deployment.mend().failed.is_empty());
+        assert_eq!(names(&filter), ["in0"]);
+
+        // Everything is gone, with the queueing discipline.
+        run("tc qdisc del dev in0 clsact");
+        let mended = deployment.mend();
+        assert_eq!(mended.done.len(), 1, "{mended:?}");
+        assert_eq!(names(&filter), ["in0"]);
+        drop(another);
+        other.detach().expect("nothing to take off");
+        filter.detach().expect("it comes off");
+        assert!(!has_qdisc());
     });
 }
 

@@ -13,11 +13,15 @@ mod differential;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod gapless;
+#[cfg(test)]
 mod generate;
 #[cfg(test)]
-mod kernels;
+mod guest;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod linear;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
