@@ -215,6 +215,6 @@ mod tests {
             "ExecStart=/usr/bin/ipfilter --instance %i run --config /etc/ipfilter/%i.json\n"
         ));
         assert!(template.contains("ExecReload=/usr/bin/ipfilter --instance %i reload\n"));
-        assert!(!template.contains("ipfilter.json"));
+        assert!(!template.contains("/ipfilter.json"));
     }
 }
