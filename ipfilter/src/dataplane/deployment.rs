@@ -3,8 +3,6 @@
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
-use ipfilter_ebpf::abi::names;
-
 use super::{
     error::Error,
     filter::{Attached, Filter},
@@ -15,6 +13,8 @@ use super::{
     pins::{Pinned, Pins},
     place::Place,
     programs::Programs,
+    shared::{self, Shared},
+    slots::Slots,
     sys,
 };
 use crate::plan::Plan;
@@ -31,8 +31,9 @@ pub struct Deployment {
     /// Where it stands; by the same position, what callers are told of it.
     pub(super) places: Vec<Place>,
     pub(super) attached: Vec<Attached>,
-    /// The counters and the keys.
-    _maps: [Arc<Pinned>; 2],
+    slots: Slots,
+    /// What it hands on to the next one.
+    _maps: Vec<Arc<Pinned>>,
 }
 
 /// What following the interfaces came to.
@@ -81,11 +82,20 @@ impl Filter {
     ) -> Result<Deployment, Error> {
         let mut object = Object::load(plan, Some(&self.pins))?;
         let programs = Programs::load(&mut object, mode)?;
-        let hold = |name, path| Ok(self.pins.hold(path, object.map_fd(name)?));
-        let maps = [
-            hold(names::COUNTERS, self.pins.counters())?,
-            hold(names::KEYS, self.pins.keys())?,
-        ];
+        let hold = |map: &Shared| {
+            Ok(self
+                .pins
+                .hold(self.pins.shared(map), object.map_fd(map.map)?))
+        };
+        let maps = shared::ALL
+            .into_iter()
+            .map(hold)
+            .collect::<Result<_, _>>()?;
+        let mut slots = Slots::new(
+            object.share(&shared::INTERFACES)?,
+            object.share(&shared::COUNTERS)?,
+        );
+        slots.assign(interfaces, &netlink::links()?)?;
         let mut change = Change::default();
         if let Err(error) = self.change(&programs, interfaces, &mut change) {
             return Err(change.undo(error));
@@ -96,6 +106,7 @@ impl Filter {
             programs,
             attached,
             places,
+            slots,
             _maps: maps,
         })
     }
@@ -163,6 +174,9 @@ impl Deployment {
                 return followed;
             }
         };
+        followed
+            .failed
+            .extend(self.slots.assign(interfaces, &links).err());
         let before: Vec<_> = self.attached.drain(..).zip(self.places.drain(..)).collect();
         for (mut attached, place) in before {
             let wanted = interfaces.iter().find(|other| other.index == place.index);
