@@ -22,11 +22,17 @@ const MAX_OFFSET: usize = 0x3fff;
 
 /// A packet as one kind of hook has it.
 pub trait Packet: EbpfContext {
+    /// Whether a packet's headers may be out of sight, and then be [shown](Self::show).
+    const HIDES_HEADERS: bool;
+
     /// The bytes in sight.
     fn buffer(&self) -> Buffer;
 
     /// The length of the whole frame, in bytes.
     fn len(&self) -> u32;
+
+    /// The number of the interface that it came in by.
+    fn interface(&self) -> u32;
 
     /// Brings the first `wanted` bytes of the frame, whose length is `length`, into sight, or all if
     /// there are fewer, where the hook can do that. Every [`Buffer`] made before is of no use after.
@@ -40,6 +46,8 @@ pub trait Packet: EbpfContext {
 }
 
 impl Packet for XdpContext {
+    const HIDES_HEADERS: bool = false;
+
     #[inline(always)]
     fn buffer(&self) -> Buffer {
         Buffer {
@@ -51,6 +59,12 @@ impl Packet for XdpContext {
     #[inline(always)]
     fn len(&self) -> u32 {
         (self.data_end() - self.data()) as u32
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { (*self.ctx).ingress_ifindex }
     }
 
     /// A driver's first buffer is what it is.
@@ -89,6 +103,8 @@ impl EbpfContext for Frags {
 }
 
 impl Packet for Frags {
+    const HIDES_HEADERS: bool = false;
+
     #[inline(always)]
     fn buffer(&self) -> Buffer {
         self.0.buffer()
@@ -98,6 +114,11 @@ impl Packet for Frags {
     fn len(&self) -> u32 {
         // SAFETY: the context is the one this program was called with.
         unsafe { bpf_xdp_get_buff_len(self.0.ctx) as u32 }
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        self.0.interface()
     }
 
     #[inline(always)]
@@ -112,6 +133,9 @@ impl Packet for Frags {
 }
 
 impl Packet for TcContext {
+    /// Some drivers hand over no more than the Ethernet header in one piece.
+    const HIDES_HEADERS: bool = true;
+
     #[inline(always)]
     fn buffer(&self) -> Buffer {
         Buffer {
@@ -123,6 +147,12 @@ impl Packet for TcContext {
     #[inline(always)]
     fn len(&self) -> u32 {
         TcContext::len(self)
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { (*self.skb.skb).ifindex }
     }
 
     /// What a local process sent has its headers in sight, and its data elsewhere.

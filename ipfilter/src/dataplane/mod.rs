@@ -3,6 +3,7 @@
 //! The only part that knows aya and the bpf system call. It is handed a [`Plan`](crate::plan::Plan)
 //! and knows nothing of policies, of the clock, or of who asked.
 
+mod clsact;
 mod counters;
 mod deployment;
 mod error;
@@ -18,6 +19,8 @@ mod pins;
 mod place;
 mod probe;
 mod programs;
+mod shared;
+mod slots;
 mod sys;
 mod tables;
 mod trace;

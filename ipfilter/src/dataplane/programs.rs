@@ -85,7 +85,11 @@ impl Programs {
         interface: &Interface,
     ) -> Result<(Attached, Place), Error> {
         let mut passed_over = Vec::new();
+        let mut ruled_out = Vec::new();
         for (hook, program) in &self.by_hook {
+            if ruled_out.contains(hook) {
+                continue;
+            }
             let reason = match program {
                 Err(reason) => reason.clone(),
                 Ok(program) => match Place::attach(pins, *hook, program, interface.index) {
@@ -98,7 +102,11 @@ impl Programs {
                         return Ok((attached, place));
                     }
                     Err(AttachError::Pin(error)) => return Err(error),
-                    Err(AttachError::Hook(error)) => hook.explain(&error, interface.index),
+                    Err(AttachError::Hook(error)) => {
+                        let others = self.by_hook.iter().map(|(other, _)| *other);
+                        ruled_out.extend(others.filter(|other| hook.rules_out(*other, &error)));
+                        hook.explain(&error, interface.index)
+                    }
                 },
             };
             passed_over.push(format!("{}: {reason}", hook.name()));

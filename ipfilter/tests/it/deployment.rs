@@ -60,6 +60,8 @@ fn run(line: &str) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+const MODES: [Mode; 4] = [Mode::Native, Mode::Tc, Mode::Clsact, Mode::Generic];
+
 fn instance() -> Instance {
     "test".parse().expect("a name")
 }
@@ -131,11 +133,11 @@ fn pin(name: &str) -> PathBuf {
 #[test]
 fn a_deployment_follows_interfaces() {
     alone("a_deployment_follows_interfaces", || {
-        for mode in [Mode::Native, Mode::Tc, Mode::Generic] {
+        for mode in MODES {
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &[], mode);
             assert!(deployment.attached().is_empty());
-            assert_eq!(pins(), ["counters_v1", "keys_v1"]);
+            assert_eq!(pins(), ["counters_v2", "interfaces_v2", "keys_v2"]);
 
             veth("in0", "out0");
             veth("in1", "out1");
@@ -163,7 +165,8 @@ fn a_deployment_follows_interfaces() {
             let followed = deployment.follow(&interfaces(&["in2"]));
             assert_eq!(followed.left[0].name, "in0");
             assert_eq!(names(&filter), ["in2"]);
-            assert_eq!(pins().len(), 3);
+            let links = usize::from(mode != Mode::Clsact);
+            assert_eq!(pins().len(), 3 + links);
             filter.detach().expect("it comes off");
             run("ip link del in0");
             run("ip link del in2");
@@ -205,7 +208,7 @@ fn one_interface_that_refuses_does_not_keep_the_others_from_it() {
 fn a_deployment_takes_over_from_the_one_before() {
     alone("a_deployment_takes_over_from_the_one_before", || {
         veth("in0", "out0");
-        for mode in [Mode::Native, Mode::Tc, Mode::Generic] {
+        for mode in MODES {
             let filter = Filter::of(&instance());
             let first = deploy(&filter, "192.0.2.1", &["in0"], mode);
             let before = standing(&filter);
@@ -230,6 +233,8 @@ fn a_deployment_takes_over_from_the_one_before() {
             assert_eq!(off[0].name, "in0");
             // Held, but taken off all the same.
             assert!(!run("ip -details link show in0").contains("prog/xdp"));
+            assert_eq!(run("tc filter show dev in0 ingress"), "");
+            assert!(!run("tc qdisc show dev in0").contains("clsact"));
             assert!(!instance().pins().exists());
         }
     });
@@ -239,7 +244,7 @@ fn a_deployment_takes_over_from_the_one_before() {
 fn what_others_undo_is_put_right() {
     alone("what_others_undo_is_put_right", || {
         veth("in0", "out0");
-        for mode in [Mode::Native, Mode::Tc, Mode::Generic] {
+        for mode in MODES {
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], mode);
             let (before, pinned) = (standing(&filter), pins());
@@ -256,9 +261,16 @@ fn what_others_undo_is_put_right() {
             for pin in pins() {
                 fs::remove_file(instance().pins().join(pin)).expect("a pin");
             }
-            mend("pins removed", "link_");
-            fs::remove_file(pin("counters_v1")).expect("a pin");
-            mend("counters removed", "counters_v1");
+            mend(
+                "pins removed",
+                if mode == Mode::Clsact {
+                    "keys_"
+                } else {
+                    "link_"
+                },
+            );
+            fs::remove_file(pin("counters_v2")).expect("a pin");
+            mend("counters removed", "counters_v2");
             run("umount /sys/fs/bpf");
             mend("unmounted", "mounted it again");
             // Someone mounted it again already.
@@ -275,6 +287,55 @@ fn what_others_undo_is_put_right() {
     });
 }
 
+/// Filters of others on the same interface are neither passed by nor touched, and the filter's place
+/// is its own until it is taken off.
+#[test]
+fn clsact_is_shared_with_others() {
+    alone("clsact_is_shared_with_others", || {
+        let filter = Filter::of(&instance());
+        let shown = || run("tc filter show dev in0 ingress");
+        let has_qdisc = || run("tc qdisc show dev in0").contains("clsact");
+        let theirs = "tc filter add dev in0 ingress protocol all prio 1 u32 match u32 0 0";
+        veth("in0", "out0");
+
+        // Theirs is there before.
+        run("tc qdisc add dev in0 clsact");
+        run(theirs);
+        let before = shown();
+        let first = deploy(&filter, "192.0.2.1", &["in0"], Mode::Clsact);
+        assert_eq!(shown().matches("ipfilter:test ").count(), 1, "{}", shown());
+        let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Clsact);
+        assert_eq!(shown().matches("ipfilter:test ").count(), 1, "{}", shown());
+        drop((first, second));
+        filter.detach().expect("it comes off");
+        assert_eq!(shown(), before);
+        run("tc qdisc del dev in0 clsact");
+
+        // Theirs comes after, and another instance too.
+        let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Clsact);
+        run(theirs);
+        let other = Filter::of(&"test-2".parse().expect("a name"));
+        let another = deploy(&other, "192.0.2.1", &["in0"], Mode::Clsact);
+        assert_eq!(names(&filter), ["in0"]);
+        assert_eq!(names(&other), ["in0"]);
+        filter.detach().expect("it comes off");
+        assert_eq!(names(&filter), [""; 0]);
+        assert_eq!(names(&other), ["in0"]);
+        assert!(deployment.mend().failed.is_empty());
+        assert_eq!(names(&filter), ["in0"]);
+
+        // Everything is gone, with the queueing discipline.
+        run("tc qdisc del dev in0 clsact");
+        let mended = deployment.mend();
+        assert_eq!(mended.done.len(), 1, "{mended:?}");
+        assert_eq!(names(&filter), ["in0"]);
+        drop(another);
+        other.detach().expect("nothing to take off");
+        filter.detach().expect("it comes off");
+        assert!(!has_qdisc());
+    });
+}
+
 #[test]
 fn what_is_not_ours_is_left_alone_or_named() {
     alone("what_is_not_ours_is_left_alone_or_named", || {
@@ -282,14 +343,14 @@ fn what_is_not_ours_is_left_alone_or_named() {
         let filter = Filter::of(&instance());
         let deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Native);
         // An older version's counters, and things of others.
-        fs::hard_link(pin("counters_v1"), pin("counters_v0")).expect("a pin");
-        fs::hard_link(pin("counters_v1"), pin("mine")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("counters_v1")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("mine")).expect("a pin");
         let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Native);
-        assert!(!pin("counters_v0").exists());
+        assert!(!pin("counters_v1").exists());
         assert!(pin("mine").exists());
 
         // A name of ours, but no link behind it.
-        fs::hard_link(pin("counters_v1"), pin("link_99_native")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("link_99_native")).expect("a pin");
         let said = filter.inspect().expect_err("strange").to_string();
         assert!(said.contains("link_99_native"), "{said}");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
@@ -301,12 +362,12 @@ fn what_is_not_ours_is_left_alone_or_named() {
 
         // Counters of another shape.
         drop((deployment, second));
-        fs::rename(pin("keys_v1"), pin("counters_v1")).expect("a pin");
+        fs::rename(pin("keys_v2"), pin("counters_v2")).expect("a pin");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
         let Err(error) = failed else {
             panic!("took strange counters over")
         };
-        assert!(error.to_string().contains("counters_v1"), "{error}");
+        assert!(error.to_string().contains("counters_v2"), "{error}");
         filter.detach().expect("it comes off");
         assert_eq!(pins(), ["mine"]);
     });

@@ -5,9 +5,10 @@
 //! separated by a comma.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -17,6 +18,11 @@ use ipfilter::{
     dataplane::{Action, Kind, Trial},
     plan::{Api, Deny, Lookup, Plan, Protocols, Response},
 };
+
+use crate::{gapless::with_the_binary, lab::Lab};
+
+/// What the daemon says.
+const LOG: &str = "/tmp/daemon.log";
 
 const IPFILTER: &str = env!("CARGO_BIN_EXE_ipfilter");
 
@@ -76,11 +82,21 @@ fn syn(source: &[u8], port: u8) -> Vec<u8> {
     frame
 }
 
-/// Frames in several buffers came with 5.18; the filter does without before.
-fn knows_frags() -> bool {
+/// Whether the kernel is this one, or a later one.
+fn is_from(major: u32, minor: u32) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split('.').map(|number| number.parse().unwrap_or(0));
-    (numbers.next().unwrap(), numbers.next().unwrap()) >= (5, 18)
+    (numbers.next().unwrap(), numbers.next().unwrap()) >= (major, minor)
+}
+
+/// Frames in several buffers came with 5.18; the filter does without before.
+fn knows_frags() -> bool {
+    is_from(5, 18)
+}
+
+/// Links of traffic control came with 6.6; the filter stands at clsact before.
+fn tc_hook() -> &'static str {
+    if is_from(6, 6) { "tcx" } else { "clsact" }
 }
 
 #[test]
@@ -127,7 +143,9 @@ impl Drop for Running {
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never {what}");
+        let log = fs::read_to_string(LOG).unwrap();
+        let patient = start.elapsed() < Duration::from_secs(60) && !log.contains("error: ");
+        assert!(patient, "never {what}: {log}");
         sleep(Duration::from_millis(100));
     }
 }
@@ -152,12 +170,28 @@ fn the_filter_stands_and_comes_off() {
     let card = nics.split(',').next().unwrap();
     for interface in ["left", card] {
         run(&format!("ip link set {interface} up"));
-        stands_and_comes_off(interface);
+        stands_and_comes_off(interface, "auto");
+        assert_eq!(stands_and_comes_off(interface, "tc"), tc_hook());
+        assert_eq!(stands_and_comes_off(interface, "generic"), "generic");
     }
     run("ip link del left");
 }
 
-fn stands_and_comes_off(interface: &str) {
+#[test]
+#[ignore = "changes the network it runs in: for guests, by `cargo xtask kernels`"]
+fn reloads_and_restarts_leave_no_gap() {
+    let lab = Lab::empty("guest");
+    for (mode, hook) in [
+        ("native", "native"),
+        ("tc", tc_hook()),
+        ("generic", "generic"),
+    ] {
+        assert_eq!(with_the_binary(&lab, mode, 5), hook);
+    }
+}
+
+/// Returns the hook at which it stands.
+fn stands_and_comes_off(interface: &str, mode: &str) -> String {
     let policy = "/tmp/policy.json";
     let text = r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke",
         "Resource": "execute-api:/*", "Condition": {"IpAddress": {"aws:SourceIp": "ADDRESS"}}}}"#;
@@ -170,18 +204,20 @@ fn stands_and_comes_off(interface: &str) {
             "run",
             "--interface",
             interface,
+            "--mode",
+            mode,
             "--port",
             "80",
             "--policy",
         ])
         .arg(policy)
         .args(["--deny", "respond"])
-        .stderr(Stdio::inherit())
+        .stderr(File::create(LOG).unwrap())
         .spawn();
     let daemon = Running(daemon.unwrap());
     wait_until("deployed", || status().is_some());
     let before = status().unwrap();
-    println!("{interface}: {before}");
+    println!("{interface} {mode}: {before}");
     fs::write(policy, text.replace("ADDRESS", "203.0.113.0/24")).unwrap();
     run(&format!("kill -HUP {}", daemon.0.id()));
     let digest = |status: &str| status.split("\"digest\":").nth(1).unwrap()[..66].to_owned();
@@ -194,4 +230,6 @@ fn stands_and_comes_off(interface: &str) {
     assert!(said.contains(interface), "{said}");
     assert!(status().is_none());
     assert!(!Path::new("/sys/fs/bpf/ipfilter/guest").exists());
+    let hook = before.split("\"mode\":\"").nth(1).unwrap();
+    hook.split('"').next().unwrap().to_owned()
 }

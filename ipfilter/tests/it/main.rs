@@ -15,11 +15,15 @@ mod explain_live;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod gapless;
+#[cfg(test)]
 mod generate;
 #[cfg(test)]
 mod kernels;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod linear;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
