@@ -9,3 +9,4 @@ pub mod map;
 pub mod metrics;
 pub mod probe;
 pub mod status;
+pub mod top;

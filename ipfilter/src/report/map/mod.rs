@@ -28,11 +28,11 @@ const LABELLED: usize = 40;
 
 /// What the picture looks like; readers choose light or dark.
 const STYLE: &str = "
-svg{--page:#fff;--none:#f0f0f0;--ink:#1a1a1a;--faint:#8a8a8a;--line:#d2d2d2;--pass:#1a7f37;--mark:#b3261e}
+svg{--page:#fff;--none:#f0f0f0;--ink:#1a1a1a;--faint:#8a8a8a;--line:#d2d2d2;--pass:#1a7f37;--mark:#1a1a1a}
 @media (prefers-color-scheme:dark){svg{--page:#16181c;--none:#24272d;--ink:#eee;--faint:#8b9099;\
---line:#3a3f47;--pass:#3fb950;--mark:#ff8a80}}
+--line:#3a3f47;--pass:#3fb950;--mark:#eee}}
 text{font:13px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}
-.title{font-size:20px;font-weight:600}.faint{fill:var(--faint)}.eighth{font-size:10px;fill:var(--faint)}
+.title{font-size:20px;font-weight:600}.faint{fill:var(--faint)}.eighth{font-size:10px;opacity:.6}
 .page{fill:var(--page)}.none{fill:var(--none)}.grid{stroke:var(--line);fill:none}.pass{fill:var(--pass)}
 .mark{stroke:var(--mark);fill:none;stroke-width:1.5}.lead{stroke:var(--mark);stroke-width:1}
 .tag{fill:var(--page);stroke:var(--mark)}.number{font-size:10px;text-anchor:middle}
