@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    tool,
+    target_dir, tool,
     vm::{
-        cache::{Part, target_dir},
+        cache::Part,
         mirror::{Suite, unpack},
     },
 };

@@ -149,7 +149,7 @@ impl Args {
             match source {
                 SourceArg::Address(address) => answer(*address, format, &mut out)?,
                 SourceArg::Stdin => {
-                    each_of_stdin(&mut out, |source, out| answer(source, format, out))?
+                    each_of_stdin(&mut out, |source, out| answer(source, format, out))?;
                 }
             }
         }

@@ -27,7 +27,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use log::warn;
 
 use crate::{
@@ -133,6 +133,12 @@ enum Command {
     Top(top::Args),
     Detach(detach::Args),
     Mock(mock::Args),
+}
+
+/// The command line's definition: manual pages and completions are made from it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process was started with.

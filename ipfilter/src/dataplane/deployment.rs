@@ -52,7 +52,7 @@ pub struct Followed {
 impl Filter {
     /// Enforces `plan` at exactly these interfaces; there may be none yet.
     ///
-    /// Tables are filled and frozen, and the programs that `mode` may need verified, first. Where the
+    /// Tables are filled and frozen, and the program that `mode` would have verified, first. Where the
     /// instance already stands, whoever deployed it, its program is replaced at its place, so that no
     /// packet goes unfiltered; then the other interfaces are attached, and last those no longer
     /// wanted are let go. A deployment that this process held before is of no more use then: drop it.
@@ -82,8 +82,7 @@ impl Filter {
         interfaces: &[Interface],
         mode: Mode,
     ) -> Result<Deployment, Error> {
-        let mut object = Object::load(plan, Some(&self.pins))?;
-        let programs = Programs::load(&mut object, mode)?;
+        let object = Object::load(plan, Some(&self.pins))?;
         let hold = |map: &Shared| {
             Ok(self
                 .pins
@@ -97,9 +96,12 @@ impl Filter {
             object.share(&shared::INTERFACES)?,
             object.share(&shared::COUNTERS)?,
         );
+        let tables = object.sizes();
+        let mut programs = Programs::load(object, mode)?;
+        // What is refused must not have taken a slot.
         slots.assign(interfaces, &netlink::links()?)?;
         let mut change = Change::default();
-        if let Err(error) = self.change(&programs, interfaces, &mut change) {
+        if let Err(error) = self.change(&mut programs, interfaces, &mut change) {
             return Err(change.undo(error));
         }
         let (attached, places) = change.done(interfaces).into_iter().unzip();
@@ -108,7 +110,7 @@ impl Filter {
             programs,
             attached,
             places,
-            tables: object.sizes(),
+            tables,
             slots,
             _maps: maps,
         })
@@ -116,7 +118,7 @@ impl Filter {
 
     fn change(
         &self,
-        programs: &Programs,
+        programs: &mut Programs,
         interfaces: &[Interface],
         change: &mut Change,
     ) -> Result<(), Error> {
@@ -140,7 +142,7 @@ impl Filter {
     /// Where the instance stands and is to stay, one place at each interface, and where it is not.
     fn taken_over(
         &self,
-        programs: &Programs,
+        programs: &mut Programs,
         interfaces: &[Interface],
     ) -> Result<(Vec<Place>, Vec<Place>), Error> {
         let links = netlink::links()?;
@@ -237,7 +239,7 @@ struct Change {
 }
 
 impl Change {
-    fn replace(&mut self, place: Place, programs: &Programs) -> Result<(), Error> {
+    fn replace(&mut self, place: Place, programs: &mut Programs) -> Result<(), Error> {
         let before = place.program()?.ok_or_else(|| {
             let what = "the filter was taken off while it was being replaced";
             Error::failed(what, "try again")

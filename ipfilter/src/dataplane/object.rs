@@ -44,6 +44,7 @@ const FROZEN: [&str; 7] = [
 ];
 
 /// A loaded plan.
+#[derive(Debug)]
 pub(super) struct Object {
     ebpf: Ebpf,
     sizes: TableSizes,

@@ -19,7 +19,7 @@ mod gapless;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
-mod kernels;
+mod guest;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
