@@ -8,7 +8,7 @@
 use crate::interval::Layout;
 
 /// Version of everything in this module.
-pub const VERSION: u32 = if cfg!(feature = "next-abi") { 2 } else { 1 };
+pub const VERSION: u32 = if cfg!(feature = "next-abi") { 3 } else { 2 };
 
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;
@@ -76,8 +76,10 @@ pub mod names {
     pub const INTERVALS_V4: &str = "INTERVALS_V4";
     /// The words of the IPv6 interval table.
     pub const INTERVALS_V6: &str = "INTERVALS_V6";
-    /// [`super::Counter`] by [`super::counter_index`], one per CPU.
+    /// [`super::Row`] by [`super::row_index`], one per CPU.
     pub const COUNTERS: &str = "COUNTERS";
+    /// One [`super::Interfaces`].
+    pub const INTERFACES: &str = "INTERFACES";
     /// [`super::Response`] by API index.
     pub const RESPONSES: &str = "RESPONSES";
     /// The keys of cookies, by [`super::key_index`].
@@ -337,20 +339,39 @@ impl Reason {
     }
 }
 
-/// Counters kept for each API, and once more for packets that reached no API's port.
-pub const REASONS: u32 = 32;
+/// Counters in a [`Row`]: more than there are reasons.
+pub const REASONS: usize = 32;
 
-/// The row of counters for packets that reached no API's port.
+/// What was counted for one API at one interface, by [`Reason`].
+pub type Row = [Counter; REASONS];
+
+/// The API of packets that reached no API's port.
 #[expect(clippy::cast_possible_truncation, reason = "it is 64")]
 pub const NO_API: u32 = MAX_APIS as u32;
 
-/// Entries in the counters' map.
-pub const COUNTERS_LEN: u32 = (NO_API + 1) * REASONS;
+/// Slots of interfaces: the first is for all that have none of their own.
+pub const SLOTS: usize = 16;
 
-/// Where the counter of `reason` for the API with index `api` (or [`NO_API`]) stands.
+/// Rows in the counters' map.
+#[expect(clippy::cast_possible_truncation, reason = "it is 16")]
+pub const ROWS: u32 = SLOTS as u32 * (NO_API + 1);
+
+/// Where the row of the API with index `api` (or [`NO_API`]) at the interface in `slot` stands.
 #[must_use]
-pub const fn counter_index(api: u32, reason: Reason) -> u32 {
-    api * REASONS + reason as u32
+#[inline(always)]
+pub const fn row_index(slot: u32, api: u32) -> u32 {
+    slot * (NO_API + 1) + api
+}
+
+/// Which interface has which slot. An interface's number grows without bound where interfaces come
+/// and go, so it can't be the slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// The interface's number by slot; 0 ends them. The first stands for no interface, and is not read.
+    pub index: [u32; SLOTS],
+    /// The interface's name by slot, filled up with zeros. For userspace only.
+    pub name: [[u8; 16]; SLOTS],
 }
 
 const _: () = {
@@ -360,5 +381,7 @@ const _: () = {
     assert!(size_of::<PortTable>() == 1 << 17);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<Response>() == 24 + 8 * RESPONSE_CHUNKS);
-    assert!(Reason::ALL.len() <= REASONS as usize);
+    assert!(size_of::<Row>() == 512);
+    assert!(size_of::<Interfaces>() == 20 * SLOTS);
+    assert!(Reason::ALL.len() <= REASONS);
 };

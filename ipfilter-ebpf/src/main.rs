@@ -61,9 +61,8 @@ mod programs {
             Action::Pass => TC_ACT_UNSPEC,
             Action::Drop => TC_ACT_SHOT,
             Action::Transmit => {
-                // SAFETY: the context is the one this program was called with; the helper takes no
-                // pointers.
-                unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 }
+                // SAFETY: the helper takes no pointers.
+                unsafe { bpf_redirect(ctx.interface(), 0) as i32 }
             }
         }
     }
@@ -89,13 +88,13 @@ mod programs {
                 {
                     shown = true;
                 }
-                Verdict::Pass(reason) => return record(None, reason, bytes, Action::Pass),
+                Verdict::Pass(reason) => return record(packet, None, reason, bytes, Action::Pass),
                 Verdict::Drop(reason) => {
                     debug!(packet, "dropped {} bytes: reason {}", bytes, reason as u32);
-                    return record(None, reason, bytes, Action::Drop);
+                    return record(packet, None, reason, bytes, Action::Drop);
                 }
                 Verdict::Allow(api) => {
-                    return record(Some(api), Reason::Allowed, bytes, Action::Pass);
+                    return record(packet, Some(api), Reason::Allowed, bytes, Action::Pass);
                 }
                 Verdict::Deny(denied) => return deny(packet, &denied, length),
             }
@@ -121,7 +120,7 @@ mod programs {
         } else {
             Action::Drop
         };
-        record(Some(denied.api), reason, bytes, action)
+        record(packet, Some(denied.api), reason, bytes, action)
     }
 
     /// Brings the headers into sight, if that is what a packet that was judged so is in want of.

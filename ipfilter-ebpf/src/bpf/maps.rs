@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use ipfilter_ebpf::{
     abi::{
-        AddressKey, ApiSet, COUNTERS_LEN, Config, Counter, KEYS_LEN, KeyV4, KeyV6, MAX_APIS,
-        PortTable, Response, VERSION, flags, key_index,
+        AddressKey, ApiSet, Config, Interfaces, KEYS_LEN, KeyV4, KeyV6, MAX_APIS, PortTable, ROWS,
+        Response, Row, VERSION, flags, key_index,
     },
     interval::{Layout, Words, lookup_v4, lookup_v6},
     reply::Key as CookieKey,
@@ -53,7 +53,9 @@ static INTERVALS_V4: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static INTERVALS_V6: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
-pub static COUNTERS: PerCpuArray<Counter, { COUNTERS_LEN as usize }> = PerCpuArray::new();
+pub static COUNTERS: PerCpuArray<Row, { ROWS as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static INTERFACES: Array<Interfaces, 1> = Array::new();
 
 #[btf_map]
 pub static RESPONSES: Array<Response, 1> = Array::new();

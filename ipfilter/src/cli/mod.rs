@@ -19,6 +19,7 @@ mod rollback;
 mod run;
 mod status;
 mod target;
+mod top;
 
 use std::{
     fmt,
@@ -129,6 +130,7 @@ enum Command {
     Deploy(deploy::Args),
     Status(status::Args),
     Probe(probe::Args),
+    Top(top::Args),
     Detach(detach::Args),
     Mock(mock::Args),
 }
@@ -173,6 +175,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Deploy(args) => deploy::run(&args, instance),
         Command::Status(args) => status::run(&args, &instance),
         Command::Probe(args) => probe::run(&args, &instance),
+        Command::Top(args) => top::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Mock(args) => mock::run(args),
     }

@@ -10,7 +10,7 @@ use aya::{
 use ipfilter_ebpf::abi::{self, Config, names};
 
 use super::{
-    counters::{self, Count},
+    counters::{Count, Counters},
     error::Error,
     hook::Hook,
     interface::Interface,
@@ -122,13 +122,13 @@ impl Filter {
             .collect()
     }
 
-    /// The counters of the first `apis` APIs, and of packets that reached none.
+    /// The counters of the first `apis` APIs, and of packets that reached none, by interface.
     ///
     /// # Errors
     ///
     /// When the counters can't be read.
     pub fn counters(&self, apis: usize) -> Result<Vec<Count>, Error> {
-        counters::read(&counters::pinned(&self.pins)?, apis)
+        Counters::pinned(&self.pins)?.read(apis)
     }
 
     /// The log of the deployed programs, if the log level has them write one.

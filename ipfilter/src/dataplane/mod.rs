@@ -19,6 +19,8 @@ mod pins;
 mod place;
 mod probe;
 mod programs;
+mod shared;
+mod slots;
 mod sys;
 mod tables;
 mod trace;

@@ -5,24 +5,21 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
-    path::Path,
     time::SystemTime,
 };
 
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapType, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
     programs::{Program, ProgramError},
 };
-use ipfilter_ebpf::{
-    abi::{self, AddressKey, ApiSet, Config, Counter, KeyV4, KeyV6, MAX_APIS, flags, names},
-    reply,
-};
+use ipfilter_ebpf::abi::{self, AddressKey, ApiSet, Config, KeyV4, KeyV6, MAX_APIS, flags, names};
 
 use super::{
     error::Error,
     keys,
-    pins::{Pins, strange},
+    pins::Pins,
+    shared::{self, Shared},
     sys::{self, Raw},
     tables::{TableSizes, Tables},
     trace,
@@ -54,15 +51,15 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// Loads `plan`, fills its tables and freezes them. The counters are those pinned in `pins`, or
-    /// new ones that are pinned there; without `pins` they are the object's own.
+    /// Loads `plan`, fills its tables and freezes them. The [shared](shared) maps are those pinned in
+    /// `pins`, or new ones that are pinned there; without `pins` they are the object's own.
     pub(super) fn load(plan: &Plan, pins: Option<&Pins>) -> Result<Self, Error> {
         let tables = Tables::of(plan)?;
         let config = Raw(config(plan, &tables));
-        let pinned = pins.map(|pins| (pins.counters(), pins.keys()));
-        if let Some((counters, keys)) = &pinned {
-            check::<Counter>(counters, MapType::PerCpuArray, abi::COUNTERS_LEN)?;
-            check::<reply::Key>(keys, MapType::Array, abi::KEYS_LEN)?;
+        let pinned = pins.map(|pins| shared::ALL.map(|map| (map, pins.shared(map))));
+        let pinned = pinned.as_slice().as_flattened();
+        for (map, path) in pinned {
+            map.check(path)?;
         }
         let level = trace::level();
         let mut loader = EbpfLoader::new();
@@ -78,10 +75,8 @@ impl Object {
             .map_max_entries(names::INTERVALS_V6, entries(tables.v6.words().len())?)
             .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?)
             .map_max_entries(names::RESPONSES, entries(plan.apis.len())?);
-        if let Some((counters, keys)) = &pinned {
-            loader
-                .map_pin_path(names::COUNTERS, counters.as_path())
-                .map_pin_path(names::KEYS, keys.as_path());
+        for (map, path) in pinned {
+            loader.map_pin_path(map.map, path);
         }
         let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
         let mut object = Self {
@@ -98,11 +93,17 @@ impl Object {
         self.sizes
     }
 
-    /// The counters.
-    pub(super) fn counters(&self) -> Result<&Map, Error> {
-        self.ebpf
-            .map(names::COUNTERS)
-            .ok_or_else(|| fill_failed(names::COUNTERS, "it is missing"))
+    /// A map that is handed on.
+    pub(super) fn shared(&self, shared: &Shared) -> Result<&Map, Error> {
+        let map = self.ebpf.map(shared.map);
+        map.ok_or_else(|| fill_failed(shared.map, "it is missing"))
+    }
+
+    /// The same, open once more.
+    pub(super) fn share(&self, shared: &Shared) -> Result<Map, Error> {
+        let data = MapData::from_fd(self.map_fd(shared.map)?);
+        let map = data.and_then(Map::from_map_data);
+        map.map_err(|error| Error::failed("can't look at a map", error))
     }
 
     /// The named map, open once more.
@@ -235,27 +236,6 @@ impl Object {
     }
 }
 
-/// Whether a map of `T`s that a deployment takes over is what its name says.
-fn check<T>(path: &Path, kind: MapType, length: u32) -> Result<(), Error> {
-    let map = match sys::open(path) {
-        Ok(map) => map,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io(format!("can't open `{}`", path.display()), error)),
-    };
-    let map = matches!(sys::identity(&map), Ok((sys::Kind::Map, _)))
-        .then(|| MapData::from_fd(map).and_then(|data| data.info()));
-    match map {
-        Some(Ok(info))
-            if info.map_type().is_ok_and(|found| found == kind)
-                && info.value_size() as usize == size_of::<T>()
-                && info.max_entries() == length =>
-        {
-            Ok(())
-        }
-        _ => Err(strange(path)),
-    }
-}
-
 fn load_once(
     loaded: bool,
     load: impl FnOnce() -> Result<(), ProgramError>,
@@ -330,9 +310,12 @@ fn address_key(address: IpAddr) -> AddressKey {
 
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::LpmTrie(data) => {
-            Some(data)
-        }
+        Map::Array(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::RingBuf(data) => Some(data),
         _ => None,
     }
 }

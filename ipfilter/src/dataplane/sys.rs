@@ -42,8 +42,9 @@ raw!(
     abi::AddressKey,
     abi::ApiSet,
     abi::Config,
-    abi::Counter,
+    abi::Interfaces,
     abi::Response,
+    abi::Row,
     ipfilter_ebpf::reply::Key
 );
 

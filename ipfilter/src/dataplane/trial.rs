@@ -5,10 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use ipfilter_ebpf::abi::names;
 
 use super::{
-    counters::{self, Count},
+    counters::{Count, Counters},
     error::Error,
     object::Object,
-    sys,
+    shared, sys,
 };
 use crate::plan::Plan;
 
@@ -98,7 +98,9 @@ impl Trial {
     ///
     /// When they can't be read.
     pub fn counters(&self) -> Result<Vec<Count>, Error> {
-        counters::read(self.object.counters()?, self.apis)
+        let [rows, interfaces] =
+            [&shared::COUNTERS, &shared::INTERFACES].map(|map| self.object.shared(map));
+        Counters::new(rows?, interfaces?).read(self.apis)
     }
 }
 

@@ -5,6 +5,8 @@ pub mod compile;
 pub mod diagnostics;
 pub mod explain;
 pub mod live;
+pub mod map;
 pub mod metrics;
 pub mod probe;
 pub mod status;
+pub mod top;

@@ -139,7 +139,7 @@ fn a_deployment_follows_interfaces() {
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &[], mode);
             assert!(deployment.attached().is_empty());
-            assert_eq!(pins(), ["counters_v1", "keys_v1"]);
+            assert_eq!(pins(), ["counters_v2", "interfaces_v2", "keys_v2"]);
 
             veth("in0", "out0");
             veth("in1", "out1");
@@ -167,7 +167,8 @@ fn a_deployment_follows_interfaces() {
             let followed = deployment.follow(&interfaces(&["in2"]));
             assert_eq!(followed.left[0].name, "in0");
             assert_eq!(names(&filter), ["in2"]);
-            assert_eq!(pins().len(), if mode == Mode::Clsact { 2 } else { 3 });
+            let links = usize::from(mode != Mode::Clsact);
+            assert_eq!(pins().len(), 3 + links);
             filter.detach().expect("it comes off");
             run("ip link del in0");
             run("ip link del in2");
@@ -311,8 +312,8 @@ fn what_others_undo_is_put_right() {
                     "link_"
                 },
             );
-            fs::remove_file(pin("counters_v1")).expect("a pin");
-            mend("counters removed", "counters_v1");
+            fs::remove_file(pin("counters_v2")).expect("a pin");
+            mend("counters removed", "counters_v2");
             run("umount /sys/fs/bpf");
             mend("unmounted", "mounted it again");
             // Someone mounted it again already.
@@ -385,14 +386,14 @@ fn what_is_not_ours_is_left_alone_or_named() {
         let filter = Filter::of(&instance());
         let deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Native);
         // An older version's counters, and things of others.
-        fs::hard_link(pin("counters_v1"), pin("counters_v0")).expect("a pin");
-        fs::hard_link(pin("counters_v1"), pin("mine")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("counters_v1")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("mine")).expect("a pin");
         let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Native);
-        assert!(!pin("counters_v0").exists());
+        assert!(!pin("counters_v1").exists());
         assert!(pin("mine").exists());
 
         // A name of ours, but no link behind it.
-        fs::hard_link(pin("counters_v1"), pin("link_99_native")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("link_99_native")).expect("a pin");
         let said = filter.inspect().expect_err("strange").to_string();
         assert!(said.contains("link_99_native"), "{said}");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
@@ -404,12 +405,12 @@ fn what_is_not_ours_is_left_alone_or_named() {
 
         // Counters of another shape.
         drop((deployment, second));
-        fs::rename(pin("keys_v1"), pin("counters_v1")).expect("a pin");
+        fs::rename(pin("keys_v2"), pin("counters_v2")).expect("a pin");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
         let Err(error) = failed else {
             panic!("took strange counters over")
         };
-        assert!(error.to_string().contains("counters_v1"), "{error}");
+        assert!(error.to_string().contains("counters_v2"), "{error}");
         filter.detach().expect("it comes off");
         assert_eq!(pins(), ["mine"]);
     });

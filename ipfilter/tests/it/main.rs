@@ -39,4 +39,6 @@ mod service;
 #[cfg(test)]
 mod third_road;
 #[cfg(test)]
+mod top;
+#[cfg(test)]
 mod verdicts;
