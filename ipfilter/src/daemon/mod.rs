@@ -25,6 +25,7 @@ use crate::{
     dataplane::{Attached, Filter, Interface, Trace},
     instance::Instance,
     plan::Plan,
+    progress::Progress,
 };
 
 /// How often the keys of `respond` are renewed: more often than time slots change.
@@ -246,7 +247,10 @@ fn listen() -> anyhow::Result<mpsc::Receiver<Event>> {
 }
 
 fn read(spec: &Spec) -> Result<Policies, Failure> {
-    let policies = Policies::read(spec)?;
+    let progress = Progress::of("reading policies");
+    let policies = Policies::read(spec);
+    drop(progress);
+    let policies = policies?;
     for warning in &policies.warnings {
         warn!("{warning}");
     }
@@ -255,7 +259,10 @@ fn read(spec: &Spec) -> Result<Policies, Failure> {
 
 fn deploy(filter: &Filter, spec: &Spec, plan: &Plan) -> Result<(), Failure> {
     let interfaces = Interface::matching(&spec.interfaces)?;
-    for attached in filter.deploy(plan, &interfaces, spec.mode)? {
+    let progress = Progress::of("loading tables");
+    let deployed = filter.deploy(plan, &interfaces, spec.mode);
+    drop(progress);
+    for attached in deployed? {
         announce(&attached);
     }
     Ok(())

@@ -9,6 +9,7 @@ mod filter;
 mod hook;
 mod interface;
 mod keys;
+mod memory;
 mod netlink;
 mod object;
 mod pins;

@@ -1,6 +1,6 @@
 //! Running frames through a program without a network.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipfilter_ebpf::abi::names;
 
@@ -99,6 +99,13 @@ impl Trial {
     /// When they can't be read.
     pub fn counters(&self) -> Result<Vec<Count>, Error> {
         counters::read(self.object.counters()?, self.apis)
+    }
+}
+
+/// The program's.
+impl AsFd for Trial {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
     }
 }
 
