@@ -42,6 +42,16 @@ pub(crate) fn integration_tests(interrupt: &Interrupt) -> Result<(PathBuf, PathB
     ))
 }
 
+/// Builds the benchmark inside the kernel; where it is.
+///
+/// # Errors
+/// As [`release`].
+pub(crate) fn bench(interrupt: &Interrupt) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["bench", "--no-run", "--package=ipfilter", "--bench=kernel"]);
+    executable(&messages(&mut command, interrupt)?, "kernel")
+}
+
 /// Runs a build; what cargo says about what it made, one JSON object a line.
 fn messages(command: &mut Command, interrupt: &Interrupt) -> Result<String> {
     command

@@ -12,6 +12,7 @@ use aya::{
     maps::{Array, ProgramArray},
     programs::{ProgramFd, ProgramInfo, TestRun as _, TestRunOptions, Xdp, loaded_programs},
 };
+use ipfilter::{packet::Packet, plan::Protocol};
 use rustix::time::{ClockId, clock_gettime};
 use xtask::lists::Family;
 
@@ -138,4 +139,22 @@ fn halves(family: Family, address: u128) -> [u64; 2] {
         Family::V4 => [address as u64, 0],
         Family::V6 => [(address >> 64) as u64, address as u64],
     }
+}
+
+/// A client's first segment to the host that the namespaces of `cargo xtask bench` have.
+pub fn frame(family: Family, port: u16, mac: [u8; 6]) -> Result<Vec<u8>> {
+    let (source, destination) = match family {
+        Family::V4 => ("203.0.113.10", "192.0.2.2"),
+        Family::V6 => ("2001:db8:113::10", "2001:db8:2::2"),
+    };
+    Packet {
+        mac,
+        vlans: Vec::new(),
+        source: source.parse()?,
+        destination: destination.parse()?,
+        protocol: Protocol::Tcp,
+        port,
+        fragment: None,
+    }
+    .frame()
 }

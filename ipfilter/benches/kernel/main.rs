@@ -3,6 +3,7 @@
 //! Results are lines of JSON on standard output, costs in nanoseconds of this thread's CPU time: wall
 //! time is of no use, as the kernel waits for others at the end of a test run.
 
+mod flood;
 mod harness;
 mod packets;
 
@@ -14,6 +15,14 @@ use clap::Parser;
 enum Part {
     /// Per packet, in test runs
     Packets(packets::Args),
+    /// Send frames from many sources out of an interface
+    Send(flood::SendArgs),
+    /// Drop all that comes in by an interface, until standard input ends
+    Drop(flood::AttachArgs),
+    /// Pass all that comes in by an interface, until standard input ends
+    Pass(flood::AttachArgs),
+    /// How long it takes to put another program behind an interface's link
+    Swap(flood::AttachArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -21,5 +30,10 @@ fn main() -> anyhow::Result<()> {
     let arguments = std::env::args_os().filter(|argument| argument != "--bench");
     match Part::parse_from(arguments) {
         Part::Packets(args) => packets::run(&args),
+        Part::Send(args) => flood::send(&args),
+        Part::Drop(args) => flood::attach(&args, "bench_drop"),
+        // There are no frames to port 0.
+        Part::Pass(args) => flood::attach(&args, "bench_parse"),
+        Part::Swap(args) => flood::swap(&args),
     }
 }

@@ -7,18 +7,20 @@ use aya::programs::ProgramFd;
 use ipfilter::{
     addresses::AddressSet,
     dataplane::{Kind, Trial},
-    packet::Packet,
-    plan::{Api, Deny, IntervalTable, Lookup, Plan, Protocol, Protocols, Response},
+    plan::{Api, Deny, IntervalTable, Lookup, Plan, Protocols, Response},
 };
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use xtask::lists::{Family, List, Shape};
 
-use crate::harness::{Programs, Sources, info, time};
+use crate::harness::{Programs, Sources, frame, info, time};
 
 /// The API's port, and one that is none's.
 const PORT: u16 = 443;
 const OTHER_PORT: u16 = 444;
+
+/// Any address will do.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// Sources inside prefixes: enough that the table's lines are not all in the nearest cache.
 const INSIDE: usize = 1 << 17;
@@ -128,12 +130,12 @@ fn rounds(
     for round in 0..=args.rounds {
         let drop = time(
             programs.program("bench_drop")?,
-            &frame(family, PORT)?,
+            &frame(family, PORT, MAC)?,
             args.packets,
         )?;
         let mut spent = Vec::new();
         for contender in contenders {
-            let frame = frame(family, contender.port)?;
+            let frame = frame(family, contender.port, MAC)?;
             spent.push(programs.judge(&contender.program, &frame, args.packets)?);
         }
         // The first is to warm up.
@@ -251,21 +253,4 @@ fn address(family: Family, bits: u128) -> IpAddr {
         Family::V4 => IpAddr::V4((bits as u32).into()),
         Family::V6 => IpAddr::V6(bits.into()),
     }
-}
-
-fn frame(family: Family, port: u16) -> Result<Vec<u8>> {
-    let (source, destination) = match family {
-        Family::V4 => ("203.0.113.10", "192.0.2.2"),
-        Family::V6 => ("2001:db8:113::10", "2001:db8:2::2"),
-    };
-    Packet {
-        mac: [2, 0, 0, 0, 0, 2],
-        vlans: Vec::new(),
-        source: source.parse()?,
-        destination: destination.parse()?,
-        protocol: Protocol::Tcp,
-        port,
-        fragment: None,
-    }
-    .frame()
 }
