@@ -57,7 +57,7 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn of(plan: &Plan) -> Result<Self, Error> {
-        let kind = plan.lookup.choose(plan);
+        let kind = plan.lookup.choose();
         Ok(Self {
             kind,
             v4: Sources::of(&plan.v4, kind)?,

@@ -15,6 +15,8 @@ mod kernels;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod policy_cli;
