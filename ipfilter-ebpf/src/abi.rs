@@ -8,7 +8,7 @@
 use crate::interval::Layout;
 
 /// Version of everything in this module.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = if cfg!(feature = "next-abi") { 2 } else { 1 };
 
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;
@@ -310,6 +310,16 @@ impl Reason {
         Self::RespondReset,
         Self::NoRoom,
     ];
+
+    /// Whether it might have been another one, had more of the packet been in sight.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_for_want_of_sight(self) -> bool {
+        matches!(
+            self,
+            Self::Malformed | Self::Unresolved | Self::UnresolvedAllowed
+        )
+    }
 
     /// Whether the packet was turned into an answer.
     #[must_use]

@@ -22,7 +22,7 @@ mod bpf;
 #[cfg(target_arch = "bpf")]
 mod programs {
     use aya_ebpf::{
-        bindings::{TC_ACT_OK, TC_ACT_SHOT, xdp_action},
+        bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
         helpers::bpf_redirect,
         macros::{classifier, xdp},
         programs::{TcContext, XdpContext},
@@ -30,8 +30,8 @@ mod programs {
     use aya_log_ebpf::debug;
     use ipfilter_ebpf::{
         abi::{Reason, deny, flags},
-        verdict::{By, Verdict},
-        wire::parse,
+        verdict::{By, Denied, Verdict},
+        wire::{Frame as _, parse},
     };
 
     use crate::bpf::{
@@ -40,6 +40,9 @@ mod programs {
         maps::{self, Deployed},
         record::{Action, record},
     };
+
+    /// As many bytes as the headers of a packet take, also with several extension headers.
+    const HEADERS: u32 = 512;
 
     #[xdp]
     pub fn ipfilter_xdp(ctx: XdpContext) -> u32 {
@@ -54,7 +57,8 @@ mod programs {
     #[classifier]
     pub fn ipfilter_tc(ctx: TcContext) -> i32 {
         match filter(&ctx) {
-            Action::Pass => TC_ACT_OK,
+            // On to the programs and filters that others have put there.
+            Action::Pass => TC_ACT_UNSPEC,
             Action::Drop => TC_ACT_SHOT,
             Action::Transmit => {
                 // SAFETY: the context is the one this program was called with; the helper takes no
@@ -77,37 +81,57 @@ mod programs {
     fn filter<P: Packet>(packet: &P) -> Action {
         let length = packet.len();
         let bytes = u64::from(length);
-        match parse(&packet.buffer(), By(&Deployed)) {
-            Verdict::Pass(reason) => record(None, reason, bytes, Action::Pass),
-            Verdict::Drop(reason) => {
-                debug!(packet, "dropped {} bytes: reason {}", bytes, reason as u32);
-                record(None, reason, bytes, Action::Drop)
-            }
-            Verdict::Allow(api) => record(Some(api), Reason::Allowed, bytes, Action::Pass),
-            Verdict::Deny(denied) => {
-                // The flags are known at load, so that a deployment that answers nobody is verified
-                // without the code that answers.
-                let reason = match maps::deny(denied.api) {
-                    deny::REJECT if maps::has(flags::REJECT) => {
-                        answer(packet, &denied, length, false)
-                    }
-                    deny::RESPOND if maps::has(flags::RESPOND) => {
-                        answer(packet, &denied, length, true)
-                    }
-                    _ => Reason::Denied,
-                };
-                debug!(
-                    packet,
-                    "denied API {}: {} bytes, reason {}", denied.api, bytes, reason as u32
-                );
-                let action = if reason.is_answer() {
-                    Action::Transmit
-                } else {
-                    Action::Drop
-                };
-                record(Some(denied.api), reason, bytes, action)
+        let mut shown = false;
+        loop {
+            match parse(&packet.buffer(), By(&Deployed)) {
+                Verdict::Pass(reason) | Verdict::Drop(reason)
+                    if !shown && shows_more(packet, length, reason) =>
+                {
+                    shown = true;
+                }
+                Verdict::Pass(reason) => return record(None, reason, bytes, Action::Pass),
+                Verdict::Drop(reason) => {
+                    debug!(packet, "dropped {} bytes: reason {}", bytes, reason as u32);
+                    return record(None, reason, bytes, Action::Drop);
+                }
+                Verdict::Allow(api) => {
+                    return record(Some(api), Reason::Allowed, bytes, Action::Pass);
+                }
+                Verdict::Deny(denied) => return deny(packet, &denied, length),
             }
         }
+    }
+
+    #[inline(always)]
+    fn deny<P: Packet>(packet: &P, denied: &Denied, length: u32) -> Action {
+        let bytes = u64::from(length);
+        // The flags are known at load, so that a deployment that answers nobody is verified without
+        // the code that answers.
+        let reason = match maps::deny(denied.api) {
+            deny::REJECT if maps::has(flags::REJECT) => answer(packet, denied, length, false),
+            deny::RESPOND if maps::has(flags::RESPOND) => answer(packet, denied, length, true),
+            _ => Reason::Denied,
+        };
+        debug!(
+            packet,
+            "denied API {}: {} bytes, reason {}", denied.api, bytes, reason as u32
+        );
+        let action = if reason.is_answer() {
+            Action::Transmit
+        } else {
+            Action::Drop
+        };
+        record(Some(denied.api), reason, bytes, action)
+    }
+
+    /// Brings the headers into sight, if that is what a packet that was judged so is in want of.
+    /// Then it must be judged again.
+    #[inline(always)]
+    fn shows_more<P: Packet>(packet: &P, length: u32, reason: Reason) -> bool {
+        P::HIDES_HEADERS
+            && reason.is_for_want_of_sight()
+            && (packet.buffer().len() as u32) < length.min(HEADERS)
+            && packet.show(length, HEADERS).is_some()
     }
 
     #[panic_handler]

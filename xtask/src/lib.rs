@@ -7,7 +7,9 @@ pub mod lists;
 pub mod netns;
 pub mod process;
 mod refused;
+mod target;
 pub mod toolchain;
 pub mod vm;
 
 pub use refused::{Refused, need_root, tool};
+pub use target::target_dir;

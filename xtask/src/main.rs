@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod cli;
+mod dist;
 mod kernels;
 mod playground;
 mod setup;

@@ -22,6 +22,9 @@ const MAX_OFFSET: usize = 0x3fff;
 
 /// A packet as one kind of hook has it.
 pub trait Packet: EbpfContext {
+    /// Whether a packet's headers may be out of sight, and then be [shown](Self::show).
+    const HIDES_HEADERS: bool;
+
     /// The bytes in sight.
     fn buffer(&self) -> Buffer;
 
@@ -40,6 +43,8 @@ pub trait Packet: EbpfContext {
 }
 
 impl Packet for XdpContext {
+    const HIDES_HEADERS: bool = false;
+
     #[inline(always)]
     fn buffer(&self) -> Buffer {
         Buffer {
@@ -89,6 +94,8 @@ impl EbpfContext for Frags {
 }
 
 impl Packet for Frags {
+    const HIDES_HEADERS: bool = false;
+
     #[inline(always)]
     fn buffer(&self) -> Buffer {
         self.0.buffer()
@@ -112,6 +119,9 @@ impl Packet for Frags {
 }
 
 impl Packet for TcContext {
+    /// Some drivers hand over no more than the Ethernet header in one piece.
+    const HIDES_HEADERS: bool = true;
+
     #[inline(always)]
     fn buffer(&self) -> Buffer {
         Buffer {

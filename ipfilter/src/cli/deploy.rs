@@ -15,9 +15,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, instance: Instance) -> anyhow::Result<Exit> {
-    let spec = args.target.spec()?;
+    let asked = args.target.asked()?;
     require_root("filtering an interface")?;
     let _lock = instance.lock()?;
-    Daemon::start(instance, spec).map_err(Stop::from)?;
+    Daemon::start(instance, asked, None).map_err(Stop::from)?;
     Ok(Exit::Fine)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Exit, require_root};
-use crate::{daemon::Record, dataplane::Filter, instance::Instance};
+use crate::{dataplane::Filter, instance::Instance};
 
 /// Take the filter off all its interfaces: everyone can reach the API again
 ///
@@ -22,7 +22,6 @@ pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("taking the filter off")?;
     stop_owner(instance)?;
     let interfaces = Filter::of(instance).detach()?;
-    Record::remove(instance)?;
     if interfaces.is_empty() {
         println!("nothing was attached");
     }

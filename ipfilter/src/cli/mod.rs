@@ -9,9 +9,12 @@ mod deploy;
 mod detach;
 mod explain;
 mod format;
+mod logging;
 mod mock;
 mod policy_options;
 mod probe;
+mod reload;
+mod rollback;
 mod run;
 mod status;
 mod target;
@@ -22,10 +25,14 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
-use log::LevelFilter;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use log::warn;
 
-use crate::{daemon::Failure, dataplane, instance::Instance};
+use crate::{
+    daemon::{Failure, Record},
+    dataplane,
+    instance::Instance,
+};
 
 /// How a command ended, as its exit code (see the README's table of exit codes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,11 +123,19 @@ enum Command {
     Explain(explain::Args),
     Compile(compile::Args),
     Run(run::Args),
+    Reload(reload::Args),
+    Rollback(rollback::Args),
     Deploy(deploy::Args),
     Status(status::Args),
     Probe(probe::Args),
     Detach(detach::Args),
     Mock(mock::Args),
+}
+
+/// The command line's definition: manual pages and completions are made from it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process was started with.
@@ -141,13 +156,7 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    env_logger::Builder::new()
-        .filter_level(LevelFilter::Info)
-        // Of no use to operators, and much of it.
-        .filter_module("aya", LevelFilter::Info)
-        .filter_module("aya_obj", LevelFilter::Info)
-        .parse_default_env()
-        .init();
+    logging::begin(&cli.instance);
     finish(dispatch(cli))
 }
 
@@ -158,6 +167,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Run(args) => run::run(&args, instance),
+        Command::Reload(args) => reload::run(&args, &instance),
+        Command::Rollback(args) => rollback::run(&args, instance),
         Command::Deploy(args) => deploy::run(&args, instance),
         Command::Status(args) => status::run(&args, &instance),
         Command::Probe(args) => probe::run(&args, &instance),
@@ -198,6 +209,14 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
             _ => None,
         };
         kind == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// What is written down of an instance. The kernel knows without it what it does.
+fn record(instance: &Instance) -> Record {
+    Record::load(instance).unwrap_or_else(|error| {
+        warn!("what the kernel does not know is missing here: {error:#}");
+        Record::default()
     })
 }
 

@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
-use super::{Exit, Stop, format::Format, require_root, target::parse_address};
+use super::{Exit, Stop, format::Format, record, require_root, target::parse_address};
 use crate::{
-    daemon::Record,
     dataplane::{Filter, Found, Interface},
     instance::Instance,
     packet::{self, Packet},
@@ -86,13 +85,13 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let packet = args.packet(&found.interface)?;
     let apis = config.apis.bits().count_ones() as usize;
     let probed = filter.probe(&found.interface, &packet.frame()?, apis)?;
-    let record = Record::load(instance)?;
+    let record = record(instance);
     let report = Report::new(
         &packet,
         &probed,
         &found.interface.name,
         found.hook.name(),
-        |index| name(record.as_ref(), index),
+        |index| name(&record, index),
     )
     .context("the program failed on this packet")?;
     match args.format {
@@ -116,8 +115,9 @@ fn chosen(found: Vec<Found>, wanted: Option<&str>) -> anyhow::Result<Found> {
     }
 }
 
-fn name(record: Option<&Record>, index: u32) -> String {
-    let api = record.and_then(|record| record.apis.get(index as usize));
+fn name(record: &crate::daemon::Record, index: u32) -> String {
+    let deployed = record.current();
+    let api = deployed.and_then(|deployed| deployed.apis.get(index as usize));
     api.map_or_else(|| format!("#{index}"), |api| api.name.clone())
 }
 

@@ -1,8 +1,7 @@
 //! `ipfilter status`: what is in force, and what it has done.
 
-use super::{Exit, format::Format, require_root};
+use super::{Exit, format::Format, record, require_root};
 use crate::{
-    daemon::Record,
     dataplane::{Filter, Found},
     instance::Instance,
     report::status::Status,
@@ -22,7 +21,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("looking at the filter")?;
     let filter = Filter::of(instance);
     let found = filter.inspect()?;
-    let record = Record::load(instance)?;
+    let record = record(instance);
     let counts = if found.is_empty() {
         Vec::new()
     } else {

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::{Stop, compile::LookupKind, policy_options::PolicyOptions};
 use crate::{
-    daemon::{ApiSpec, Spec},
+    daemon::{ApiSpec, Asked, Spec},
     dataplane,
     plan::{Deny, PortSet, Protocols, REJECT_RATE, Response},
 };
@@ -143,17 +143,17 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
 
 impl Target {
     /// What is asked for, in the daemon's terms.
-    pub(super) fn spec(&self) -> Result<Spec, Stop> {
+    pub(super) fn asked(&self) -> Result<Asked, Stop> {
         let lookup = self.lookup.into();
         let options = (&self.policy_options).into();
         let allow_partial = self.policy_options.allow_partial;
         if let Some(path) = &self.config {
-            return Ok(Spec::from_config(
-                path.clone(),
+            return Ok(Asked::File {
+                path: path.clone(),
                 lookup,
                 options,
                 allow_partial,
-            )?);
+            });
         }
         let ports = self
             .port
@@ -165,7 +165,7 @@ impl Target {
             .policy
             .clone()
             .ok_or_else(|| Stop::usage("no policy: give `--policy`"))?;
-        Ok(Spec {
+        let spec = Spec {
             config: None,
             interfaces: self.interface.clone(),
             apis: vec![ApiSpec {
@@ -186,7 +186,8 @@ impl Target {
             lookup,
             options,
             allow_partial,
-        })
+        };
+        Ok(Asked::Line(Box::new(spec)))
     }
 
     fn response(&self) -> Result<Response, Stop> {

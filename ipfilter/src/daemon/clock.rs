@@ -11,23 +11,21 @@ use rustix::{
         timerfd_settime,
     },
 };
-use tokio::io::unix::AsyncFd;
+
+use super::readable::Readable;
 
 /// An alarm at a time of the wall clock, which also goes off when that clock is set: whoever waits
 /// then looks at what time it is now ("timerfd_create(2)", `TFD_TIMER_CANCEL_ON_SET`).
 pub(super) struct Clock {
-    timer: AsyncFd<OwnedFd>,
+    timer: Readable,
 }
 
 impl Clock {
     /// A clock that does not go off until [`Self::set`] is called. Needs a runtime to be entered.
-    #[expect(unsafe_code, reason = "tokio wants a promise about the descriptor")]
     pub(super) fn new() -> anyhow::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Realtime, flags).context("no timer")?;
-        // SAFETY: the `AsyncFd` owns the descriptor, which always gives the same number and stays
-        // open until it is dropped.
-        let timer = unsafe { AsyncFd::register(timer) }.context("no timer")?;
+        let timer = Readable::new(timer).context("no timer")?;
         Ok(Self { timer })
     }
 
@@ -47,25 +45,17 @@ impl Clock {
             it_value: value,
         };
         let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-        timerfd_settime(self.timer.get_ref(), flags, &alarm).context("can't set the timer")?;
+        timerfd_settime(self.timer.get(), flags, &alarm).context("can't set the timer")?;
         Ok(())
     }
 
     /// Waits until it goes off.
     pub(super) async fn tick(&self) -> anyhow::Result<()> {
-        loop {
-            let mut ready = self
-                .timer
-                .readable()
-                .await
-                .context("can't wait for the timer")?;
-            let mut expirations = [0; 8];
-            match rustix::io::read(self.timer.get_ref(), &mut expirations) {
-                Ok(_) | Err(Errno::CANCELED) => return Ok(()),
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(errno) => return Err(errno).context("can't read the timer"),
-            }
-        }
+        let read = |timer: &OwnedFd| match rustix::io::read(timer, &mut [0; 8]) {
+            Ok(_) | Err(Errno::CANCELED) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        };
+        self.timer.read(read).await.context("can't read the timer")
     }
 }
 

@@ -2,118 +2,144 @@
 //!
 //! It decides when to deploy, and what is done when that fails; how is the data plane's business.
 
+mod book;
 mod clock;
+mod control;
 mod ephemeral;
+mod events;
+mod failure;
+mod inputs;
+mod links;
+mod notify;
 mod prepare;
+mod readable;
 mod record;
+mod spec;
+mod start;
+mod store;
+mod watch;
 
-use std::time::Duration;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use log::{error, info, warn};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
+
+use self::{
+    book::Book, clock::Clock, control::Control, events::Event, inputs::Inputs, links::Links,
+    prepare::Policies,
 };
-
-use clock::Clock;
-pub use prepare::{ApiSpec, Failure, Policies, Spec};
-pub use record::{ApiRecord, Outcome, Record, Reload};
-
+pub use self::{
+    control::{Answer, Ending, Request, ask},
+    events::Events,
+    failure::Failure,
+    record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload},
+    spec::{ApiSpec, Asked, Spec},
+    start::{OnError, rollback},
+};
 use crate::{
-    dataplane::{Attached, Filter, Interface, Trace},
-    instance::Instance,
+    dataplane::{Attached, Deployment, Filter, Interface, Matched, Trace},
     plan::Plan,
     progress::Progress,
 };
-
-/// How often the keys of `respond` are renewed: more often than time slots change.
-const KEY_LIFE: Duration = Duration::from_secs(30);
 
 /// How soon a deployment that failed at a boundary of time is tried again.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
 /// How long the programs' log waits to be passed on, at log level `debug`.
-const TRACE_PAUSE: Duration = Duration::from_millis(200);
-
-/// What the loop waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
-    /// Deploy anew from the files.
-    Reload,
-    /// A boundary of time was reached, or the clock was set.
-    Clock,
-    /// Renew the keys of `respond`.
-    RotateKeys,
-    /// Pass on what the programs have logged.
-    Trace,
-    /// End.
-    Stop,
-}
+const TRACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// An instance that this process deploys.
 #[derive(Debug)]
 pub struct Daemon {
-    instance: Instance,
+    asked: Asked,
+    book: Book,
     filter: Filter,
-    spec: Spec,
+    /// What is in force.
     policies: Policies,
-    record: Record,
+    deployment: Deployment,
+    /// The inputs that the files held when they were last read; none if they could not be.
+    seen: Option<String>,
+    /// What could not be mended, as it was last told.
+    unmended: String,
 }
 
 impl Daemon {
-    /// Deploys for the first time.
-    ///
-    /// # Errors
-    ///
-    /// When nothing could be deployed; then nothing has changed.
-    pub fn start(instance: Instance, spec: Spec) -> Result<Self, Failure> {
-        let filter = Filter::of(&instance);
-        let policies = read(&spec)?;
-        let plan = policies.plan(Timestamp::now())?;
-        deploy(&filter, &spec, &plan)?;
-        let daemon = Self {
-            record: Record::of(&spec, &plan),
-            instance,
-            filter,
-            spec,
-            policies,
-        };
-        daemon.save();
-        Ok(daemon)
-    }
-
-    /// Answers events until one says stop: SIGHUP deploys anew from the files, each boundary of time
-    /// deploys what the policies then come to, SIGTERM and SIGINT end it. The filter stays where it
-    /// is.
+    /// Answers events until one says stop: SIGHUP, `ipfilter reload` and, with `watch`, files that
+    /// change have it deploy anew, as does each boundary of time; interfaces that appear get the
+    /// filter. SIGTERM and SIGINT end it. The filter stays where it is.
     ///
     /// # Errors
     ///
     /// When events can't be received.
-    pub async fn serve(&mut self, mut events: Events) -> anyhow::Result<()> {
+    pub async fn serve(&mut self, mut events: Events, watch: bool) -> anyhow::Result<()> {
         let clock = Clock::new()?;
         self.wind(&clock)?;
+        let mut links = Links::new()?;
+        let _control = Control::listen(&self.book.instance, events.sender.clone())?;
+        let (paths, watched) = tokio::sync::watch::channel(self.files());
+        if watch {
+            tokio::spawn(watch::files(watched, events.sender.clone()));
+        }
+        let pins = self.book.instance.pins();
+        tokio::spawn(watch::losses(pins, events.sender.clone()));
         let mut trace = self.filter.trace()?;
         let mut trace_ticks = tokio::time::interval(TRACE_PAUSE);
+        // Interfaces may have come since they were listed.
+        self.follow();
+        notify::ready(&self.status());
         info!("ready");
         loop {
             let event = tokio::select! {
                 event = events.receiver.recv() => event.context("no more events")?,
                 tick = clock.tick() => tick.map(|()| Event::Clock)?,
+                changed = links.changed() => changed.map(|()| Event::Links)?,
                 _ = trace_ticks.tick(), if trace.is_some() => Event::Trace,
             };
             match event {
-                Event::Reload => self.reload(),
+                Event::Stop => {
+                    notify::stopping();
+                    return Ok(());
+                }
+                Event::Trace => {
+                    trace.iter_mut().for_each(Trace::flush);
+                    continue;
+                }
+                Event::Alive => {
+                    notify::alive();
+                    continue;
+                }
+                Event::Upkeep => {
+                    self.rotate_keys();
+                    self.mend();
+                    self.follow();
+                    continue;
+                }
+                Event::Mend => {
+                    self.mend();
+                    continue;
+                }
+                Event::Links => self.follow(),
                 Event::Clock => self.catch_up(),
-                Event::RotateKeys => self.rotate_keys(),
-                Event::Trace => trace.iter_mut().for_each(Trace::flush),
-                Event::Stop => return Ok(()),
+                Event::Files => self.look(),
+                Event::Reload => drop(self.reload(Cause::Signal)),
+                Event::Asked(request, reply) => {
+                    let result = match request {
+                        Request::Reload => self.reload(Cause::Command),
+                        Request::Rollback => self.roll_back(),
+                    };
+                    // Who has asked may have gone away; the log has it as well.
+                    let _: Result<(), Answer> = reply.send(Answer::new(&result));
+                }
             }
-            if matches!(event, Event::Reload | Event::Clock) {
-                self.wind(&clock)?;
-                trace = self.filter.trace()?;
-            }
+            self.wind(&clock)?;
+            paths.send_if_modified(|paths| {
+                let files = self.files();
+                let changed = *paths != files;
+                *paths = files;
+                changed
+            });
+            trace = self.filter.trace()?;
         }
     }
 
@@ -123,8 +149,9 @@ impl Daemon {
     ///
     /// When that fails.
     pub fn detach(self) -> anyhow::Result<()> {
+        drop(self.deployment);
         self.filter.detach()?;
-        Record::remove(&self.instance)
+        Ok(())
     }
 
     /// Sets the clock to when the plan will be another, or to soon if it should be one already. Past
@@ -137,7 +164,7 @@ impl Daemon {
         let is_due = self
             .policies
             .plan(now)
-            .is_ok_and(|plan| !self.record.is_of(&plan));
+            .is_ok_and(|plan| !self.is_in_force(&plan));
         clock.set(if is_due {
             now + RETRY
         } else {
@@ -145,50 +172,157 @@ impl Daemon {
         })
     }
 
-    /// Deploys anew. On failure the old plan stays, and the record says why.
-    fn reload(&mut self) {
-        let result = self.spec.refreshed().and_then(|spec| {
-            let policies = read(&spec)?;
-            let plan = policies.plan(Timestamp::now())?;
-            deploy(&self.filter, &spec, &plan)?;
-            Ok((spec, policies, plan))
-        });
-        let outcome = match result {
-            Ok((spec, policies, plan)) => {
-                self.record = Record::of(&spec, &plan);
-                self.spec = spec;
-                self.policies = policies;
-                info!("reloaded: plan {}", self.record.digest);
-                Reload::now(Outcome::Deployed, None)
-            }
+    fn is_in_force(&self, plan: &Plan) -> bool {
+        let current = self.book.record.current();
+        current.is_some_and(|deployed| deployed.is_of(plan))
+    }
+
+    /// The files that say what to deploy.
+    fn files(&self) -> Vec<PathBuf> {
+        let spec = self.policies.spec();
+        let policies = spec.apis.iter().map(|api| api.policy.clone());
+        let config = match &self.asked {
+            Asked::File { path, .. } => Some(path.clone()),
+            Asked::Line(_) => None,
+        };
+        config.into_iter().chain(policies).collect()
+    }
+
+    /// Deploys anew, if the files say something else than when they were last read.
+    fn look(&mut self) {
+        let inputs = self.asked.spec().and_then(Inputs::read);
+        let unchanged = match &inputs {
+            Ok(inputs) => inputs
+                .name()
+                .is_ok_and(|name| self.seen.as_ref() == Some(&name)),
             Err(failure) => {
-                error!("reload failed, the old plan stays: {failure}");
-                Reload::now(Outcome::Failed, Some(failure.to_string()))
+                let last = self.book.record.last_reload.as_ref();
+                last.is_some_and(|last| last.message.as_ref() == Some(&failure.to_string()))
             }
         };
-        self.record.last_reload = Some(outcome);
-        self.save();
+        if !unchanged {
+            drop(self.reload_from(inputs, Cause::Watch));
+        }
+    }
+
+    /// Deploys anew. On failure the old plan stays, and the record says why.
+    fn reload(&mut self, cause: Cause) -> Result<String, Failure> {
+        let inputs = self.asked.spec().and_then(Inputs::read);
+        self.reload_from(inputs, cause)
+    }
+
+    fn reload_from(
+        &mut self,
+        inputs: Result<Inputs, Failure>,
+        cause: Cause,
+    ) -> Result<String, Failure> {
+        notify::reloading();
+        let seen = inputs.as_ref().ok().and_then(|inputs| inputs.name().ok());
+        self.seen = seen;
+        let result = inputs.and_then(|inputs| self.replace(&inputs, cause));
+        self.book.reloaded(cause, result.as_ref().copied());
+        self.book.save();
+        match &result {
+            Ok(()) => info!(cause:%, digest = self.digest(); "reloaded: plan {}", self.digest()),
+            Err(failure) => error!(cause:%; "reload failed, the old plan stays: {failure}"),
+        }
+        notify::ready(&self.status());
+        result.map(|()| format!("plan {} is in force", self.digest()))
+    }
+
+    /// Goes back to the deployment before.
+    fn roll_back(&mut self) -> Result<String, Failure> {
+        notify::reloading();
+        let inputs = self.book.before();
+        let result = inputs.and_then(|inputs| self.replace(&inputs, Cause::Rollback));
+        self.book.save();
+        match &result {
+            Ok(()) => info!(digest = self.digest(); "rolled back: plan {}", self.digest()),
+            Err(failure) => error!("rollback failed, the plan stays: {failure}"),
+        }
+        notify::ready(&self.status());
+        result.map(|()| format!("plan {} is in force again", self.digest()))
+    }
+
+    /// Puts what `inputs` say in the place of what is in force.
+    fn replace(&mut self, inputs: &Inputs, cause: Cause) -> Result<(), Failure> {
+        let policies = Policies::of(inputs)?;
+        tell(&policies);
+        let plan = policies.plan(Timestamp::now())?;
+        let known = &self.policies.spec().interfaces;
+        // An interface that was there, or was waited for, may be away. A name that is new must be
+        // right: were it waited for, a slip of the pen would take the filter off the old one.
+        let matched = matching(inputs, |name| {
+            cause == Cause::Rollback || known.contains(name)
+        })?;
+        self.deployment = deploy(&self.filter, inputs, &plan, &matched)?;
+        self.policies = policies;
+        self.book.deployed(inputs, &plan, cause);
+        self.book.record.waiting = matched.missing;
+        Ok(())
     }
 
     /// Deploys what the policies come to now, if that is something else.
     fn catch_up(&mut self) {
-        let result = self.policies.plan(Timestamp::now()).and_then(|plan| {
-            let changed = !self.record.is_of(&plan);
-            if changed {
-                deploy(&self.filter, &self.spec, &plan)?;
-            }
-            Ok(changed.then_some(plan))
-        });
-        match result {
+        match self.try_to_catch_up() {
             Ok(Some(plan)) => {
-                let last_reload = self.record.last_reload.take();
-                self.record = Record::of(&self.spec, &plan);
-                self.record.last_reload = last_reload;
-                info!("the time has come for plan {}", self.record.digest);
-                self.save();
+                self.book.ticked(self.policies.spec(), &plan);
+                self.book.save();
+                info!(digest = self.digest(); "the time has come for plan {}", self.digest());
+                notify::status(&self.status());
             }
             Ok(None) => {}
             Err(failure) => error!("the plan for this time can't be deployed yet: {failure}"),
+        }
+    }
+
+    fn try_to_catch_up(&mut self) -> Result<Option<Plan>, Failure> {
+        let plan = self.policies.plan(Timestamp::now())?;
+        if self.is_in_force(&plan) {
+            return Ok(None);
+        }
+        let spec = self.policies.spec();
+        let matched = Interface::matching(&spec.interfaces)?;
+        self.deployment = self.filter.deploy(&plan, &matched.interfaces, spec.mode)?;
+        self.book.record.waiting = matched.missing;
+        Ok(Some(plan))
+    }
+
+    /// Puts the filter on interfaces that have come, and forgets those that have gone.
+    fn follow(&mut self) {
+        let matched = match Interface::matching(&self.policies.spec().interfaces) {
+            Ok(matched) => matched,
+            Err(error) => return error!("can't follow the interfaces: {error}"),
+        };
+        let followed = self.deployment.follow(&matched.interfaces);
+        followed.attached.iter().for_each(announce);
+        for interface in &followed.left {
+            info!(interface = interface.name; "`{}` is gone", interface.name);
+        }
+        for error in &followed.failed {
+            error!("{error}");
+        }
+        let changed = !followed.attached.is_empty() || !followed.left.is_empty();
+        if changed || self.book.record.waiting != matched.missing {
+            self.book.record.waiting = matched.missing;
+            self.book.save();
+            notify::status(&self.status());
+        }
+    }
+
+    /// Puts right what others have undone.
+    fn mend(&mut self) {
+        let mended = self.deployment.mend();
+        for what in &mended.done {
+            warn!("{what}");
+        }
+        let failed: Vec<_> = mended.failed.iter().map(ToString::to_string).collect();
+        let failed = failed.join("; ");
+        if self.unmended != failed {
+            if !failed.is_empty() {
+                error!("the filter stands as long as this process, and no longer: {failed}");
+            }
+            self.unmended = failed;
         }
     }
 
@@ -198,83 +332,72 @@ impl Daemon {
         }
     }
 
-    /// The record is for `status` only: the filter works without, so failing to write it is no
-    /// reason to stop.
-    fn save(&self) {
-        if let Err(error) = self.record.save(&self.instance) {
-            warn!("`status` will be out of date: {error:#}");
+    fn digest(&self) -> &str {
+        let current = self.book.record.current();
+        current.map_or("none", |deployed| &deployed.digest)
+    }
+
+    /// What we are at, in a line.
+    fn status(&self) -> String {
+        let record = &self.book.record;
+        let attached = self.deployment.attached().iter();
+        let attached: Vec<_> = attached
+            .map(|attached| format!("{} ({})", attached.interface.name, attached.hook.name()))
+            .collect();
+        let mut status = if attached.is_empty() {
+            "filtering nothing yet".to_owned()
+        } else {
+            format!("filtering {}", attached.join(", "))
+        };
+        let digest = self.digest();
+        status += &format!("; plan {}", digest.get(..12).unwrap_or(digest));
+        if !record.waiting.is_empty() {
+            status += &format!("; waiting for {}", record.waiting.join(", "));
         }
-    }
-}
-
-/// What happens to this process, from [`Events::listen`] on: a signal that comes before would end it.
-#[derive(Debug)]
-pub struct Events {
-    receiver: mpsc::Receiver<Event>,
-}
-
-impl Events {
-    /// Begins to listen to signals and timers. Needs a runtime to be entered.
-    ///
-    /// # Errors
-    ///
-    /// When signals can't be received.
-    pub fn listen() -> anyhow::Result<Self> {
-        listen().map(|receiver| Self { receiver })
-    }
-}
-
-fn listen() -> anyhow::Result<mpsc::Receiver<Event>> {
-    let (sender, events) = mpsc::channel(16);
-    for (kind, event) in [
-        (SignalKind::hangup(), Event::Reload),
-        (SignalKind::terminate(), Event::Stop),
-        (SignalKind::interrupt(), Event::Stop),
-    ] {
-        let mut signals = signal(kind).context("can't receive signals")?;
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() && sender.send(event).await.is_ok() {}
-        });
-    }
-    tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(KEY_LIFE);
-        while sender.send(Event::RotateKeys).await.is_ok() {
-            ticks.tick().await;
+        if record.degraded.is_some() {
+            status = format!("degraded: not what was asked for, see the log; {status}");
         }
-    });
-    Ok(events)
+        status
+    }
 }
 
-fn read(spec: &Spec) -> Result<Policies, Failure> {
-    let progress = Progress::of("reading policies");
-    let policies = Policies::read(spec);
+/// The interfaces that `inputs` name; one that is not there is an error unless it may be waited for.
+fn matching(inputs: &Inputs, may_wait: impl Fn(&String) -> bool) -> Result<Matched, Failure> {
+    let matched = Interface::matching(&inputs.spec.interfaces)?;
+    let mut required = matched.clone();
+    required.missing.retain(|name| !may_wait(name));
+    required.complete()?;
+    Ok(matched)
+}
+
+fn deploy(
+    filter: &Filter,
+    inputs: &Inputs,
+    plan: &Plan,
+    matched: &Matched,
+) -> Result<Deployment, Failure> {
+    let progress = Progress::of("loading tables");
+    let deployed = filter.deploy(plan, &matched.interfaces, inputs.spec.mode);
     drop(progress);
-    let policies = policies?;
+    let deployment = deployed?;
+    deployment.attached().iter().for_each(announce);
+    for name in &matched.missing {
+        warn!("`{name}` is not there: it is filtered as soon as it comes");
+    }
+    Ok(deployment)
+}
+
+fn tell(policies: &Policies) {
     for warning in &policies.warnings {
         warn!("{warning}");
     }
-    Ok(policies)
-}
-
-fn deploy(filter: &Filter, spec: &Spec, plan: &Plan) -> Result<(), Failure> {
-    let interfaces = Interface::matching(&spec.interfaces)?;
-    let progress = Progress::of("loading tables");
-    let deployed = filter.deploy(plan, &interfaces, spec.mode);
-    drop(progress);
-    for attached in deployed? {
-        announce(&attached);
-    }
-    Ok(())
 }
 
 fn announce(attached: &Attached) {
+    let name = &attached.interface.name;
     for reason in &attached.passed_over {
-        warn!("`{}` can't use {reason}", attached.interface.name);
+        warn!(interface = name; "`{name}` can't use {reason}");
     }
-    info!(
-        "filtering `{}` ({})",
-        attached.interface.name,
-        attached.hook.name()
-    );
+    let hook = attached.hook.name();
+    info!(interface = name, hook; "filtering `{name}` ({hook})");
 }

@@ -1,6 +1,7 @@
-//! An instance's filter in the kernel: put it on, replace it, look at it, take it off.
+//! An instance's filter in the kernel: look at it, take it off. Putting it on is in
+//! [`deployment`](super::deployment).
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{thread::sleep, time::Duration};
 
 use aya::{
     maps::{Array, Map, MapData, MapInfo},
@@ -11,15 +12,15 @@ use ipfilter_ebpf::abi::{self, Config, names};
 use super::{
     counters::{self, Count},
     error::Error,
-    hook::{Hook, Mode},
+    hook::Hook,
     interface::Interface,
-    keys,
-    object::Object,
-    pins::{self, Pins},
-    sys::{self, Raw},
+    keys, netlink,
+    pins::Pins,
+    place::Place,
+    sys::Raw,
     trace::{self, Trace},
 };
-use crate::{instance::Instance, plan::Plan};
+use crate::instance::Instance;
 
 /// A filter at an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub struct Attached {
 /// What is found at an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The interface.
+    /// The interface. In another network namespace its name can't be asked for, and is its number
+    /// after a `#`.
     pub interface: Interface,
     /// Where the filter stands.
     pub hook: Hook,
@@ -49,12 +51,13 @@ pub struct Filter {
     pub(super) pins: Pins,
 }
 
-/// A pinned link whose interface is still there.
+/// A place where the filter stands, and what is known of it.
 pub(super) struct Standing {
-    pin: PathBuf,
-    link: OwnedFd,
-    pub(super) index: u32,
-    pub(super) hook: Hook,
+    pub(super) interface: Interface,
+    /// Whether the interface is in this network namespace.
+    is_here: bool,
+    pub(super) place: Place,
+    /// The id of the program there.
     pub(super) program: u32,
 }
 
@@ -67,140 +70,30 @@ impl Filter {
         }
     }
 
-    /// Enforces `plan` at exactly these interfaces.
-    ///
-    /// Tables are filled and frozen first. Where the instance already stands, its program is
-    /// replaced through the link, so that no packet goes unfiltered; then the other interfaces are
-    /// attached, and last those no longer wanted are let go.
-    ///
-    /// # Errors
-    ///
-    /// When one interface fails, all are put back to what they had.
-    pub fn deploy(
-        &self,
-        plan: &Plan,
-        interfaces: &[Interface],
-        mode: Mode,
-    ) -> Result<Vec<Attached>, Error> {
-        self.pins.create()?;
-        let result = self.try_deploy(plan, interfaces, mode);
-        if result.is_err() && self.pins.links().is_ok_and(|links| links.is_empty()) {
-            self.pins.remove()?;
-        }
-        result
-    }
-
-    fn try_deploy(
-        &self,
-        plan: &Plan,
-        interfaces: &[Interface],
-        mode: Mode,
-    ) -> Result<Vec<Attached>, Error> {
-        let mut object = Object::load(plan, Some(&self.pins))?;
-        let (standing, leaving): (Vec<_>, Vec<_>) =
-            self.standing()?.into_iter().partition(|link| {
-                mode.hooks().contains(&link.hook)
-                    && interfaces
-                        .iter()
-                        .any(|interface| interface.index == link.index)
-            });
-        let mut change = Change::default();
-        match self.change(&mut object, &standing, interfaces, mode, &mut change) {
-            Ok(attached) => {
-                for link in leaving {
-                    pins::unpin(&link.pin)?;
-                }
-                Ok(attached)
-            }
-            Err(error) => Err(change.undo(error)),
-        }
-    }
-
-    fn change(
-        &self,
-        object: &mut Object,
-        standing: &[Standing],
-        interfaces: &[Interface],
-        mode: Mode,
-        change: &mut Change,
-    ) -> Result<Vec<Attached>, Error> {
-        for link in standing {
-            change.replace(link, link.hook.program(object)?)?;
-        }
-        interfaces
-            .iter()
-            .map(
-                |interface| match standing.iter().find(|link| link.index == interface.index) {
-                    Some(link) => Ok(Attached {
-                        interface: interface.clone(),
-                        hook: link.hook,
-                        passed_over: Vec::new(),
-                    }),
-                    None => self.attach(object, interface, mode, change),
-                },
-            )
-            .collect()
-    }
-
-    /// Attaches at the first hook that takes the program, and pins the link.
-    fn attach(
-        &self,
-        object: &mut Object,
-        interface: &Interface,
-        mode: Mode,
-        change: &mut Change,
-    ) -> Result<Attached, Error> {
-        let mut passed_over = Vec::new();
-        for hook in mode.hooks() {
-            let program = hook.program(object)?;
-            match hook.attach(program, interface.index) {
-                Ok(link) => {
-                    let pin = self.pins.link(interface.index, *hook);
-                    sys::pin(&link, &pin).map_err(|error| {
-                        Error::io(format!("can't pin `{}`", pin.display()), error)
-                    })?;
-                    change.attached.push(pin);
-                    return Ok(Attached {
-                        interface: interface.clone(),
-                        hook: *hook,
-                        passed_over,
-                    });
-                }
-                Err(error) => {
-                    passed_over.push(format!(
-                        "{}: {}",
-                        hook.name(),
-                        hook.explain(&error, interface.index)
-                    ));
-                }
-            }
-        }
-        Err(Error::failed(
-            format!("can't attach to `{}`", interface.name),
-            passed_over.join("; "),
-        ))
-    }
-
-    /// The instance's links. Pins of interfaces that are gone are removed.
+    /// Where the instance stands.
     pub(super) fn standing(&self) -> Result<Vec<Standing>, Error> {
+        let all_here = |standing: &Vec<Standing>| standing.iter().all(|place| place.is_here);
+        look(|| self.look_around(), all_here)
+    }
+
+    fn look_around(&self) -> Result<Vec<Standing>, Error> {
+        let links = netlink::links()?;
         let mut standing = Vec::new();
-        for pin in self.pins.links()? {
-            let link = sys::open(&pin.path).map_err(|error| {
-                Error::io(format!("can't open `{}`", pin.path.display()), error)
-            })?;
-            let info = sys::link_info(&link).map_err(|error| {
-                Error::io(format!("can't look at `{}`", pin.path.display()), error)
-            })?;
-            if info.ifindex == 0 {
-                pins::unpin(&pin.path)?;
+        for place in Place::all(&self.pins)? {
+            let Some(program) = place.program()? else {
                 continue;
-            }
+            };
+            let link = place.link_among(&links)?;
+            // In another network namespace it has a name that can't be asked for.
+            let name = link.map_or_else(|| format!("#{}", place.index), |link| link.name.clone());
             standing.push(Standing {
-                pin: pin.path,
-                link,
-                index: info.ifindex,
-                hook: pin.hook,
-                program: info.program,
+                interface: Interface {
+                    name,
+                    index: place.index,
+                },
+                is_here: link.is_some(),
+                place,
+                program,
             });
         }
         Ok(standing)
@@ -212,14 +105,18 @@ impl Filter {
     ///
     /// When the pins can't be read.
     pub fn inspect(&self) -> Result<Vec<Found>, Error> {
-        self.standing()?
-            .into_iter()
-            .filter_map(|link| Some((Interface::numbered(link.index)?, link)))
-            .map(|(interface, link)| {
+        let told = |found: &Vec<Found>| found.iter().all(|found| found.config.is_some());
+        look(|| self.look_into(), told)
+    }
+
+    fn look_into(&self) -> Result<Vec<Found>, Error> {
+        let standing = self.standing()?.into_iter();
+        standing
+            .map(|standing| {
                 Ok(Found {
-                    interface,
-                    hook: link.hook,
-                    config: config_of(link.program)?,
+                    interface: standing.interface,
+                    hook: standing.place.hook,
+                    config: config_of(standing.program)?,
                 })
             })
             .collect()
@@ -262,61 +159,35 @@ impl Filter {
     ///
     /// When a pin can't be removed.
     pub fn detach(&self) -> Result<Vec<Interface>, Error> {
-        let standing = self.standing()?;
-        let interfaces = standing
-            .iter()
-            .filter_map(|link| Interface::numbered(link.index))
-            .collect();
-        drop(standing);
+        let mut interfaces = Vec::new();
+        for Standing {
+            interface, place, ..
+        } in self.standing()?
+        {
+            place.clear()?;
+            interfaces.push(interface);
+        }
         self.pins.remove()?;
         Ok(interfaces)
     }
 }
 
-/// What a deployment has changed so far.
-#[derive(Default)]
-struct Change {
-    replaced: Vec<(OwnedFd, OwnedFd)>,
-    attached: Vec<PathBuf>,
-}
+/// How often something is looked at that seems strange, and the pause between.
+const LOOKS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(10);
 
-impl Change {
-    fn replace(&mut self, link: &Standing, program: OwnedFd) -> Result<(), Error> {
-        let failed = |error| {
-            Error::io(
-                format!("can't replace the program behind `{}`", link.pin.display()),
-                error,
-            )
-        };
-        let before = sys::program_by_id(link.program).map_err(failed)?;
-        let fd = link.link.try_clone().map_err(failed)?;
-        sys::link_update(&fd, program).map_err(failed)?;
-        self.replaced.push((fd, before));
-        Ok(())
-    }
-
-    /// Puts everything back, and says so if that fails too.
-    fn undo(self, error: Error) -> Error {
-        let failures: Vec<String> = self
-            .replaced
-            .iter()
-            .filter_map(|(link, before)| sys::link_update(link, before).err())
-            .map(|failure| failure.to_string())
-            .chain(
-                self.attached
-                    .iter()
-                    .filter_map(|pin| pins::unpin(pin).err())
-                    .map(|failure| failure.to_string()),
-            )
-            .collect();
-        if failures.is_empty() {
-            return error;
+/// Looks again if what is seen is not as it should be: the process that keeps the filter may be
+/// replacing a program at this moment, and what is read before and after then does not match.
+fn look<T>(once: impl Fn() -> Result<T, Error>, is_plain: impl Fn(&T) -> bool) -> Result<T, Error> {
+    let mut seen = once();
+    for _ in 1..LOOKS {
+        if seen.as_ref().is_ok_and(&is_plain) {
+            break;
         }
-        Error::failed(
-            format!("{error}; putting the old plan back failed too"),
-            failures.join("; "),
-        )
+        sleep(PAUSE);
+        seen = once();
     }
+    seen
 }
 
 /// The constants of a loaded program, if it is one of this version's.

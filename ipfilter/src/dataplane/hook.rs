@@ -8,14 +8,16 @@ use std::{
 
 use aya_obj::generated::{
     XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE,
-    bpf_attach_type::{self, BPF_TCX_INGRESS, BPF_XDP},
+    bpf_attach_type::{BPF_TCX_INGRESS, BPF_XDP},
 };
 use ipfilter_ebpf::abi::names;
+use serde::{Deserialize, Serialize};
 
 use super::{error::Error, interface::xdp_programs, object::Object, sys};
 
 /// Where the operator wants the filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The first that works of native XDP, traffic control and generic XDP.
     #[default]
@@ -24,18 +26,21 @@ pub enum Mode {
     Native,
     /// Generic XDP: after the kernel has made a packet buffer.
     Generic,
-    /// Traffic control, ingress.
+    /// Traffic control, ingress: by a tcx link, where the kernel has no such thing by clsact.
     Tc,
+    /// Traffic control by clsact, also where the kernel has tcx links.
+    Clsact,
 }
 
 impl Mode {
     /// What to try, in order.
     pub(super) fn hooks(self) -> &'static [Hook] {
         match self {
-            Self::Auto => &[Hook::Native, Hook::Tcx, Hook::Generic],
+            Self::Auto => &[Hook::Native, Hook::Tcx, Hook::Clsact, Hook::Generic],
             Self::Native => &[Hook::Native],
             Self::Generic => &[Hook::Generic],
-            Self::Tc => &[Hook::Tcx],
+            Self::Tc => &[Hook::Tcx, Hook::Clsact],
+            Self::Clsact => &[Hook::Clsact],
         }
     }
 }
@@ -49,6 +54,8 @@ pub enum Hook {
     Generic,
     /// Traffic control by a tcx link.
     Tcx,
+    /// Traffic control by a filter of the clsact queueing discipline.
+    Clsact,
 }
 
 impl Hook {
@@ -59,6 +66,7 @@ impl Hook {
             Self::Native => "native",
             Self::Generic => "generic",
             Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
         }
     }
 
@@ -66,7 +74,7 @@ impl Hook {
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Native | Self::Generic => &[names::XDP_FRAGS, names::XDP],
-            Self::Tcx => &[names::TC],
+            Self::Tcx | Self::Clsact => &[names::TC],
         }
     }
 
@@ -82,19 +90,21 @@ impl Hook {
         result
     }
 
-    /// Attaches `program` to the interface with number `ifindex`. Whatever else is attached there
-    /// stays: the kernel refuses a second XDP program, and queues tcx programs.
-    pub(super) fn attach(self, program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
-        let (attach_type, flags) = self.attach_type();
-        sys::link_create(program, ifindex, attach_type, flags)
+    /// Whether `other`, which comes later, is of no use either where the kernel gave this error.
+    pub(super) fn rules_out(self, other: Self, error: &io::Error) -> bool {
+        (self, other) == (Self::Tcx, Self::Clsact) && !has_no_tcx(error)
     }
 
-    fn attach_type(self) -> (bpf_attach_type, u32) {
-        match self {
+    /// Links `program` to the interface with number `ifindex`. Whatever else is attached there
+    /// stays: the kernel refuses a second XDP program, and queues tcx programs.
+    pub(super) fn link(self, program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
+        let (attach_type, flags) = match self {
             Self::Native => (BPF_XDP, XDP_FLAGS_DRV_MODE),
             Self::Generic => (BPF_XDP, XDP_FLAGS_SKB_MODE),
             Self::Tcx => (BPF_TCX_INGRESS, 0),
-        }
+            Self::Clsact => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        sys::link_create(program, ifindex, attach_type, flags)
     }
 
     /// Why the kernel refused to attach to the interface with number `ifindex`.
@@ -106,17 +116,28 @@ impl Hook {
                 format!("{other} is attached there already, and is left alone")
             }
             (Self::Native, Some(libc::EOPNOTSUPP)) => "its driver has no native XDP".into(),
-            (Self::Tcx, Some(libc::EINVAL)) => {
+            (Self::Tcx, _) if has_no_tcx(error) => {
                 "the kernel has no tcx links (they came with 6.6)".into()
+            }
+            (Self::Clsact, Some(libc::ENOENT)) => {
+                "the kernel has no clsact, or no BPF classifier (modules `sch_ingress` and \
+                 `cls_bpf`)"
+                    .into()
             }
             _ => error.to_string(),
         }
     }
 }
 
+/// What a kernel says to an attach type that it does not know.
+fn has_no_tcx(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
+}
+
 impl FromStr for Hook {
     type Err = ();
 
+    /// The hooks of links, by their names in pins.
     fn from_str(name: &str) -> Result<Self, ()> {
         [Self::Native, Self::Generic, Self::Tcx]
             .into_iter()

@@ -1,9 +1,6 @@
 //! Interfaces, by name and by pattern.
 
-use std::os::fd::OwnedFd;
-
 use aya::programs::loaded_programs;
-use rustix::net::{AddressFamily, SocketType, netdevice::index_to_name};
 use wildmatch::WildMatch;
 
 use super::{
@@ -27,68 +24,85 @@ impl Interface {
     ///
     /// # Errors
     ///
-    /// When a name or a pattern matches none, or a name is that of an interface without Ethernet.
-    pub fn matching(wanted: &[String]) -> Result<Vec<Self>, Error> {
+    /// When a name is that of an interface without Ethernet, or the kernel does not tell.
+    pub fn matching(wanted: &[String]) -> Result<Matched, Error> {
         choose(wanted, &netlink::links()?)
     }
+}
 
-    /// The interface with that number, under the name it has now.
-    #[must_use]
-    pub fn numbered(index: u32) -> Option<Self> {
-        let name = index_to_name(any_socket().ok()?, index).ok()?;
-        Some(Self { name, index })
+/// What names and patterns of interfaces stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// The interfaces that are there.
+    pub interfaces: Vec<Interface>,
+    /// The names and patterns of which none is there (yet).
+    pub missing: Vec<String>,
+    /// The names of what could have been meant.
+    there: Vec<String>,
+}
+
+impl Matched {
+    /// The interfaces, where none may be missing.
+    ///
+    /// # Errors
+    ///
+    /// Names the first that is missing, and what is there instead.
+    pub fn complete(self) -> Result<Vec<Interface>, Error> {
+        let Some(name) = self.missing.first() else {
+            return Ok(self.interfaces);
+        };
+        let quoted: Vec<_> = self.there.iter().map(|name| format!("`{name}`")).collect();
+        Err(Error::failed(
+            format!("no interface `{name}`"),
+            match quoted.as_slice() {
+                [] => "there is no Ethernet interface at all".to_owned(),
+                _ => format!("there are {}", quoted.join(", ")),
+            },
+        ))
     }
 }
 
-/// The kernel is asked about interfaces through a socket, whichever.
-fn any_socket() -> Result<OwnedFd, Error> {
-    rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None)
-        .map_err(|errno| Error::io("can't ask for interfaces", errno.into()))
-}
-
-fn choose(wanted: &[String], links: &[Link]) -> Result<Vec<Interface>, Error> {
-    let mut chosen: Vec<Interface> = Vec::new();
+fn choose(wanted: &[String], links: &[Link]) -> Result<Matched, Error> {
+    let ethernet: Vec<_> = links.iter().filter(|link| link.ethernet).collect();
+    let mut matched = Matched {
+        interfaces: Vec::new(),
+        missing: Vec::new(),
+        there: ethernet.iter().map(|link| link.name.clone()).collect(),
+    };
     for name in wanted {
-        for link in one_or_more(name, links)? {
-            if !chosen.iter().any(|interface| interface.index == link.index) {
-                chosen.push(Interface {
+        // An interface may itself be called `a*`: the name comes before the pattern.
+        let meant = match links.iter().find(|link| link.name == *name) {
+            Some(link) if link.ethernet => vec![link],
+            Some(_) => {
+                return Err(Error::Refused(format!(
+                    "`{name}` is not an Ethernet interface: filter the interface its packets \
+                     arrive by instead"
+                )));
+            }
+            None => {
+                let pattern = WildMatch::new(name);
+                let mut meant = ethernet.clone();
+                meant.retain(|link| pattern.matches(&link.name));
+                meant
+            }
+        };
+        if meant.is_empty() {
+            matched.missing.push(name.clone());
+        }
+        for link in meant {
+            if !matched
+                .interfaces
+                .iter()
+                .any(|other| other.index == link.index)
+            {
+                matched.interfaces.push(Interface {
                     name: link.name.clone(),
                     index: link.index,
                 });
             }
         }
     }
-    Ok(chosen)
-}
-
-/// What one name or pattern stands for.
-fn one_or_more<'a>(name: &str, links: &'a [Link]) -> Result<Vec<&'a Link>, Error> {
-    // An interface may itself be called `a*`: the name comes before the pattern.
-    if let Some(link) = links.iter().find(|link| link.name == name) {
-        if !link.ethernet {
-            return Err(Error::Refused(format!(
-                "`{name}` is not an Ethernet interface: filter the interface its packets arrive by \
-                 instead"
-            )));
-        }
-        return Ok(vec![link]);
-    }
-    let ethernet = || links.iter().filter(|link| link.ethernet);
-    let pattern = WildMatch::new(name);
-    let matching: Vec<_> = ethernet()
-        .filter(|link| pattern.matches(&link.name))
-        .collect();
-    if matching.is_empty() {
-        let there: Vec<_> = ethernet().map(|link| format!("`{}`", link.name)).collect();
-        return Err(Error::failed(
-            format!("no interface `{name}`"),
-            match there.as_slice() {
-                [] => "there is no Ethernet interface at all".to_owned(),
-                _ => format!("there are {}", there.join(", ")),
-            },
-        ));
-    }
-    Ok(matching)
+    Ok(matched)
 }
 
 /// The XDP programs on the interface with that number, for a reader: the names that programs have
@@ -135,7 +149,8 @@ mod tests {
 
     fn chosen(wanted: &[&str]) -> Result<String, String> {
         let wanted: Vec<_> = wanted.iter().map(|name| (*name).to_owned()).collect();
-        let chosen = choose(&wanted, &links()).map_err(|error| error.to_string())?;
+        let chosen = choose(&wanted, &links()).and_then(Matched::complete);
+        let chosen = chosen.map_err(|error| error.to_string())?;
         let names: Vec<_> = chosen.into_iter().map(|interface| interface.name).collect();
         Ok(names.join(" "))
     }
@@ -151,6 +166,15 @@ mod tests {
         ] {
             assert_eq!(chosen(wanted).as_deref(), Ok(names), "{wanted:?}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_keeps_nothing_from_being_found() {
+        let wanted = ["eth7", "eth1", "wlan*", "ens*"].map(str::to_owned);
+        let matched = choose(&wanted, &links()).unwrap();
+        let names: Vec<_> = matched.interfaces.iter().map(|found| &found.name).collect();
+        assert_eq!(names, ["eth1", "ens5"]);
+        assert_eq!(matched.missing, ["eth7", "wlan*"]);
     }
 
     #[test]
@@ -182,7 +206,7 @@ mod tests {
                 .iter()
                 .all(std::net::IpAddr::is_loopback)
         );
-        assert!(Interface::matching(&["lo*".to_owned()]).is_err());
-        assert_eq!(Interface::numbered(1).unwrap().name, "lo");
+        let matched = Interface::matching(&["lo*".to_owned()]).unwrap();
+        assert_eq!(matched.missing, ["lo*"]);
     }
 }

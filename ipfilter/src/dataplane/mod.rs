@@ -3,27 +3,36 @@
 //! The only part that knows aya and the bpf system call. It is handed a [`Plan`](crate::plan::Plan)
 //! and knows nothing of policies, of the clock, or of who asked.
 
+mod clsact;
 mod counters;
+mod deployment;
 mod error;
 mod filter;
 mod hook;
 mod interface;
 mod keys;
 mod memory;
+mod mend;
+mod monitor;
 mod netlink;
 mod object;
 mod pins;
+mod place;
 mod probe;
+mod programs;
 mod sys;
 mod tables;
 mod trace;
 mod trial;
 
 pub use counters::Count;
+pub use deployment::{Deployment, Followed};
 pub use error::Error;
 pub use filter::{Attached, Filter, Found};
 pub use hook::{Hook, Mode};
-pub use interface::Interface;
+pub use interface::{Interface, Matched};
+pub use mend::Mended;
+pub use monitor::Monitor;
 pub use probe::Probed;
 pub use trace::Trace;
 pub use trial::{Action, Kind, Trial};

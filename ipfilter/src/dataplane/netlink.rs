@@ -3,9 +3,11 @@
 //! Asked and answered on the spot: the data plane has no event loop. The answers are those of the
 //! network namespace this process is in, which `/sys/class/net` may not be.
 
-use std::{io, net::IpAddr};
+use std::{fmt::Display, io, net::IpAddr};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
@@ -14,6 +16,9 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::error::Error;
+
+/// `RTM_BASE` of `linux/rtnetlink.h`: smaller numbers are netlink's own messages.
+const FIRST_OF_ROUTING: u16 = 16;
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +35,13 @@ pub(super) struct Link {
 
 /// All interfaces.
 pub(super) fn links() -> Result<Vec<Link>, Error> {
-    let answers = dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    let answers = ask(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
     Ok(answers.into_iter().filter_map(Link::from_answer).collect())
 }
 
 /// The addresses of the interface with that number.
 pub(super) fn addresses(index: u32) -> Result<Vec<IpAddr>, Error> {
-    let answers = dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
+    let answers = ask(RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
     let of_it = answers.into_iter().filter_map(|answer| match answer {
         RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
             own_address(&message)
@@ -101,17 +106,27 @@ fn programs(about: &[LinkXdp]) -> Vec<u32> {
     ids
 }
 
-/// Asks for all there is of a kind.
-fn dump(question: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
-    try_dump(question).map_err(|error| Error::io("can't ask the kernel for interfaces", error))
+/// Asks for interfaces or addresses, for all there are.
+fn ask(question: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Error> {
+    dump(question).map_err(|error| Error::io("can't ask the kernel for interfaces", error))
 }
 
-fn try_dump(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+/// Asks for all there is of a kind.
+pub(super) fn dump(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    talk(question, NLM_F_DUMP)
+}
+
+/// Has the kernel do something.
+pub(super) fn request(what: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    talk(what, NLM_F_ACK | flags).map(drop)
+}
+
+fn talk(question: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut message = NetlinkMessage::from(question);
-    message.header.flags = NLM_F_DUMP | NLM_F_REQUEST;
+    message.header.flags = NLM_F_REQUEST | flags;
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
@@ -125,18 +140,25 @@ fn try_dump(question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage
     }
 }
 
-/// Takes the answers out of a datagram, and tells whether it was the last.
-fn read(datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+/// Takes the answers out of a datagram, and tells whether it was the last. What this version knows
+/// no form of is none of what is looked for.
+pub(super) fn read(datagram: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+    let invalid =
+        |error: &dyn Display| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
     let mut rest = datagram;
     while !rest.is_empty() {
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        let length = (message.header.length as usize).next_multiple_of(4);
-        match message.payload {
-            NetlinkPayload::Done(_) => return Ok(true),
-            NetlinkPayload::Error(error) => return Err(error.to_io()),
-            NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-            _ => {}
+        let header = NetlinkBuffer::new_checked(rest).map_err(|error| invalid(&error))?;
+        let length = (header.length() as usize).next_multiple_of(4);
+        match NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
+            Ok(message) => match message.payload {
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(true),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+                _ => {}
+            },
+            Err(error) if header.message_type() < FIRST_OF_ROUTING => return Err(invalid(&error)),
+            Err(_) => {}
         }
         rest = rest.get(length..).unwrap_or_default();
     }

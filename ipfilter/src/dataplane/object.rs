@@ -5,27 +5,33 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
     time::SystemTime,
 };
 
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
-    maps::{Array, HashMap, IterableMap as _, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+    maps::{
+        Array, HashMap, IterableMap as _, LpmTrie, Map, MapData, MapError, MapType, lpm_trie::Key,
+    },
     programs::{Program, ProgramError},
 };
-use ipfilter_ebpf::abi::{self, AddressKey, ApiSet, Config, KeyV4, KeyV6, MAX_APIS, flags, names};
+use ipfilter_ebpf::{
+    abi::{self, AddressKey, ApiSet, Config, Counter, KeyV4, KeyV6, MAX_APIS, flags, names},
+    reply,
+};
 
 use super::{
     error::Error,
     keys, memory,
-    pins::Pins,
+    pins::{Pins, strange},
     sys::{self, Raw},
     tables::Tables,
     trace,
 };
 use crate::{
     addresses::Address,
-    plan::{Deny, Entry, Plan, Table},
+    plan::{Deny, Entry, Plan, PortTable, Table},
 };
 
 /// The BPF object, built with this binary.
@@ -58,6 +64,10 @@ impl Object {
         memory::check(&tables)?;
         let config = Raw(config(plan, &tables));
         let pinned = pins.map(|pins| (pins.counters(), pins.keys()));
+        if let Some((counters, keys)) = &pinned {
+            check::<Counter>(counters, MapType::PerCpuArray, abi::COUNTERS_LEN)?;
+            check::<reply::Key>(keys, MapType::Array, abi::KEYS_LEN)?;
+        }
         let level = trace::level();
         let mut loader = EbpfLoader::new();
         loader
@@ -91,6 +101,14 @@ impl Object {
             .ok_or_else(|| fill_failed(names::COUNTERS, "it is missing"))
     }
 
+    /// The named map, open once more.
+    pub(super) fn map_fd(&self, name: &str) -> Result<OwnedFd, Error> {
+        let data = self.ebpf.map(name).and_then(map_data);
+        let data = data.ok_or_else(|| fill_failed(name, "it is missing"))?;
+        let fd = data.fd().as_fd().try_clone_to_owned();
+        fd.map_err(|error| Error::io("can't duplicate a descriptor", error))
+    }
+
     /// The named program, verified and ready to be attached.
     pub(super) fn program(&mut self, name: &str) -> Result<OwnedFd, Error> {
         let failed = |error: ProgramError| match &error {
@@ -120,12 +138,7 @@ impl Object {
     }
 
     fn fill(&mut self, plan: &Plan, tables: &Tables) -> Result<(), Error> {
-        let ports = plan.port_table();
-        let ports = abi::PortTable {
-            tcp: *ports.tcp,
-            udp: *ports.udp,
-        };
-        self.fill_array(names::PORTS, [ports])?;
+        self.fill_ports(&plan.port_table())?;
         let responses = plan.apis.iter().map(|api| api.response.to_abi());
         self.fill_array(names::RESPONSES, responses)?;
         self.fill_addresses(&plan.addresses)?;
@@ -134,6 +147,19 @@ impl Object {
         self.fill_words(names::INTERVALS_V4, tables.v4.words())?;
         self.fill_words(names::INTERVALS_V6, tables.v6.words())?;
         keys::fill(self.map(names::KEYS)?)
+    }
+
+    /// As bytes, and never as a value: it would not fit the stack of a thread for long.
+    fn fill_ports(&mut self, ports: &PortTable) -> Result<(), Error> {
+        type Bytes = [u8; size_of::<abi::PortTable>()];
+        let failed = |error: MapError| fill_failed(names::PORTS, error);
+        let bytes: Vec<u8> = [ports.tcp.as_slice(), ports.udp.as_slice()].concat();
+        let bytes: Box<Bytes> = bytes
+            .try_into()
+            .map_err(|_| fill_failed(names::PORTS, "it has another size"))?;
+        let map = self.map(names::PORTS)?;
+        let mut array = Array::<_, Bytes>::try_from(map).map_err(failed)?;
+        array.set(0, bytes, 0).map_err(failed)
     }
 
     fn fill_array<T>(
@@ -219,6 +245,27 @@ impl Object {
     }
 }
 
+/// Whether a map of `T`s that a deployment takes over is what its name says.
+fn check<T>(path: &Path, kind: MapType, length: u32) -> Result<(), Error> {
+    let map = match sys::open(path) {
+        Ok(map) => map,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io(format!("can't open `{}`", path.display()), error)),
+    };
+    let map = matches!(sys::identity(&map), Ok((sys::Kind::Map, _)))
+        .then(|| MapData::from_fd(map).and_then(|data| data.info()));
+    match map {
+        Some(Ok(info))
+            if info.map_type().is_ok_and(|found| found == kind)
+                && info.value_size() as usize == size_of::<T>()
+                && info.max_entries() == length =>
+        {
+            Ok(())
+        }
+        _ => Err(strange(path)),
+    }
+}
+
 fn load_once(
     loaded: bool,
     load: impl FnOnce() -> Result<(), ProgramError>,
@@ -293,7 +340,9 @@ fn address_key(address: IpAddr) -> AddressKey {
 
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::LpmTrie(data) => Some(data),
+        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::LpmTrie(data) => {
+            Some(data)
+        }
         _ => None,
     }
 }

@@ -40,7 +40,7 @@ impl Filter {
     /// When nothing stands there, or the kernel does not run it.
     pub fn probe(&self, interface: &Interface, frame: &[u8], apis: usize) -> Result<Probed, Error> {
         let standing = self.standing()?;
-        let link = standing.iter().find(|link| link.index == interface.index);
+        let link = standing.iter().find(|link| link.interface == *interface);
         let link = link.ok_or_else(|| {
             Error::failed(
                 format!("nothing is deployed on `{}`", interface.name),
@@ -49,9 +49,9 @@ impl Filter {
         })?;
         let program = sys::program_by_id(link.program)
             .map_err(|error| Error::io("can't open the program in force", error))?;
-        let kind = match link.hook {
+        let kind = match link.place.hook {
             Hook::Native | Hook::Generic => Kind::Xdp,
-            Hook::Tcx => Kind::Tc,
+            Hook::Tcx | Hook::Clsact => Kind::Tc,
         };
         let map = counters::pinned(&self.pins)?;
         let mut attempts = 0;

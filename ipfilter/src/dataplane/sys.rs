@@ -8,7 +8,7 @@
 )]
 
 use std::{
-    ffi::CString,
+    ffi::{CString, c_char},
     io,
     mem::zeroed,
     os::{
@@ -19,7 +19,7 @@ use std::{
     ptr,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_info};
 use ipfilter_ebpf::abi;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -43,7 +43,6 @@ raw!(
     abi::ApiSet,
     abi::Config,
     abi::Counter,
-    abi::PortTable,
     abi::Response,
     ipfilter_ebpf::reply::Key
 );
@@ -121,7 +120,14 @@ pub(super) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()>
     bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// Pins a link.
+/// Takes a link off its interface, whoever holds it (kernel 5.9). It can't be put on again.
+pub(super) fn link_detach(link: impl AsFd) -> io::Result<()> {
+    let mut attr = empty();
+    attr.link_detach.link_fd = raw_fd(link.as_fd());
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+/// Pins a link or a map.
 pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
     let mut attr = empty();
@@ -142,6 +148,41 @@ fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_bytes()).map_err(Into::into)
 }
 
+/// The kinds of objects that can be pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Link,
+    Map,
+    Program,
+}
+
+/// What an open object is, and the id that the kernel gave it.
+pub(super) fn identity(object: impl AsFd) -> io::Result<(Kind, u32)> {
+    let fd = object.as_fd();
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    let kind = match name.to_str() {
+        Some("anon_inode:bpf-link" | "anon_inode:bpf_link") => Kind::Link,
+        Some("anon_inode:bpf-map") => Kind::Map,
+        Some("anon_inode:bpf-prog") => Kind::Program,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    // The information on all of them begins with a type and an id.
+    let mut info = [0_u32; 64];
+    info_by_fd(fd, &mut info)?;
+    let [_, id, ..] = info;
+    Ok((kind, id))
+}
+
+/// The name of a program, as far as the kernel keeps it.
+pub(super) fn program_name(program: impl AsFd) -> io::Result<String> {
+    // SAFETY: the type is plain integers; all zero is a valid value.
+    let mut info: bpf_prog_info = unsafe { zeroed() };
+    info_by_fd(program.as_fd(), &mut info)?;
+    let bytes = info.name.map(c_char::cast_unsigned);
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
 /// What the kernel says of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LinkInfo {
@@ -156,11 +197,7 @@ pub(super) struct LinkInfo {
 pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
     // SAFETY: the type is plain integers; all zero is a valid value.
     let mut info: bpf_link_info = unsafe { zeroed() };
-    let mut attr = empty();
-    attr.info.bpf_fd = raw_fd(link.as_fd());
-    attr.info.info_len = u32::try_from(size_of_val(&info)).unwrap_or(u32::MAX);
-    attr.info.info = (&raw mut info).expose_provenance() as u64;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    info_by_fd(link.as_fd(), &mut info)?;
     Ok(LinkInfo {
         program: info.prog_id,
         // SAFETY: the kernel has filled the union's `xdp` part, or its `tcx` part, which begins
@@ -202,6 +239,16 @@ pub(super) fn test_run(program: impl AsFd, frame: &[u8], out: &mut [u8]) -> io::
         value: test.retval,
         size: test.data_size_out as usize,
     })
+}
+
+/// Fills `info`, which is one of the kernel's information types or an array of integers: any bytes
+/// are a valid value of it.
+fn info_by_fd<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let mut attr = empty();
+    attr.info.bpf_fd = raw_fd(fd);
+    attr.info.info_len = u32::try_from(size_of::<T>()).unwrap_or(u32::MAX);
+    attr.info.info = ptr::from_mut(info).expose_provenance() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 
 fn empty() -> bpf_attr {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{PortSet, Response};
 use crate::addresses::AddressSet;
 
@@ -41,7 +43,7 @@ impl fmt::Display for Protocol {
 }
 
 /// Which protocols an API speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Protocols {
     /// HTTP/1.1 and HTTP/2.
     pub tcp: bool,
@@ -81,7 +83,8 @@ impl fmt::Display for Protocols {
 }
 
 /// What happens to a packet that an API does not want.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Deny {
     /// Silence.
     #[default]

@@ -2,10 +2,13 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// A set of TCP or UDP ports with at least one member; never port 0.
 ///
 /// Held as sorted closed ranges that neither overlap nor touch.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PortSet {
     ranges: Vec<(u16, u16)>,
 }
@@ -129,6 +132,20 @@ fn port(text: &str, whole: &str) -> Result<u16, PortError> {
     match text.parse() {
         Ok(0) | Err(_) => Err(PortError::OutOfRange(text.to_owned())),
         Ok(port) => Ok(port),
+    }
+}
+
+impl TryFrom<String> for PortSet {
+    type Error = PortError;
+
+    fn try_from(text: String) -> Result<Self, PortError> {
+        text.parse()
+    }
+}
+
+impl From<PortSet> for String {
+    fn from(ports: PortSet) -> Self {
+        ports.to_string()
     }
 }
 

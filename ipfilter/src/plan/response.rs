@@ -4,13 +4,15 @@ use ipfilter_ebpf::{
     abi::{self, Chunk, RESPONSE_CHUNKS, RESPONSE_MAX, Saying},
     reply::sum_bytes,
 };
+use serde::{Deserialize, Serialize};
 
 /// A TLS record of type alert, version 3.3, two bytes long: fatal, access_denied (RFC 8446, sections
 /// 5.1 and 6).
 const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 /// A 403 response's body and its media type (RFC 9110, section 8.3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "(String, Vec<u8>)", into = "(String, Vec<u8>)")]
 pub struct Response {
     content_type: String,
     body: Vec<u8>,
@@ -35,6 +37,20 @@ impl Default for Response {
             content_type: "application/json".into(),
             body: br#"{"message":"Forbidden"}"#.to_vec(),
         }
+    }
+}
+
+impl TryFrom<(String, Vec<u8>)> for Response {
+    type Error = ResponseError;
+
+    fn try_from((content_type, body): (String, Vec<u8>)) -> Result<Self, ResponseError> {
+        Self::new(&content_type, body)
+    }
+}
+
+impl From<Response> for (String, Vec<u8>) {
+    fn from(response: Response) -> Self {
+        (response.content_type, response.body)
     }
 }
 

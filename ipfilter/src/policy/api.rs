@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     pattern,
     problem::{Advice, Severity},
@@ -13,7 +15,7 @@ use super::{
 pub(crate) const PARTITIONS: [&str; 3] = ["aws", "aws-cn", "aws-us-gov"];
 
 /// The full name of one API: `arn:PARTITION:execute-api:REGION:ACCOUNT:API`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiArn {
     pub(crate) partition: String,
     pub(crate) region: String,

@@ -49,6 +49,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use self::{
     api::Known,
@@ -63,7 +64,7 @@ use self::{
 };
 
 /// What a policy is judged with, beside its own text.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// The API the policy is attached to. Without it the ARNs in the policy must agree on one.
     pub api_arn: Option<ApiArn>,
@@ -75,7 +76,8 @@ pub struct Options {
 
 /// What authorizes requests beside the policy (API Gateway Developer Guide, "How API Gateway resource
 /// policies affect authorization workflow").
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Authorizer {
     /// The policy alone: what no statement allows is denied.
     #[default]

@@ -7,10 +7,13 @@ use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
 use crate::{
-    daemon::{Outcome, Record},
+    daemon::{Deployed, Outcome, Record},
     dataplane::{Count, Found},
     instance::Instance,
 };
+
+/// How many earlier deployments a person is shown.
+const SHOWN: usize = 3;
 
 /// Everything that can be said of an instance.
 #[derive(Clone, Debug, Serialize)]
@@ -22,9 +25,23 @@ pub struct Status {
     digest: Option<String>,
     since: Option<Timestamp>,
     interfaces: Vec<InterfaceStatus>,
+    /// The names and patterns of interfaces that are still to come.
+    waiting: Vec<String>,
     apis: Vec<ApiStatus>,
+    /// Why what is in force is not what was asked for.
+    degraded: Option<String>,
     last_reload: Option<ReloadStatus>,
+    /// The deployments, the latest first.
+    history: Vec<DeployedStatus>,
     counters: Vec<CounterStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct DeployedStatus {
+    digest: String,
+    time: Timestamp,
+    /// Who asked for it.
+    cause: &'static str,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +62,8 @@ struct ApiStatus {
 #[derive(Clone, Debug, Serialize)]
 struct ReloadStatus {
     time: Timestamp,
+    /// Who asked for it.
+    cause: &'static str,
     outcome: &'static str,
     message: Option<String>,
 }
@@ -66,13 +85,20 @@ impl Status {
         instance: &Instance,
         pid: Option<u32>,
         found: &[Found],
-        record: Option<Record>,
+        record: Record,
         counts: &[Count],
     ) -> Self {
-        let record = record.filter(|_| !found.is_empty());
+        let history = record.history.iter().map(DeployedStatus::new).collect();
+        // What stands nowhere, and nobody means to put anywhere, is history.
+        let record = if found.is_empty() && pid.is_none() {
+            Record::default()
+        } else {
+            record
+        };
         let apis: Vec<ApiStatus> = record
-            .iter()
-            .flat_map(|record| &record.apis)
+            .current()
+            .into_iter()
+            .flat_map(|deployed| &deployed.apis)
             .map(|api| ApiStatus {
                 name: api.name.clone(),
                 ports: api.ports.clone(),
@@ -96,16 +122,18 @@ impl Status {
                 .map(|count| CounterStatus::new(count, &apis))
                 .collect(),
             apis,
-            last_reload: record
-                .and_then(|record| record.last_reload)
-                .map(|reload| ReloadStatus {
-                    time: reload.time,
-                    outcome: match reload.outcome {
-                        Outcome::Deployed => "deployed",
-                        Outcome::Failed => "failed",
-                    },
-                    message: reload.message,
-                }),
+            waiting: record.waiting,
+            degraded: record.degraded,
+            history,
+            last_reload: record.last_reload.map(|reload| ReloadStatus {
+                time: reload.time,
+                cause: reload.cause.name(),
+                outcome: match reload.outcome {
+                    Outcome::Deployed => "deployed",
+                    Outcome::Failed => "failed",
+                },
+                message: reload.message,
+            }),
         }
     }
 }
@@ -121,6 +149,16 @@ fn common_digest(found: &[Found]) -> Option<String> {
         .iter()
         .all(|found| digest(found).as_ref() == Some(&first))
         .then_some(first)
+}
+
+impl DeployedStatus {
+    fn new(deployed: &Deployed) -> Self {
+        Self {
+            digest: deployed.digest.clone(),
+            time: deployed.since,
+            cause: deployed.cause.name(),
+        }
+    }
 }
 
 impl InterfaceStatus {
@@ -178,8 +216,17 @@ pub(super) fn labels(reason: Reason) -> (&'static str, &'static str) {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "instance    {}", self.instance)?;
+        for name in &self.waiting {
+            writeln!(f, "waiting for {name}")?;
+        }
         if self.interfaces.is_empty() {
             return writeln!(f, "deployed    nothing: every packet passes");
+        }
+        if let Some(why) = &self.degraded {
+            writeln!(
+                f,
+                "degraded    not what was asked for is in force, because:\n{why}"
+            )?;
         }
         match &self.digest {
             Some(digest) => writeln!(f, "plan        {digest}")?,
@@ -206,10 +253,20 @@ impl fmt::Display for Status {
             )?;
         }
         if let Some(reload) = &self.last_reload {
-            writeln!(f, "last reload {} {}", reload.outcome, reload.time)?;
+            let ReloadStatus {
+                outcome,
+                time,
+                cause,
+                ..
+            } = reload;
+            writeln!(f, "last reload {outcome} {time} ({cause})")?;
             if let Some(message) = &reload.message {
                 writeln!(f, "{message}")?;
             }
+        }
+        for before in self.history.iter().skip(1).take(SHOWN) {
+            let digest = before.digest.get(..12).unwrap_or(&before.digest);
+            writeln!(f, "before      {digest} {} ({})", before.time, before.cause)?;
         }
         self.write_counters(f)
     }

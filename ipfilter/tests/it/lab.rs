@@ -24,6 +24,16 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the filters' pins are, a folder per instance.
 const PINS: &str = "/sys/fs/bpf/ipfilter";
 
+/// The clients' networks.
+pub(crate) const GOOD: [&str; 2] = ["198.51.100.0/24", "2001:db8:100::/48"];
+pub(crate) const BAD: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/48"];
+
+/// What [`statuses`] says when one of them may pass, everyone, or nobody.
+pub(crate) const ONLY_GOOD: [&str; 4] = ["200", "200", "000", "000"];
+pub(crate) const ONLY_BAD: [&str; 4] = ["000", "000", "200", "200"];
+pub(crate) const EVERYONE: [&str; 4] = ["200"; 4];
+pub(crate) const NOBODY: [&str; 4] = ["000"; 4];
+
 /// Lets everyone in.
 const ALLOW_ALL: &str = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow",
     "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/*"}}"#;
@@ -112,8 +122,24 @@ impl Lab {
         self.command(&self.network.host, &self.instance, arguments)
     }
 
+    /// The same of another binary.
+    pub(crate) fn other(&self, binary: &Path, arguments: &[&str]) -> Command {
+        self.command_of(binary, &self.network.host, &self.instance, arguments)
+    }
+
     fn command(&self, namespace: &Namespace, instance: &str, arguments: &[&str]) -> Command {
-        let mut command = namespace.command(env!("CARGO_BIN_EXE_ipfilter"));
+        let binary = Path::new(env!("CARGO_BIN_EXE_ipfilter"));
+        self.command_of(binary, namespace, instance, arguments)
+    }
+
+    fn command_of(
+        &self,
+        binary: &Path,
+        namespace: &Namespace,
+        instance: &str,
+        arguments: &[&str],
+    ) -> Command {
+        let mut command = namespace.command(binary);
         command
             .args(["--instance", instance])
             .args(arguments)
@@ -125,17 +151,39 @@ impl Lab {
     }
 
     fn start(&self, namespace: &Namespace, instance: &str, log: &str, arguments: &[&str]) -> Guard {
+        self.spawn(self.command(namespace, instance, arguments), log)
+    }
+
+    fn spawn(&self, mut command: Command, log: &str) -> Guard {
         let log = File::create(self.log_path(log)).expect("a log");
-        let mut command = self.command(namespace, instance, arguments);
         command.stdout(Stdio::null()).stderr(log);
         Guard::spawn_group(&mut command).expect("it starts")
+    }
+
+    /// Runs a command to its end: its exit code, and all it said.
+    pub(crate) fn tell(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = self.ipfilter(arguments).output().expect("it starts");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).expect("UTF-8");
+        (output.status.code(), said)
     }
 
     /// `ipfilter run` at the host's interface and the mock's port, once it is ready.
     pub(crate) fn filter(&self, arguments: &[&str]) -> Guard {
         let run = ["run", "--interface", "eth0", "--port", "80"];
-        let arguments = [&run[..], arguments].concat();
-        let guard = self.start(&self.network.host, &self.instance, "run", &arguments);
+        self.run(&[&run[..], arguments].concat(), &[])
+    }
+
+    /// An `ipfilter` that stays, with these variables in its environment, once it is ready.
+    pub(crate) fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Guard {
+        let mut command = self.ipfilter(arguments);
+        command.envs(variables.iter().copied());
+        self.ready(command)
+    }
+
+    /// A command that stays, once it is ready.
+    pub(crate) fn ready(&self, command: Command) -> Guard {
+        let guard = self.spawn(command, "run");
         self.wait_log("run", "ready", 1);
         guard
     }
@@ -153,8 +201,10 @@ impl Lab {
         let start = Instant::now();
         while self.log(name).matches(text).count() < times {
             let log = self.log(name);
+            // It has given up, which it says last.
+            let ended = log.lines().any(|line| line.starts_with("error: "));
             assert!(
-                start.elapsed() < PATIENCE && !log.contains("error: "),
+                start.elapsed() < PATIENCE && !ended,
                 "`{name}` did not say `{text}`:\n{log}"
             );
             thread::sleep(TICK);
@@ -213,6 +263,14 @@ impl Drop for Lab {
         }
         let _: std::io::Result<()> = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// The status that each client gets over either family: `200`, or `000` where it is blocked.
+pub(crate) fn statuses(lab: &Lab) -> [String; 4] {
+    let [v4, v6] = urls("http");
+    let (allowed, denied) = (&lab.network.allowed, &lab.network.denied);
+    [(allowed, &v4), (allowed, &v6), (denied, &v4), (denied, &v6)]
+        .map(|(client, url): (&Namespace, &String)| curl(client, &[url]).1)
 }
 
 /// The host's mock API as a URL, for either family: IPv6 goes in brackets.

@@ -1,21 +1,29 @@
 //! The integration tests: one binary.
 
 #[cfg(test)]
+mod chaos;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod deployment;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod gapless;
+#[cfg(test)]
 mod generate;
 #[cfg(test)]
-mod kernels;
+mod guest;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod large;
+#[cfg(test)]
+mod linear;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
@@ -24,6 +32,8 @@ mod policy_cli;
 mod roads;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod third_road;
 #[cfg(test)]

@@ -9,16 +9,12 @@ use std::{
     time::Duration,
 };
 
-use xtask::{
-    netns::{HOST, Namespace},
-    process::Guard,
+use xtask::{netns::HOST, process::Guard};
+
+use crate::lab::{
+    BAD, EVERYONE, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, inside, shipped,
+    statuses,
 };
-
-use crate::lab::{Lab, PATIENCE, allow, curl, inside, shipped, urls};
-
-/// The clients' networks.
-const GOOD: [&str; 2] = ["198.51.100.0/24", "2001:db8:100::/48"];
-const BAD: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/48"];
 
 /// Runs a command that must end by itself, with this exit code and one message.
 fn refuse(lab: &Lab, command: &mut Command, code: i32, message: &str) {
@@ -168,17 +164,6 @@ fn whoever_is_not_root_is_refused() {
     }
 }
 
-/// The status that each client gets over either family: `200`, or `000` where it is blocked.
-fn statuses(lab: &Lab) -> [String; 4] {
-    let [v4, v6] = urls("http");
-    let (allowed, denied) = (&lab.network.allowed, &lab.network.denied);
-    [(allowed, &v4), (allowed, &v6), (denied, &v4), (denied, &v6)]
-        .map(|(client, url): (&Namespace, &String)| curl(client, &[url]).1)
-}
-
-const ONLY_GOOD: [&str; 4] = ["200", "200", "000", "000"];
-const ONLY_BAD: [&str; 4] = ["000", "000", "200", "200"];
-
 #[test]
 fn a_reload_changes_the_verdict_and_a_bad_policy_does_not() {
     let lab = Lab::new("reload");
@@ -234,8 +219,6 @@ fn connect_until(host: &str, stop: &AtomicBool) -> (usize, usize) {
 /// itself, whatever the file says by then.
 #[test]
 fn the_clock_alone_opens_and_shuts() {
-    const EVERYONE: [&str; 4] = ["200"; 4];
-    const NOBODY: [&str; 4] = ["000"; 4];
     let lab = Lab::new("clock");
     let now = jiff::Timestamp::now().as_second();
     let (opens, shuts) = (now + 6, now + 12);
@@ -329,7 +312,7 @@ fn the_filter_outlives_its_process_and_is_taken_up_again() {
     second_is_refused(&lab, &filter, &policy);
     assert_eq!(statuses(&lab), ONLY_GOOD);
     lab.detach(filter);
-    assert_eq!(statuses(&lab), ["200"; 4]);
+    assert_eq!(statuses(&lab), EVERYONE);
 }
 
 fn second_is_refused(lab: &Lab, first: &Guard, policy: &str) {
@@ -361,11 +344,11 @@ fn there_are_two_ways_off() {
     let ended = filter.wait(PATIENCE).expect("it can be asked");
     assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
     lab.assert_nothing_is_left();
-    assert_eq!(statuses(&lab), ["200"; 4]);
+    assert_eq!(statuses(&lab), EVERYONE);
     let filter = lab.filter(&[&arguments[..], &["--detach-on-exit"]].concat());
     assert_eq!(statuses(&lab), ONLY_GOOD);
     let ended = filter.stop(PATIENCE).expect("it ends");
     assert!(ended.success(), "{ended:?}");
     lab.assert_nothing_is_left();
-    assert_eq!(statuses(&lab), ["200"; 4]);
+    assert_eq!(statuses(&lab), EVERYONE);
 }

@@ -1,7 +1,7 @@
 //! What is kept below cargo's target folder between runs, and what is there for one run only.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -9,16 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// The folder that cargo builds this workspace in, as an absolute path.
-pub(super) fn target_dir() -> Result<PathBuf> {
-    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    );
-    fs::create_dir_all(&folder)
-        .and_then(|()| folder.canonicalize())
-        .with_context(|| format!("can't make `{}`", folder.display()))
-}
+use crate::target_dir;
 
 /// A folder in the making: it gets its name when it is whole, and goes away otherwise.
 #[derive(Debug)]

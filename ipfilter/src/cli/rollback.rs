@@ -1,0 +1,24 @@
+//! `ipfilter rollback`: go back to the deployment before.
+
+use super::{Exit, Stop, reload, require_root};
+use crate::{
+    daemon::{self, Request},
+    instance::Instance,
+};
+
+/// Go back to the deployment before this one, as it was: interfaces, ports and policies
+///
+/// The files stay as they are. The next reload deploys what they say; a restart by the service manager
+/// does not, unless they have changed since. Again, and it goes forward.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {}
+
+pub(super) fn run(_: &Args, instance: Instance) -> anyhow::Result<Exit> {
+    require_root("rolling back the filter")?;
+    if instance.owner()?.is_some() {
+        return reload::finish(daemon::ask(&instance, Request::Rollback)?);
+    }
+    let _lock = instance.lock()?;
+    println!("{}", daemon::rollback(instance).map_err(Stop::from)?);
+    Ok(Exit::Fine)
+}

@@ -1,0 +1,189 @@
+//! Asking a running process to do something, over a socket of its own ("unix(7)").
+//!
+//! One line of JSON each way. Who may write to the socket's file may ask; that is root.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use log::warn;
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
+    net::UnixListener,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{Event, Failure};
+use crate::instance::Instance;
+
+/// The longest request, in bytes.
+const LONGEST: u64 = 4096;
+
+/// How long who has connected may take to ask.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Request {
+    /// Deploy anew from the files.
+    Reload,
+    /// Go back to the deployment before.
+    Rollback,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// How it ended.
+    pub result: Ending,
+    /// What to tell the operator: what is in force now, or why it is not.
+    pub message: String,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ending {
+    /// What was asked for is in force.
+    Done,
+    /// A policy is invalid; the old plan stays.
+    Invalid,
+    /// A policy can only partly be enforced; the old plan stays.
+    Partial,
+    /// Anything else went wrong; the old plan stays.
+    Failed,
+}
+
+impl Answer {
+    pub(super) fn new(result: &Result<String, Failure>) -> Self {
+        let (result, message) = match result {
+            Ok(message) => (Ending::Done, message.clone()),
+            Err(failure) => {
+                let ending = match failure {
+                    Failure::Policy(_) => Ending::Invalid,
+                    Failure::Partial(_) => Ending::Partial,
+                    _ => Ending::Failed,
+                };
+                (ending, failure.to_string())
+            }
+        };
+        Self { result, message }
+    }
+}
+
+/// Asks the process that runs `instance`, and waits until it has done it.
+///
+/// # Errors
+///
+/// When none runs it, or it ends before it has answered.
+pub fn ask(instance: &Instance, request: Request) -> anyhow::Result<Answer> {
+    let mut stream = match UnixStream::connect(path(instance)) {
+        Ok(stream) => stream,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            bail!(
+                "no process runs instance `{}`: start one with `ipfilter run`",
+                instance.name()
+            )
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("can't ask instance `{}`", instance.name()));
+        }
+    };
+    let lost = "the process that runs the instance has not answered; its log says more";
+    writeln!(stream, "{}", serde_json::to_string(&request)?).context(lost)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).context(lost)?;
+    serde_json::from_str(&line).context(lost)
+}
+
+/// The socket of the process that runs an instance; removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Control {
+    path: PathBuf,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Control {
+    /// Begins to listen. Whoever calls this holds the instance's lock: a socket that is there
+    /// already is a dead process's. Needs a runtime to be entered.
+    pub(super) fn listen(instance: &Instance, events: mpsc::Sender<Event>) -> anyhow::Result<Self> {
+        let path = path(instance);
+        let listen = || {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            fs::create_dir_all(instance.runtime())?;
+            let listener = UnixListener::bind(&path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            Ok(listener)
+        };
+        let listener = listen().with_context(|| format!("can't listen at `{}`", path.display()))?;
+        let serving = tokio::spawn(serve(listener, events));
+        Ok(Self { path, serving })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.serving.abort();
+        // Best effort: a socket without a process is as good as none.
+        let _: io::Result<()> = fs::remove_file(&self.path);
+    }
+}
+
+async fn serve(listener: UnixListener, events: mpsc::Sender<Event>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let events = events.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = answer(stream, &events).await {
+                        warn!("a request to this process came to nothing: {error:#}");
+                    }
+                });
+            }
+            Err(error) => {
+                // Such as too many open files: others must end first.
+                warn!("can't take a request: {error}");
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+    }
+}
+
+async fn answer(
+    mut stream: tokio::net::UnixStream,
+    events: &mpsc::Sender<Event>,
+) -> anyhow::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut line = String::new();
+    let mut reader = tokio::io::BufReader::new(reader.take(LONGEST));
+    timeout(PATIENCE, reader.read_line(&mut line))
+        .await
+        .context("nothing was asked")??;
+    let request: Request = serde_json::from_str(&line).context("it is no request")?;
+    let (sender, receiver) = oneshot::channel();
+    events.send(Event::Asked(request, sender)).await?;
+    let answer = receiver.await.context("the process ends")?;
+    let mut text = serde_json::to_vec(&answer)?;
+    text.push(b'\n');
+    writer.write_all(&text).await.context("nobody waits for it")
+}
+
+fn path(instance: &Instance) -> PathBuf {
+    instance.runtime().join("control")
+}

@@ -1,0 +1,40 @@
+//! Waiting until a descriptor of ours has something to read.
+
+use std::{io, os::fd::OwnedFd};
+
+use tokio::io::unix::AsyncFd;
+
+/// A descriptor that doesn't block, and who waits for it.
+#[derive(Debug)]
+pub(super) struct Readable {
+    inner: AsyncFd<OwnedFd>,
+}
+
+impl Readable {
+    /// Takes over `descriptor`, which must not block. Needs a runtime to be entered.
+    #[expect(unsafe_code, reason = "tokio wants a promise about the descriptor")]
+    pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+        // SAFETY: the `AsyncFd` owns the descriptor, which always gives the same number and stays
+        // open until it is dropped.
+        let inner = unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)?;
+        Ok(Self { inner })
+    }
+
+    /// The descriptor.
+    pub(super) fn get(&self) -> &OwnedFd {
+        self.inner.get_ref()
+    }
+
+    /// What `read` reads, as soon as it no longer says that it would block.
+    pub(super) async fn read<T>(
+        &self,
+        mut read: impl FnMut(&OwnedFd) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            let mut ready = self.inner.readable().await?;
+            if let Ok(result) = ready.try_io(|inner| read(inner.get_ref())) {
+                return result;
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What the operator asks for.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use crate::{
+    config::{self, ConfigApi},
+    dataplane::Mode,
+    plan::{Deny, Lookup, PortSet, Protocols, Response},
+    policy,
+};
+
+/// How the operator asks: on the command line, or in a file that may change.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// The command line says it all.
+    Line(Box<Spec>),
+    /// A configuration file does, but for what a command line alone can say.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Which table sources are looked up in.
+        lookup: Lookup,
+        /// How policies are read.
+        options: policy::Options,
+        /// Whether a policy may be deployed that can only partly be enforced.
+        allow_partial: bool,
+    },
+}
+
+/// What the operator asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The configuration file that it is from; none if it is from the command line.
+    pub config: Option<PathBuf>,
+    /// Interfaces, by name or pattern.
+    pub interfaces: Vec<String>,
+    /// The protected APIs.
+    pub apis: Vec<ApiSpec>,
+    /// The protected addresses; empty for all.
+    pub addresses: Vec<IpAddr>,
+    /// Where at the interface.
+    pub mode: Mode,
+    /// The most answers of `reject` that each CPU sends in a second.
+    pub reject_rate: u32,
+    /// Which table sources are looked up in.
+    pub lookup: Lookup,
+    /// How policies are read.
+    pub options: policy::Options,
+    /// Whether a policy may be deployed that can only partly be enforced.
+    pub allow_partial: bool,
+}
+
+/// One protected API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiSpec {
+    /// Its name.
+    pub name: String,
+    /// Its ports.
+    pub ports: PortSet,
+    /// Its protocols.
+    pub protocols: Protocols,
+    /// The file with its policy.
+    pub policy: PathBuf,
+    /// What happens to denied sources.
+    pub deny: Deny,
+    /// What they are told, where they are told something.
+    pub response: Response,
+}
+
+impl Asked {
+    /// What is asked for now.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration file can't be read, or makes no sense.
+    pub fn spec(&self) -> Result<Spec, Failure> {
+        let (path, lookup, options, allow_partial) = match self {
+            Self::Line(spec) => return Ok((**spec).clone()),
+            Self::File {
+                path,
+                lookup,
+                options,
+                allow_partial,
+            } => (path, *lookup, options.clone(), *allow_partial),
+        };
+        let read = config::read(path).map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Spec {
+            config: Some(path.clone()),
+            interfaces: read.interfaces,
+            apis: read.apis.into_iter().map(ApiSpec::from).collect(),
+            addresses: read.addresses,
+            mode: read.mode,
+            reject_rate: read.reject_rate,
+            lookup,
+            options,
+            allow_partial,
+        })
+    }
+
+    /// Whether `spec` is an answer to the same question: from the same file, or the same in all.
+    #[must_use]
+    pub fn is_for(&self, spec: &Spec) -> bool {
+        match self {
+            Self::Line(asked) => **asked == *spec,
+            Self::File { path, .. } => spec.config.as_ref() == Some(path),
+        }
+    }
+}
+
+impl From<ConfigApi> for ApiSpec {
+    fn from(api: ConfigApi) -> Self {
+        Self {
+            name: api.name,
+            ports: api.ports,
+            protocols: api.protocols,
+            policy: api.policy,
+            deny: api.deny,
+            response: api.response,
+        }
+    }
+}

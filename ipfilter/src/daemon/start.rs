@@ -1,0 +1,206 @@
+//! What a process begins with.
+
+use anyhow::anyhow;
+use jiff::Timestamp;
+use log::{error, info};
+
+use super::{
+    Asked, Cause, Daemon, Failure, Spec,
+    book::Book,
+    deploy,
+    inputs::Inputs,
+    matching,
+    prepare::{self, Policies},
+    tell,
+};
+use crate::{
+    dataplane::{Deployment, Filter},
+    instance::Instance,
+};
+
+/// What happens when what is asked for can't be deployed at the start, and nothing is there to fall
+/// back on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Shut everyone out from the APIs whose policies are broken.
+    DenyAll,
+    /// End with an error.
+    Fail,
+}
+
+/// Where what is deployed first comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The files.
+    Files,
+    /// What was in force last.
+    LastGood,
+    /// The files, as far as they are whole; what is broken shuts everyone out.
+    Shut,
+}
+
+impl Origin {
+    fn after(on_error: Option<OnError>) -> &'static [Self] {
+        match on_error {
+            None => &[Self::Files],
+            Some(OnError::Fail) => &[Self::Files, Self::LastGood],
+            Some(OnError::DenyAll) => &[Self::Files, Self::LastGood, Self::Shut],
+        }
+    }
+}
+
+impl Daemon {
+    /// Deploys for the first time. If the files won't do and a person is there to read why, that is
+    /// all. Unattended (where it is told what to do on an error) the last good plan is taken up, or
+    /// else what is told; and interfaces that are not there are waited for.
+    ///
+    /// # Errors
+    ///
+    /// When nothing could be deployed; then nothing has changed.
+    pub fn start(
+        instance: Instance,
+        asked: Asked,
+        on_error: Option<OnError>,
+    ) -> Result<Self, Failure> {
+        let (spec, mut unread) = split(asked.spec());
+        let (inputs, unreadable) = split(spec.clone().ok_or_else(nothing).and_then(Inputs::read));
+        unread = unread.or(unreadable);
+        let mut start = Start {
+            filter: Filter::of(&instance),
+            book: Book::open(instance),
+            unattended: on_error.is_some(),
+        };
+        start.book.record.last_reload = None;
+        let mut why: Option<Failure> = None;
+        for origin in Origin::after(on_error) {
+            let taken = match origin {
+                Origin::Files => match (&inputs, unread.take()) {
+                    (Some(inputs), None) => start.files(inputs),
+                    (_, failure) => Err(failure.unwrap_or_else(nothing)),
+                },
+                Origin::LastGood => start.last_good(&asked, why.as_ref()),
+                Origin::Shut => start.shut(spec.as_ref(), why.as_ref()),
+            };
+            match taken {
+                Ok((policies, deployment)) => {
+                    start.book.save();
+                    return Ok(Self {
+                        seen: inputs.and_then(|inputs| inputs.name().ok()),
+                        asked,
+                        book: start.book,
+                        filter: start.filter,
+                        policies,
+                        deployment,
+                        unmended: String::new(),
+                    });
+                }
+                Err(failure) if why.is_none() => {
+                    if start.unattended {
+                        error!("the plan of the files can't be deployed: {failure}");
+                    }
+                    why = Some(failure);
+                }
+                Err(failure) => error!("{failure}"),
+            }
+        }
+        Err(why.unwrap_or_else(nothing))
+    }
+}
+
+fn split<T>(result: Result<T, Failure>) -> (Option<T>, Option<Failure>) {
+    match result {
+        Ok(value) => (Some(value), None),
+        Err(failure) => (None, Some(failure)),
+    }
+}
+
+fn nothing() -> Failure {
+    Failure::Other(anyhow!("there is nothing to deploy"))
+}
+
+/// A start that is under way.
+struct Start {
+    filter: Filter,
+    book: Book,
+    unattended: bool,
+}
+
+type Taken = Result<(Policies, Deployment), Failure>;
+
+impl Start {
+    /// Takes up what the files say, unless an operator has turned just that away before.
+    fn files(&mut self, inputs: &Inputs) -> Taken {
+        let turned_away = self.book.record.turned_away.as_ref();
+        if self.unattended && turned_away.is_some_and(|name| inputs.is_called(name)) {
+            return Err(Failure::Other(anyhow!(
+                "it was rolled back; `ipfilter reload` deploys it all the same"
+            )));
+        }
+        let (policies, deployment, plan) = self.deploy(inputs)?;
+        tell(&policies);
+        self.book.deployed(inputs, &plan, Cause::Start);
+        Ok((policies, deployment))
+    }
+
+    /// Takes up what was in force last, if the same was asked for.
+    fn last_good(&mut self, asked: &Asked, why: Option<&Failure>) -> Taken {
+        let inputs = self.book.last_good()?;
+        if !asked.is_for(&inputs.spec) {
+            return Err(Failure::Other(anyhow!(
+                "the earlier deployment can't be fallen back on: something else was asked for"
+            )));
+        }
+        let (policies, deployment, plan) = self.deploy(&inputs)?;
+        error!("degraded: the last good plan is in force, not that of the files");
+        self.book.ticked(&inputs.spec, &plan);
+        self.book.record.degraded = why.map(ToString::to_string);
+        Ok((policies, deployment))
+    }
+
+    /// Shuts everyone out where a policy is broken.
+    fn shut(&mut self, spec: Option<&Spec>, why: Option<&Failure>) -> Taken {
+        let spec = spec.ok_or_else(|| {
+            Failure::Other(anyhow!(
+                "nothing tells which ports to shut: the configuration must be repaired"
+            ))
+        })?;
+        let inputs = prepare::shut_the_broken(spec);
+        let (policies, deployment, plan) = self.deploy(&inputs)?;
+        error!("degraded: APIs with a broken policy are shut to everyone until it is repaired");
+        let why = why.map(ToString::to_string).unwrap_or_default();
+        self.book.degraded(spec, &plan, why);
+        Ok((policies, deployment))
+    }
+
+    fn deploy(
+        &mut self,
+        inputs: &Inputs,
+    ) -> Result<(Policies, Deployment, crate::plan::Plan), Failure> {
+        let policies = Policies::of(inputs)?;
+        let plan = policies.plan(Timestamp::now())?;
+        let matched = matching(inputs, |_| self.unattended)?;
+        let deployment = deploy(&self.filter, inputs, &plan, &matched)?;
+        self.book.record.waiting = matched.missing;
+        Ok((policies, deployment, plan))
+    }
+}
+
+/// Goes back to the deployment before, where no process runs the instance; who calls this holds its
+/// lock. Returns what is in force now.
+///
+/// # Errors
+///
+/// When there is none before, or it can't be deployed.
+pub fn rollback(instance: Instance) -> Result<String, Failure> {
+    let filter = Filter::of(&instance);
+    let mut book = Book::open(instance);
+    let inputs = book.before()?;
+    let policies = Policies::of(&inputs)?;
+    let plan = policies.plan(Timestamp::now())?;
+    let matched = matching(&inputs, |_| false)?;
+    deploy(&filter, &inputs, &plan, &matched)?;
+    book.deployed(&inputs, &plan, Cause::Rollback);
+    book.save();
+    info!("rolled back: plan {}", plan.digest());
+    Ok(format!("plan {} is in force again", plan.digest()))
+}

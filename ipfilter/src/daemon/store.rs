@@ -1,0 +1,133 @@
+//! Files that must be whole or absent, whatever happens while they are written.
+//!
+//! A file is written beside the one it replaces, synced, and then takes its name; the folder is
+//! synced as well, so that a power cut leaves one or the other ("fsync(2)", "rename(2)"). Its first
+//! line is the SHA-256 of the rest: what the disk has damaged is never taken for what was written.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, ensure};
+use sha2::{Digest as _, Sha256};
+
+/// The SHA-256 of `bytes`, in hexadecimal.
+pub(super) fn checksum(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes `content` to `path`, in a folder that is made if need be.
+///
+/// # Errors
+///
+/// When that fails; then the file is what it was.
+pub(super) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let beside = path.with_extension("new");
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        fs::create_dir_all(folder)?;
+        let mut file = File::create(&beside)?;
+        writeln!(file, "{}", checksum(content))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write()
+        .inspect_err(|_| {
+            // Best effort: a disk that is full should not keep half a file as well.
+            let _: io::Result<()> = fs::remove_file(&beside);
+        })
+        .with_context(|| format!("can't write `{}`", path.display()))
+}
+
+/// What was written to `path`, if anything was.
+///
+/// # Errors
+///
+/// When it can't be read, or is not what was written.
+pub(super) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| format!("can't read `{}`", path.display()));
+        }
+    };
+    let mut halves = bytes.splitn(2, |byte| *byte == b'\n');
+    let (told, content) = (halves.next(), halves.next().unwrap_or_default());
+    ensure!(
+        told == Some(checksum(content).as_bytes()),
+        "`{}` is damaged: its checksum is not that of its content",
+        path.display()
+    );
+    Ok(Some(content.to_vec()))
+}
+
+/// Removes what was written to `path`, if anything was.
+///
+/// # Errors
+///
+/// When that fails.
+pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("can't remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, path::PathBuf, process};
+
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = env::temp_dir().join(format!("ipfilter-store-{}-{name}", process::id()));
+        let _: io::Result<()> = fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_what_was_damaged_is_not() {
+        let folder = folder("whole");
+        let path = folder.join("deeper/file.json");
+        assert!(read(&path).unwrap().is_none());
+        for content in [&b"{}"[..], b"", b"two\nlines\n", &[0xff, 0, b'\n']] {
+            write(&path, content).unwrap();
+            assert_eq!(read(&path).unwrap().as_deref(), Some(content));
+        }
+        write(&path, b"the whole content").unwrap();
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, &damaged).unwrap();
+            assert!(read(&path).is_err(), "byte {at}");
+            fs::write(&path, &whole[..at]).unwrap();
+            assert!(read(&path).is_err(), "cut to {at}");
+        }
+        remove(&path).unwrap();
+        remove(&path).unwrap();
+        assert!(read(&path).unwrap().is_none());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_what_was_there() {
+        let folder = folder("failing");
+        let path = folder.join("file.json");
+        write(&path, b"old").unwrap();
+        // Nothing can be written to a name that is a folder.
+        fs::create_dir(path.with_extension("new")).unwrap();
+        let message = write(&path, b"new").unwrap_err().to_string();
+        assert!(message.contains("file.json"), "{message}");
+        assert_eq!(read(&path).unwrap().as_deref(), Some(&b"old"[..]));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,121 @@
+//! Hearing of interfaces that come, go, and get other names ("rtnetlink(7)", `RTNLGRP_LINK`).
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkAttribute};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::{
+    error::Error,
+    netlink::{self, Link},
+};
+
+/// `RTMGRP_LINK` of `linux/rtnetlink.h`: the group of messages about interfaces, as a mask.
+const LINKS: u32 = 1;
+
+/// A watch over the interfaces of this network namespace. Its descriptor is readable when the kernel
+/// has said something that [`Self::drain`] must be called for.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: Socket,
+    /// The interfaces by number, to tell what is new in what the kernel says.
+    names: HashMap<u32, String>,
+}
+
+impl Monitor {
+    /// Begins to watch. Interfaces that are listed after that can't change unnoticed.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell of interfaces.
+    pub fn new() -> Result<Self, Error> {
+        let mut monitor = Self {
+            socket: subscribe().map_err(failed)?,
+            names: HashMap::new(),
+        };
+        monitor.list()?;
+        Ok(monitor)
+    }
+
+    /// Takes in what the kernel has said since, without waiting for more. Tells whether interfaces
+    /// have come, gone or got other names; also when the kernel had more to say than the socket
+    /// holds, so that nobody knows.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's messages can't be read.
+    pub fn drain(&mut self) -> Result<bool, Error> {
+        let mut changed = false;
+        loop {
+            match self.socket.recv_from_full() {
+                Ok((datagram, _)) => {
+                    let mut messages = Vec::new();
+                    netlink::read(&datagram, &mut messages).map_err(failed)?;
+                    for message in messages {
+                        changed |= self.take_in(message);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changed),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    changed = true;
+                    self.list()?;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    fn list(&mut self) -> Result<(), Error> {
+        let named = |link: Link| (link.index, link.name);
+        self.names = netlink::links()?.into_iter().map(named).collect();
+        Ok(())
+    }
+
+    /// Whether a message is of a change of the kind that is looked for. Bridges tell of their ports
+    /// with the same messages, but of their own address family.
+    fn take_in(&mut self, message: RouteNetlinkMessage) -> bool {
+        match message {
+            RouteNetlinkMessage::NewLink(message)
+                if message.header.interface_family == AddressFamily::Unspec =>
+            {
+                let mut attributes = message.attributes.into_iter();
+                let name = attributes.find_map(|attribute| match attribute {
+                    LinkAttribute::IfName(name) => Some(name),
+                    _ => None,
+                });
+                name.is_some_and(|name| {
+                    let before = self.names.insert(message.header.index, name.clone());
+                    before.as_ref() != Some(&name)
+                })
+            }
+            RouteNetlinkMessage::DelLink(message)
+                if message.header.interface_family == AddressFamily::Unspec =>
+            {
+                self.names.remove(&message.header.index).is_some()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn subscribe() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind(&SocketAddr::new(0, LINKS))?;
+    socket.set_non_blocking(true)?;
+    Ok(socket)
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::io("can't watch the interfaces", error)
+}

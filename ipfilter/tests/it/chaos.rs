@@ -1,0 +1,449 @@
+//! Everything that may befall a filter, under traffic that does not stop: reloads, kills, restarts,
+//! another version of the program, an interface that goes down. Not a packet may be misjudged.
+
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use ipfilter::{packet::Packet, plan::Protocol};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recvfrom, sendto,
+    socket, socket_with,
+};
+use xtask::{
+    netns::{HOST, ROUTER},
+    process::Guard,
+};
+
+use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, inside, statuses};
+
+/// A SYN that gets lost is sent again after a second: to wait less finds every one.
+const LESS: Duration = Duration::from_millis(900);
+
+/// The length of an Ethernet header without tags.
+const ETHERNET: usize = 14;
+
+/// What was sent and what came of it.
+#[derive(Debug, Default)]
+struct Tally {
+    /// Connections of the allowed client.
+    up: AtomicU64,
+    down: AtomicU64,
+    /// Its datagrams.
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// Connections of the denied client.
+    denied_up: AtomicU64,
+    denied_down: AtomicU64,
+    /// Packets made by hand, from all over its network.
+    denied_sent: AtomicU64,
+    /// Packets of its network that the host has seen, of whatever kind.
+    denied_seen: AtomicU64,
+}
+
+/// What tells the clients what to do.
+#[derive(Default)]
+struct Signals {
+    stop: AtomicBool,
+    /// The link is down: the allowed client's packets can't arrive.
+    pause: AtomicBool,
+    /// How many of its threads are in the middle of something.
+    busy: AtomicU64,
+}
+
+impl Signals {
+    fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+
+    /// Does `what`, unless there is a pause.
+    fn unless_paused(&self, what: impl FnOnce()) {
+        self.busy.fetch_add(1, Relaxed);
+        if !self.pause.load(Relaxed) {
+            what();
+        }
+        self.busy.fetch_sub(1, Relaxed);
+        thread::sleep(Duration::from_millis(1));
+    }
+
+    fn pause(&self) {
+        self.pause.store(true, Relaxed);
+        let start = Instant::now();
+        while self.busy.load(Relaxed) > 0 {
+            assert!(start.elapsed() < PATIENCE);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn connect(host: &str, up: &AtomicU64, down: &AtomicU64) {
+    let host = SocketAddr::new(host.parse().expect("an address"), 80);
+    match TcpStream::connect_timeout(&host, LESS) {
+        Ok(_) => up.fetch_add(1, Relaxed),
+        Err(_) => down.fetch_add(1, Relaxed),
+    };
+}
+
+/// Sends datagrams one by one.
+fn datagrams(host: &str, signals: &Signals, sent: &AtomicU64) {
+    let any = if host.contains(':') {
+        "[::]:0"
+    } else {
+        "0.0.0.0:0"
+    };
+    let socket = UdpSocket::bind(any).expect("a socket");
+    socket
+        .connect(SocketAddr::new(host.parse().expect("an address"), 80))
+        .expect("a route");
+    while !signals.stopped() {
+        signals.unless_paused(|| {
+            socket.send(b"allowed").expect("it is sent");
+            sent.fetch_add(1, Relaxed);
+        });
+    }
+}
+
+/// Receives them. The mock has no use for port 80 of UDP.
+fn receive(signals: &Signals, received: &AtomicU64) {
+    let socket = UdpSocket::bind("[::]:80").expect("a socket");
+    socket.set_read_timeout(Some(LESS)).expect("a timeout");
+    let mut quiet = false;
+    // After the end, until nothing comes any more.
+    while !(signals.stopped() && quiet) {
+        match socket.recv_from(&mut [0; 64]) {
+            Ok((_, from)) if is_denied(from.ip()) => {}
+            Ok(_) => drop(received.fetch_add(1, Relaxed)),
+            Err(error) => {
+                assert!(matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut
+                ));
+                quiet = true;
+                continue;
+            }
+        }
+        quiet = false;
+    }
+}
+
+fn is_denied(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets().starts_with(&[203, 0, 113]),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => is_denied(address.into()),
+            None => address.octets().starts_with(&[0x20, 1, 0xd, 0xb8, 1, 0x13]),
+        },
+    }
+}
+
+/// Sends packets from every address of the denied network, TCP and UDP in turn, made by hand.
+fn forge(signals: &Signals, sent: &AtomicU64) {
+    let raw = socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::RAW)).expect("a socket");
+    let host: Ipv4Addr = HOST.v4.parse().expect("an address");
+    while !signals.stopped() {
+        for last in 1..=254 {
+            let protocol = [Protocol::Tcp, Protocol::Udp][usize::from(last % 2)];
+            let frame = Packet {
+                mac: [0; 6],
+                vlans: Vec::new(),
+                source: Ipv4Addr::new(203, 0, 113, last).into(),
+                destination: host.into(),
+                protocol,
+                port: 80,
+                fragment: None,
+            }
+            .frame()
+            .expect("a frame");
+            // While the link is down there may be no way.
+            if sendto(
+                &raw,
+                &frame[ETHERNET..],
+                SendFlags::empty(),
+                &SocketAddrV4::new(host, 0),
+            )
+            .is_ok()
+            {
+                sent.fetch_add(1, Relaxed);
+            }
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+}
+
+/// Counts the packets of the denied network that get past the filter: raw sockets see all of a
+/// protocol ("raw(7)").
+fn witness(signals: &Signals, seen: &AtomicU64) {
+    let families = [AddressFamily::INET, AddressFamily::INET6];
+    let sockets: Vec<OwnedFd> = families
+        .into_iter()
+        .flat_map(|family| {
+            [ipproto::TCP, ipproto::UDP].map(|protocol| {
+                socket_with(
+                    family,
+                    SocketType::RAW,
+                    SocketFlags::NONBLOCK,
+                    Some(protocol),
+                )
+                .expect("a socket")
+            })
+        })
+        .collect();
+    while !signals.stopped() {
+        for socket in &sockets {
+            let mut buffer = [0_u8; 64];
+            while let Ok((_, _, Some(from))) = recvfrom(socket, &mut buffer[..], RecvFlags::empty())
+            {
+                let from = SocketAddr::try_from(from).expect("an address");
+                seen.fetch_add(u64::from(is_denied(from.ip())), Relaxed);
+            }
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// This program as of another ABI.
+fn next() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let target = temporary.join("next-abi");
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+            .args(["build", "--package", "ipfilter", "--bin", "ipfilter"])
+            .args(["--features", "next-abi", "--quiet", "--target-dir"])
+            .arg(&target)
+            // What it has in common with this build need not be built again; a cargo that does not
+            // know of this yet builds all of it.
+            .envs(
+                temporary
+                    .parent()
+                    .map(|build| ("CARGO_BUILD_BUILD_DIR", build)),
+            )
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .expect("cargo");
+        assert!(status.success());
+        target.join("debug/ipfilter")
+    })
+}
+
+/// How often each thing happens.
+#[derive(Clone, Copy)]
+struct Doses {
+    reloads: usize,
+    kills: usize,
+    restarts: usize,
+    upgrades: usize,
+    flaps: usize,
+}
+
+struct Operator<'l> {
+    lab: &'l Lab,
+    signals: &'l Signals,
+    arguments: Vec<&'l str>,
+    running: Option<Guard>,
+    counter: usize,
+}
+
+impl Operator<'_> {
+    fn act(&mut self, doses: Doses) {
+        for _ in 0..doses.reloads {
+            self.change();
+            let (code, said) = self.lab.tell(&["reload"]);
+            assert_eq!(code, Some(0), "{said}");
+        }
+        for _ in 0..doses.kills {
+            self.change();
+            // Dropping a guard is a kill -9.
+            self.running = None;
+            self.start(Path::new(env!("CARGO_BIN_EXE_ipfilter")));
+        }
+        for _ in 0..doses.restarts {
+            self.stop();
+            self.start(Path::new(env!("CARGO_BIN_EXE_ipfilter")));
+        }
+        for _ in 0..doses.upgrades {
+            for binary in [next(), Path::new(env!("CARGO_BIN_EXE_ipfilter"))] {
+                self.stop();
+                self.start(binary);
+            }
+        }
+        for _ in 0..doses.flaps {
+            self.flap();
+        }
+        self.stop();
+    }
+
+    /// Another plan, which says the same of both clients.
+    fn change(&mut self) {
+        self.counter += 1;
+        let other = format!("192.0.{}.{}/32", self.counter / 256, self.counter % 256);
+        let policy = allow(&[GOOD[0], GOOD[1], &other]);
+        self.lab.write("policy.json", policy);
+    }
+
+    fn start(&mut self, binary: &Path) {
+        let command = self.lab.other(binary, &self.arguments);
+        self.running = Some(self.lab.ready(command));
+    }
+
+    fn stop(&mut self) {
+        let ended = self.running.take().map(|guard| guard.stop(PATIENCE));
+        assert!(ended.is_some_and(|ended| ended.is_ok_and(|status| status.success())));
+    }
+
+    /// Takes the link down and up again. What the allowed client sends meanwhile is lost to the
+    /// link; what the denied one sends must not come through once it is up.
+    fn flap(&self) {
+        self.signals.pause();
+        let ip = |arguments: &[&str]| self.lab.network.host.ip(arguments.iter().copied());
+        ip(&["link", "set", "eth0", "down"]).expect("it goes down");
+        ip(&["link", "set", "eth0", "up"]).expect("it goes up");
+        // Linux forgets IPv6 addresses, and all routes, with the link.
+        let address = format!("{}/48", HOST.v6);
+        ip(&["address", "replace", &address, "dev", "eth0", "nodad"]).expect("an address");
+        for gateway in [ROUTER.v4, ROUTER.v6] {
+            ip(&["route", "replace", "default", "via", gateway]).expect("a route");
+        }
+        let start = Instant::now();
+        while statuses(self.lab) != ONLY_GOOD {
+            assert!(start.elapsed() < PATIENCE, "{:?}", statuses(self.lab));
+        }
+        self.signals.pause.store(false, Relaxed);
+    }
+}
+
+fn endure(tag: &str, mode: &str, doses: Doses) {
+    let lab = Lab::new(tag);
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let arguments = [
+        "run",
+        "--interface",
+        "eth0",
+        "--port",
+        "80",
+        "--udp",
+        "--deny",
+        "reject",
+        "--mode",
+        mode,
+        "--policy",
+        &policy,
+    ];
+    if doses.upgrades > 0 {
+        next();
+    }
+    let signals = Signals::default();
+    let tally = Tally::default();
+    let mut operator = Operator {
+        lab: &lab,
+        signals: &signals,
+        arguments: arguments.to_vec(),
+        running: None,
+        counter: 0,
+    };
+    operator.start(Path::new(env!("CARGO_BIN_EXE_ipfilter")));
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let (host, allowed, denied) =
+            (&lab.network.host, &lab.network.allowed, &lab.network.denied);
+        let (signals, tally) = (&signals, &tally);
+        inside(scope, host, || witness(signals, &tally.denied_seen));
+        inside(scope, host, || receive(signals, &tally.received));
+        for address in [HOST.v4, HOST.v6] {
+            inside(scope, allowed, || datagrams(address, signals, &tally.sent));
+            inside(scope, allowed, || {
+                while !signals.stopped() {
+                    signals.unless_paused(|| connect(address, &tally.up, &tally.down));
+                }
+            });
+            inside(scope, denied, || {
+                while !signals.stopped() {
+                    connect(address, &tally.denied_up, &tally.denied_down);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+        inside(scope, denied, || forge(signals, &tally.denied_sent));
+        // The clients are told to stop whatever becomes of the operator.
+        let acted = scope.spawn(|| operator.act(doses)).join();
+        signals.stop.store(true, Relaxed);
+        signals.pause.store(false, Relaxed);
+        if let Err(panic) = acted {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    println!("{mode}, {:.1} s: {tally:?}", start.elapsed().as_secs_f64());
+    let count = |counter: &AtomicU64| counter.load(Relaxed);
+    assert!(
+        count(&tally.up) > 100 && count(&tally.sent) > 1000,
+        "{tally:?}"
+    );
+    assert!(
+        count(&tally.denied_down) > 100 && count(&tally.denied_sent) > 1000,
+        "{tally:?}"
+    );
+    assert_eq!(count(&tally.down), 0, "{tally:?}");
+    assert_eq!(count(&tally.sent), count(&tally.received), "{tally:?}");
+    assert_eq!(count(&tally.denied_up), 0, "{tally:?}");
+    assert_eq!(count(&tally.denied_seen), 0, "{tally:?}");
+    let (code, said) = lab.tell(&["detach"]);
+    assert_eq!(code, Some(0), "{said}");
+    lab.assert_nothing_is_left();
+}
+
+/// The witness is no use if it sees nothing at all.
+#[test]
+fn the_witness_sees_what_no_filter_stops() {
+    let lab = Lab::new("witness");
+    let signals = Signals::default();
+    let tally = Tally::default();
+    thread::scope(|scope| {
+        let (signals, tally) = (&signals, &tally);
+        inside(scope, &lab.network.host, || {
+            witness(signals, &tally.denied_seen);
+        });
+        inside(scope, &lab.network.denied, || {
+            forge(signals, &tally.denied_sent);
+        });
+        let start = Instant::now();
+        while tally.denied_seen.load(Relaxed) < 100 && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(10));
+        }
+        signals.stop.store(true, Relaxed);
+    });
+    assert!(tally.denied_seen.load(Relaxed) >= 100, "{tally:?}");
+}
+
+#[test]
+fn nothing_that_befalls_a_native_filter_misjudges_a_packet() {
+    let doses = Doses {
+        reloads: 200,
+        kills: 20,
+        restarts: 5,
+        upgrades: 2,
+        flaps: 3,
+    };
+    endure("native", "native", doses);
+}
+
+#[test]
+fn nothing_that_befalls_a_filter_in_traffic_control_misjudges_a_packet() {
+    let doses = Doses {
+        reloads: 30,
+        kills: 5,
+        restarts: 2,
+        upgrades: 1,
+        flaps: 1,
+    };
+    endure("tc", "tc", doses);
+}

@@ -1,0 +1,468 @@
+//! Deployments through the library, in a network and a BPF file system of their own: what the
+//! process holds, interfaces that come and go, what others undo.
+
+use std::{
+    env, fs,
+    net::IpAddr,
+    path::PathBuf,
+    process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use ipfilter::{
+    addresses::AddressSet,
+    dataplane::{Deployment, Filter, Hook, Interface, Mode, Monitor},
+    instance::Instance,
+    plan::{Api, Deny, Plan, Protocols, Response},
+};
+
+/// Set in the process that runs a test's body.
+const INSIDE: &str = "IPFILTER_TEST_INSIDE";
+
+/// Runs `body` in a process with its own network, mounts and BPF file system, which all end with it.
+fn alone(test: &str, body: impl FnOnce()) {
+    if env::var_os(INSIDE).is_some() {
+        // The machine's own is out of the way then, whatever a test does.
+        while Command::new("umount")
+            .arg("/sys/fs/bpf")
+            .output()
+            .expect("umount")
+            .status
+            .success()
+        {}
+        run("mount -t bpf bpf /sys/fs/bpf");
+        return body();
+    }
+    xtask::need_root("this test, which makes namespaces and loads BPF programs,").expect("root");
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", "--propagation", "private"])
+        .arg(env::current_exe().expect("a test"))
+        .args(["--exact", "--nocapture"])
+        .arg(format!("deployment::{test}"))
+        .env(INSIDE, "1")
+        .output()
+        .expect("unshare, which is needed here: apt-get install util-linux");
+    let Output { status, stdout, .. } = &output;
+    let said = String::from_utf8_lossy(stdout);
+    assert!(
+        status.success() && said.contains("1 passed"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Runs a command line of words without blanks, which must succeed.
+fn run(line: &str) -> String {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().expect("a program"));
+    let output = command.args(words).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "`{line}`: {said}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+const MODES: [Mode; 4] = [Mode::Native, Mode::Tc, Mode::Clsact, Mode::Generic];
+
+fn instance() -> Instance {
+    "test".parse().expect("a name")
+}
+
+/// A plan that lets in who comes from `source`.
+fn plan(source: &str) -> Plan {
+    let address: IpAddr = source.parse().expect("an address");
+    let api = Api {
+        name: "api".into(),
+        ports: "80".parse().expect("a port"),
+        protocols: Protocols::BOTH,
+        deny: Deny::Drop,
+        response: Response::default(),
+        sources: AddressSet::from_networks([address.into()]),
+    };
+    Plan::new(vec![api], Vec::new()).expect("a plan")
+}
+
+fn interfaces(names: &[&str]) -> Vec<Interface> {
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let matched = Interface::matching(&names).expect("interfaces");
+    matched.complete().expect("interfaces")
+}
+
+fn veth(name: &str, peer: &str) {
+    run(&format!("ip link add {name} type veth peer name {peer}"));
+}
+
+fn deploy(filter: &Filter, source: &str, names: &[&str], mode: Mode) -> Deployment {
+    let deployed = filter.deploy(&plan(source), &interfaces(names), mode);
+    deployed.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Where it stands and what with, as anyone can see it.
+fn standing(filter: &Filter) -> Vec<(String, Hook, String)> {
+    let found = filter.inspect().unwrap_or_else(|error| panic!("{error}"));
+    let told = found.into_iter().map(|found| {
+        let digest = found.config.expect("of this version").digest;
+        (
+            found.interface.name,
+            found.hook,
+            format!("{:02x?}", &digest[..4]),
+        )
+    });
+    let mut told: Vec<_> = told.collect();
+    told.sort();
+    told
+}
+
+fn names(filter: &Filter) -> Vec<String> {
+    standing(filter)
+        .into_iter()
+        .map(|(name, ..)| name)
+        .collect()
+}
+
+fn pins() -> Vec<String> {
+    let entries = fs::read_dir(instance().pins()).expect("pins");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().into_string());
+    let mut names: Vec<_> = names.map(|name| name.expect("UTF-8")).collect();
+    names.sort();
+    names
+}
+
+fn pin(name: &str) -> PathBuf {
+    instance().pins().join(name)
+}
+
+#[test]
+fn a_deployment_follows_interfaces() {
+    alone("a_deployment_follows_interfaces", || {
+        for mode in MODES {
+            let filter = Filter::of(&instance());
+            let mut deployment = deploy(&filter, "192.0.2.1", &[], mode);
+            assert!(deployment.attached().is_empty());
+            assert_eq!(pins(), ["counters_v1", "keys_v1"]);
+
+            veth("in0", "out0");
+            veth("in1", "out1");
+            let followed = deployment.follow(&interfaces(&["in0", "in1"]));
+            assert_eq!(followed.attached.len(), 2, "{followed:?}");
+            assert!(followed.failed.is_empty(), "{followed:?}");
+            assert_eq!(names(&filter), ["in0", "in1"]);
+            let followed = deployment.follow(&interfaces(&["in1", "in0"]));
+            assert!(followed.attached.is_empty(), "{followed:?}");
+
+            // Deleted, and made again under the same name.
+            run("ip link del in0");
+            veth("in0", "out0");
+            let followed = deployment.follow(&interfaces(&["in0", "in1"]));
+            assert_eq!(followed.left.len(), 1, "{followed:?}");
+            assert_eq!(followed.attached.len(), 1, "{followed:?}");
+            assert_eq!(names(&filter), ["in0", "in1"]);
+
+            run("ip link set in1 name in2");
+            let followed = deployment.follow(&interfaces(&["in0", "in2"]));
+            assert!(followed.attached.is_empty(), "{followed:?}");
+            let told: Vec<_> = deployment.attached().iter().collect();
+            assert!(told.iter().any(|it| it.interface.name == "in2"), "{told:?}");
+
+            let followed = deployment.follow(&interfaces(&["in2"]));
+            assert_eq!(followed.left[0].name, "in0");
+            assert_eq!(names(&filter), ["in2"]);
+            assert_eq!(pins().len(), if mode == Mode::Clsact { 2 } else { 3 });
+            filter.detach().expect("it comes off");
+            run("ip link del in0");
+            run("ip link del in2");
+        }
+    });
+}
+
+#[test]
+fn one_interface_that_refuses_does_not_keep_the_others_from_it() {
+    alone(
+        "one_interface_that_refuses_does_not_keep_the_others_from_it",
+        || {
+            veth("in0", "out0");
+            veth("in1", "out1");
+            let other = Filter::of(&"other".parse().expect("a name"));
+            let _foreign = deploy(&other, "192.0.2.9", &["in0"], Mode::Native);
+            let filter = Filter::of(&instance());
+            let mut deployment = deploy(&filter, "192.0.2.1", &[], Mode::Native);
+            let followed = deployment.follow(&interfaces(&["in0", "in1"]));
+            assert_eq!(followed.failed.len(), 1, "{followed:?}");
+            let said = followed.failed[0].to_string();
+            assert!(said.contains("can't attach to `in0`"), "{said}");
+            assert_eq!(names(&filter), ["in1"]);
+
+            // In a deployment, it does: all keep what they had.
+            let before = standing(&filter);
+            let failed = filter.deploy(
+                &plan("192.0.2.2"),
+                &interfaces(&["in1", "in0"]),
+                Mode::Native,
+            );
+            assert!(failed.is_err());
+            assert_eq!(standing(&filter), before);
+        },
+    );
+}
+
+#[test]
+fn a_deployment_takes_over_from_the_one_before() {
+    alone("a_deployment_takes_over_from_the_one_before", || {
+        veth("in0", "out0");
+        for mode in MODES {
+            let filter = Filter::of(&instance());
+            let first = deploy(&filter, "192.0.2.1", &["in0"], mode);
+            let before = standing(&filter);
+            // The daemon still holds the first, and someone has removed the pins.
+            for pin in pins() {
+                fs::remove_file(instance().pins().join(pin)).expect("a pin");
+            }
+            let second = deploy(&filter, "192.0.2.2", &["in0"], mode);
+            let after = standing(&filter);
+            assert_eq!(after.len(), 1, "{after:?}");
+            assert_ne!(after, before);
+            drop(first);
+            assert_eq!(standing(&filter), after);
+            // Only the pins are left, as of a process that died.
+            drop(second);
+            assert_eq!(standing(&filter), after);
+            let other_process = Filter::of(&instance());
+            let third = deploy(&other_process, "192.0.2.1", &["in0"], mode);
+            assert_eq!(standing(&filter), before);
+            assert_eq!(third.attached().len(), 1);
+            let off = filter.detach().expect("it comes off");
+            assert_eq!(off[0].name, "in0");
+            // Held, but taken off all the same.
+            assert!(!run("ip -details link show in0").contains("prog/xdp"));
+            assert_eq!(run("tc filter show dev in0 ingress"), "");
+            assert!(!run("tc qdisc show dev in0").contains("clsact"));
+            assert!(!instance().pins().exists());
+        }
+    });
+}
+
+#[test]
+fn who_looks_during_a_reload_sees_one_plan_or_the_other() {
+    alone(
+        "who_looks_during_a_reload_sees_one_plan_or_the_other",
+        || {
+            veth("in0", "out0");
+            for mode in MODES {
+                let filter = Filter::of(&instance());
+                let first = deploy(&filter, "192.0.2.1", &["in0"], mode);
+                let one = standing(&filter);
+                let second = deploy(&filter, "192.0.2.2", &["in0"], mode);
+                let other = standing(&filter);
+                drop((first, second));
+                // The network is the thread's own: what it spawns is in the same.
+                let stop = AtomicBool::new(false);
+                thread::scope(|scope| {
+                    let looker = scope.spawn(|| {
+                        let filter = Filter::of(&instance());
+                        let mut looks = Vec::new();
+                        while !stop.load(Ordering::Relaxed) {
+                            looks.push(standing(&filter));
+                        }
+                        looks
+                    });
+                    for number in 0..8 {
+                        let source = ["192.0.2.1", "192.0.2.2"][number % 2];
+                        deploy(&filter, source, &["in0"], mode);
+                    }
+                    stop.store(true, Ordering::Relaxed);
+                    let looks = looker.join().expect("it looks");
+                    assert!(looks.len() > 8, "{}", looks.len());
+                    for look in looks {
+                        assert!(look == one || look == other, "{look:?}");
+                    }
+                });
+                filter.detach().expect("it comes off");
+            }
+        },
+    );
+}
+
+#[test]
+fn what_others_undo_is_put_right() {
+    alone("what_others_undo_is_put_right", || {
+        veth("in0", "out0");
+        for mode in MODES {
+            let filter = Filter::of(&instance());
+            let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], mode);
+            let (before, pinned) = (standing(&filter), pins());
+            let mut mend = |what: &str, expected: &str| {
+                let mended = deployment.mend();
+                assert!(mended.failed.is_empty(), "{what}: {mended:?}");
+                let done = mended.done.join("\n");
+                assert!(done.contains(expected), "{what}: {done}");
+                assert_eq!(standing(&filter), before, "{what}");
+                assert_eq!(pins(), pinned, "{what}");
+                assert!(deployment.mend().done.is_empty(), "{what}");
+            };
+
+            for pin in pins() {
+                fs::remove_file(instance().pins().join(pin)).expect("a pin");
+            }
+            mend(
+                "pins removed",
+                if mode == Mode::Clsact {
+                    "keys_"
+                } else {
+                    "link_"
+                },
+            );
+            fs::remove_file(pin("counters_v1")).expect("a pin");
+            mend("counters removed", "counters_v1");
+            run("umount /sys/fs/bpf");
+            mend("unmounted", "mounted it again");
+            // Someone mounted it again already.
+            run("umount /sys/fs/bpf");
+            run("mount -t bpf bpf /sys/fs/bpf");
+            mend("unmounted and mounted", "pinned it again");
+            Filter::of(&instance()).detach().expect("it comes off");
+            mend("taken off by force", "taken off `in0`");
+            let other = Filter::of(&instance());
+            drop(other.deploy(&plan("192.0.2.7"), &interfaces(&["in0"]), mode));
+            mend("replaced", "was another");
+            filter.detach().expect("it comes off");
+        }
+    });
+}
+
+/// Filters of others on the same interface are neither passed by nor touched, and the filter's place
+/// is its own until it is taken off.
+#[test]
+fn clsact_is_shared_with_others() {
+    alone("clsact_is_shared_with_others", || {
+        let filter = Filter::of(&instance());
+        let shown = || run("tc filter show dev in0 ingress");
+        let has_qdisc = || run("tc qdisc show dev in0").contains("clsact");
+        let theirs = "tc filter add dev in0 ingress protocol all prio 1 u32 match u32 0 0";
+        veth("in0", "out0");
+
+        // Theirs is there before.
+        run("tc qdisc add dev in0 clsact");
+        run(theirs);
+        let before = shown();
+        let first = deploy(&filter, "192.0.2.1", &["in0"], Mode::Clsact);
+        assert_eq!(shown().matches("ipfilter:test ").count(), 1, "{}", shown());
+        let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Clsact);
+        assert_eq!(shown().matches("ipfilter:test ").count(), 1, "{}", shown());
+        drop((first, second));
+        filter.detach().expect("it comes off");
+        assert_eq!(shown(), before);
+        run("tc qdisc del dev in0 clsact");
+
+        // Theirs comes after, and another instance too.
+        let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Clsact);
+        run(theirs);
+        let other = Filter::of(&"test-2".parse().expect("a name"));
+        let another = deploy(&other, "192.0.2.1", &["in0"], Mode::Clsact);
+        assert_eq!(names(&filter), ["in0"]);
+        assert_eq!(names(&other), ["in0"]);
+        filter.detach().expect("it comes off");
+        assert_eq!(names(&filter), [""; 0]);
+        assert_eq!(names(&other), ["in0"]);
+        assert!(deployment.mend().failed.is_empty());
+        assert_eq!(names(&filter), ["in0"]);
+
+        // Everything is gone, with the queueing discipline.
+        run("tc qdisc del dev in0 clsact");
+        let mended = deployment.mend();
+        assert_eq!(mended.done.len(), 1, "{mended:?}");
+        assert_eq!(names(&filter), ["in0"]);
+        drop(another);
+        other.detach().expect("nothing to take off");
+        filter.detach().expect("it comes off");
+        assert!(!has_qdisc());
+    });
+}
+
+#[test]
+fn what_is_not_ours_is_left_alone_or_named() {
+    alone("what_is_not_ours_is_left_alone_or_named", || {
+        veth("in0", "out0");
+        let filter = Filter::of(&instance());
+        let deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Native);
+        // An older version's counters, and things of others.
+        fs::hard_link(pin("counters_v1"), pin("counters_v0")).expect("a pin");
+        fs::hard_link(pin("counters_v1"), pin("mine")).expect("a pin");
+        let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Native);
+        assert!(!pin("counters_v0").exists());
+        assert!(pin("mine").exists());
+
+        // A name of ours, but no link behind it.
+        fs::hard_link(pin("counters_v1"), pin("link_99_native")).expect("a pin");
+        let said = filter.inspect().expect_err("strange").to_string();
+        assert!(said.contains("link_99_native"), "{said}");
+        let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
+        let Err(error) = failed else {
+            panic!("deployed beside something strange")
+        };
+        assert!(error.to_string().contains("link_99_native"), "{error}");
+        fs::remove_file(pin("link_99_native")).expect("a pin");
+
+        // Counters of another shape.
+        drop((deployment, second));
+        fs::rename(pin("keys_v1"), pin("counters_v1")).expect("a pin");
+        let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
+        let Err(error) = failed else {
+            panic!("took strange counters over")
+        };
+        assert!(error.to_string().contains("counters_v1"), "{error}");
+        filter.detach().expect("it comes off");
+        assert_eq!(pins(), ["mine"]);
+    });
+}
+
+#[test]
+fn another_network_namespace_has_other_interfaces_under_the_same_numbers() {
+    alone(
+        "another_network_namespace_has_other_interfaces_under_the_same_numbers",
+        || {
+            veth("in0", "out0");
+            let filter = Filter::of(&instance());
+            let _deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Native);
+            let number = interfaces(&["in0"])[0].index;
+            let status = Command::new("unshare")
+                .args(["--net", env!("CARGO_BIN_EXE_ipfilter")])
+                .args(["--instance", "test", "status", "--format", "json"])
+                .output();
+            let told = String::from_utf8(status.expect("unshare").stdout).expect("UTF-8");
+            assert!(told.contains(&format!(r##""name":"#{number}""##)), "{told}");
+        },
+    );
+}
+
+#[test]
+fn the_monitor_tells_of_interfaces_that_come_go_and_are_renamed() {
+    alone(
+        "the_monitor_tells_of_interfaces_that_come_go_and_are_renamed",
+        || {
+            let mut monitor = Monitor::new().expect("a monitor");
+            let mut told = |line: &str| {
+                run(line);
+                monitor.drain().expect("messages")
+            };
+            assert!(!told("true"));
+            assert!(told("ip link add in0 type veth peer name out0"));
+            assert!(!told("ip link set in0 up"));
+            assert!(!told("ip link set in0 mtu 1400"));
+            assert!(told("ip link set out0 name in1"));
+            assert!(told("ip link del in0"));
+            assert!(!told("true"));
+            // Under the same name again: another interface.
+            assert!(told("ip link add in0 type veth peer name out0"));
+            // More than the socket holds.
+            let mut storm = String::new();
+            for number in 0..2000 {
+                storm += &format!("link set in0 mtu {}\n", 1000 + number % 400);
+            }
+            fs::write("/tmp/ipfilter-test-storm", storm).expect("a file");
+            assert!(told("ip -batch /tmp/ipfilter-test-storm"));
+            fs::remove_file("/tmp/ipfilter-test-storm").expect("a file");
+            assert!(!told("true"));
+            assert!(told("ip link del in0"));
+        },
+    );
+}
