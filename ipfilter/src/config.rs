@@ -17,6 +17,7 @@ use serde::Deserialize;
 use self::fields::{DenyWord, Fields, ModeWord, Name, Object, Ports, ProtocolList, Rate};
 use crate::{
     dataplane::Mode,
+    endpoint::Endpoint,
     plan::{Deny, PortSet, Protocols, REJECT_RATE, Response},
 };
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub mode: Mode,
     /// The most answers of `reject`, a second and CPU.
     pub reject_rate: u32,
+    /// Where metrics are served; none for nowhere.
+    pub metrics: Option<Endpoint>,
 }
 
 /// One API of a configuration file.
@@ -93,6 +96,8 @@ struct File {
     mode: ModeWord,
     #[serde(default)]
     reject_rate: Option<Rate>,
+    #[serde(default)]
+    metrics: Option<fields::EndpointWord>,
 }
 
 /// An API as it is written.
@@ -179,6 +184,9 @@ fn build(path: &Path, file: File) -> Result<Config, ConfigError> {
             .collect(),
         mode: file.mode.0,
         reject_rate: file.reject_rate.map_or(REJECT_RATE, |rate| rate.0),
+        metrics: file
+            .metrics
+            .map(|endpoint| endpoint.0.within(path.parent().unwrap_or(Path::new("")))),
     })
 }
 

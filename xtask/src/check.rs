@@ -12,7 +12,7 @@ use anyhow::{Result, anyhow};
 use xtask::{
     need_root,
     process::{Guard, Interrupt, shown},
-    vm,
+    promtool, vm,
 };
 
 use crate::{build::cargo, dist, kernels, setup};
@@ -33,6 +33,7 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
     for tools in [vm::TOOLS, vm::systemd::TOOLS, dist::TOOLS] {
         setup::tools("the package is made and tried with them", tools, interrupt)?;
     }
+    promtool()?;
     done("set-up", start);
     steps.plain("format", cargo().args(["fmt", "--all", "--check"]))?;
     let mut clippy = cargo();

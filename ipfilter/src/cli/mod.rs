@@ -9,6 +9,7 @@ mod deploy;
 mod detach;
 mod explain;
 mod format;
+mod live;
 mod logging;
 mod mock;
 mod policy_options;
@@ -164,7 +165,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let instance = cli.instance;
     match cli.command {
         Command::Check(args) => check::run(&args),
-        Command::Explain(args) => explain::run(&args),
+        Command::Explain(args) => explain::run(&args, &instance),
         Command::Compile(args) => compile::run(&args),
         Command::Run(args) => run::run(&args, instance),
         Command::Reload(args) => reload::run(&args, &instance),

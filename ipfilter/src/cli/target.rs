@@ -8,6 +8,7 @@ use super::{Stop, compile::LookupKind, policy_options::PolicyOptions};
 use crate::{
     daemon::{ApiSpec, Asked, Spec},
     dataplane,
+    endpoint::Endpoint,
     plan::{Deny, PortSet, Protocols, REJECT_RATE, Response},
 };
 
@@ -142,8 +143,9 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
 }
 
 impl Target {
-    /// What is asked for, in the daemon's terms.
-    pub(super) fn asked(&self) -> Result<Asked, Stop> {
+    /// What is asked for, in the daemon's terms; `metrics` is where they are served whatever the
+    /// configuration says.
+    pub(super) fn asked(&self, metrics: Option<Endpoint>) -> Result<Asked, Stop> {
         let lookup = self.lookup.into();
         let options = (&self.policy_options).into();
         let allow_partial = self.policy_options.allow_partial;
@@ -153,6 +155,7 @@ impl Target {
                 lookup,
                 options,
                 allow_partial,
+                metrics,
             });
         }
         let ports = self
@@ -186,6 +189,7 @@ impl Target {
             lookup,
             options,
             allow_partial,
+            metrics,
         };
         Ok(Asked::Line(Box::new(spec)))
     }

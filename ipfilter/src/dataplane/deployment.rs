@@ -16,6 +16,7 @@ use super::{
     place::Place,
     programs::Programs,
     sys,
+    tables::TableSizes,
 };
 use crate::plan::Plan;
 
@@ -31,6 +32,7 @@ pub struct Deployment {
     /// Where it stands; by the same position, what callers are told of it.
     pub(super) places: Vec<Place>,
     pub(super) attached: Vec<Attached>,
+    tables: TableSizes,
     /// The counters and the keys.
     _maps: [Arc<Pinned>; 2],
 }
@@ -96,6 +98,7 @@ impl Filter {
             programs,
             attached,
             places,
+            tables: object.sizes(),
             _maps: maps,
         })
     }
@@ -149,6 +152,12 @@ impl Deployment {
     #[must_use]
     pub fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    /// How large its tables of sources are.
+    #[must_use]
+    pub fn tables(&self) -> TableSizes {
+        self.tables
     }
 
     /// Puts it on exactly these interfaces: attaches where it does not stand yet, with programs that

@@ -34,5 +34,6 @@ pub use interface::{Interface, Matched};
 pub use mend::Mended;
 pub use monitor::Monitor;
 pub use probe::Probed;
+pub use tables::{TableSize, TableSizes, callable};
 pub use trace::Trace;
 pub use trial::{Action, Kind, Trial};

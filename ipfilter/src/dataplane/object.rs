@@ -26,7 +26,7 @@ use super::{
     keys, memory,
     pins::{Pins, strange},
     sys::{self, Raw},
-    tables::Tables,
+    tables::{TableSizes, Tables},
     trace,
 };
 use crate::{
@@ -54,6 +54,7 @@ const BATCH: usize = 1 << 14;
 /// A loaded plan.
 pub(super) struct Object {
     ebpf: Ebpf,
+    sizes: TableSizes,
 }
 
 impl Object {
@@ -88,10 +89,18 @@ impl Object {
                 .map_pin_path(names::KEYS, keys.as_path());
         }
         let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
-        let mut object = Self { ebpf };
+        let mut object = Self {
+            ebpf,
+            sizes: tables.sizes,
+        };
         object.fill(plan, &tables)?;
         object.freeze()?;
         Ok(object)
+    }
+
+    /// How large its tables are.
+    pub(super) fn sizes(&self) -> TableSizes {
+        self.sizes
     }
 
     /// The counters.

@@ -4,5 +4,7 @@ pub mod check;
 pub mod compile;
 pub mod diagnostics;
 pub mod explain;
+pub mod live;
+pub mod metrics;
 pub mod probe;
 pub mod status;

@@ -11,6 +11,8 @@ mod deployment;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod explain_live;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod gapless;
@@ -26,6 +28,8 @@ mod large;
 mod linear;
 #[cfg(test)]
 mod live;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]

@@ -13,14 +13,14 @@ use crate::target_dir;
 
 /// A folder in the making: it gets its name when it is whole, and goes away otherwise.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(crate) struct Part {
     folder: Scratch,
     home: PathBuf,
 }
 
 impl Part {
     /// Begins what shall become `home`.
-    pub(super) fn new(home: &Path) -> Result<Self> {
+    pub(crate) fn new(home: &Path) -> Result<Self> {
         let folder = home.parent().unwrap_or(home);
         Ok(Self {
             folder: Scratch::in_folder(folder)?,
@@ -29,12 +29,12 @@ impl Part {
     }
 
     /// Where to put things.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Takes the place of what had the name before.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         if self.home.exists() {
             fs::remove_dir_all(&self.home)?;
         }
