@@ -120,7 +120,7 @@ fn compile(name: &str, policy: &Policy, lookup: Lookup) -> anyhow::Result<Report
     let sources = policy.at(now).may_pass;
     let v4 = SourceMap::new(&[&sources.v4])?;
     let v6 = SourceMap::new(&[&sources.v6])?;
-    let table = lookup.choose_for(&v4, &v6);
+    let table = lookup.choose();
     let measures = Measures::of(&v4, &v6);
     Ok(Report::new(name, &measures, table, &changes(policy, now)))
 }
@@ -170,7 +170,7 @@ mod tests {
         let entries: Vec<_> = report.families.iter().map(|f| f.trie.entries).collect();
         assert_eq!(entries, [2, 1]);
         assert_eq!(report.families[0].intervals, 2);
-        assert_eq!(report.lookup, "trie");
+        assert_eq!(report.lookup, "intervals");
         assert!(report.boundaries.is_empty());
     }
 

@@ -161,7 +161,7 @@ impl Live {
                 changed,
             },
             TableAnswer {
-                table: self.plan.lookup.choose(&self.plan).to_string(),
+                table: self.plan.lookup.choose().to_string(),
                 verdict: if callable.has(u32::try_from(target.api)?) {
                     "pass"
                 } else {

@@ -46,6 +46,7 @@ use crate::{
     dataplane::{Attached, Deployment, Filter, Interface, Matched, Trace},
     endpoint::Endpoint,
     plan::Plan,
+    progress::Progress,
 };
 
 /// How soon a deployment that failed at a boundary of time is tried again.
@@ -426,7 +427,10 @@ fn deploy(
     plan: &Plan,
     matched: &Matched,
 ) -> Result<Deployment, Failure> {
-    let deployment = filter.deploy(plan, &matched.interfaces, inputs.spec.mode)?;
+    let progress = Progress::of("loading tables");
+    let deployed = filter.deploy(plan, &matched.interfaces, inputs.spec.mode);
+    drop(progress);
+    let deployment = deployed?;
     deployment.attached().iter().for_each(announce);
     for name in &matched.missing {
         warn!("`{name}` is not there: it is filtered as soon as it comes");

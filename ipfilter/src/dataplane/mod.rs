@@ -11,6 +11,7 @@ mod filter;
 mod hook;
 mod interface;
 mod keys;
+mod memory;
 mod mend;
 mod monitor;
 mod netlink;

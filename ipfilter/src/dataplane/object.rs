@@ -10,14 +10,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
+    maps::{Array, HashMap, IterableMap as _, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
     programs::{Program, ProgramError},
 };
 use ipfilter_ebpf::abi::{self, AddressKey, ApiSet, Config, KeyV4, KeyV6, MAX_APIS, flags, names};
 
 use super::{
     error::Error,
-    keys,
+    keys, memory,
     pins::Pins,
     shared::{self, Shared},
     sys::{self, Raw},
@@ -43,6 +43,9 @@ const FROZEN: [&str; 7] = [
     names::INTERVALS_V6,
 ];
 
+/// Entries handed over by one call.
+const BATCH: usize = 1 << 14;
+
 /// A loaded plan.
 #[derive(Debug)]
 pub(super) struct Object {
@@ -55,6 +58,7 @@ impl Object {
     /// `pins`, or new ones that are pinned there; without `pins` they are the object's own.
     pub(super) fn load(plan: &Plan, pins: Option<&Pins>) -> Result<Self, Error> {
         let tables = Tables::of(plan)?;
+        memory::check(&tables)?;
         let config = Raw(config(plan, &tables));
         let pinned = pins.map(|pins| shared::ALL.map(|map| (map, pins.shared(map))));
         let pinned = pinned.as_slice().as_flattened();
@@ -203,6 +207,8 @@ impl Object {
             .map_err(|error| Error::io(format!("can't fill table `{name}`"), error))
     }
 
+    /// Fills a trie in the order of the entries, which is by address: neighbours then lie close to each
+    /// other. Many at once, where the kernel takes that.
     fn fill_trie<A: Address, K: Pod>(
         &mut self,
         name: &str,
@@ -211,10 +217,22 @@ impl Object {
     ) -> Result<(), Error> {
         let mut trie = LpmTrie::<_, K, Raw<ApiSet>>::try_from(self.map(name)?)
             .map_err(|error| fill_failed(name, error))?;
-        for entry in entries {
-            let key = Key::new(u32::from(entry.length), key(entry.prefix));
-            trie.insert(&key, Raw(entry.apis), 0)
-                .map_err(|error| fill_failed(name, error))?;
+        for batch in entries.chunks(BATCH) {
+            let (keys, values): (Vec<_>, Vec<_>) = batch
+                .iter()
+                .map(|entry| {
+                    let key = Key::new(u32::from(entry.length), key(entry.prefix));
+                    (key, Raw(entry.apis))
+                })
+                .unzip();
+            if sys::update_batch(trie.map().fd(), &keys, &values).is_ok() {
+                continue;
+            }
+            // Either the kernel takes no batches for tries, or what failed fails here again.
+            for (key, value) in keys.iter().zip(values) {
+                trie.insert(key, value, 0)
+                    .map_err(|error| fill_failed(name, error))?;
+            }
         }
         Ok(())
     }

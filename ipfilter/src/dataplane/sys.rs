@@ -79,6 +79,25 @@ pub(super) fn fill(map: impl AsFd, words: &[u64]) -> io::Result<()> {
     Ok(())
 }
 
+/// Puts entries into a map, all by one call (kernel 5.6; which kinds of map take it depends on the
+/// kernel). If that fails, some may be in it.
+pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
+    map: impl AsFd,
+    keys: &[K],
+    values: &[V],
+) -> io::Result<()> {
+    let count = u32::try_from(keys.len()).map_err(io::Error::other)?;
+    if values.len() != keys.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut attr = empty();
+    attr.batch.map_fd = raw_fd(map.as_fd());
+    attr.batch.keys = keys.as_ptr().expose_provenance() as u64;
+    attr.batch.values = values.as_ptr().expose_provenance() as u64;
+    attr.batch.count = count;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
 /// Attaches a program to an interface by a link (XDP: kernel 5.9, tcx: kernel 6.6).
 pub(super) fn link_create(
     program: impl AsFd,

@@ -1,6 +1,6 @@
 //! Running frames through a program without a network.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipfilter_ebpf::abi::names;
 
@@ -101,6 +101,13 @@ impl Trial {
         let [rows, interfaces] =
             [&shared::COUNTERS, &shared::INTERFACES].map(|map| self.object.shared(map));
         Counters::new(rows?, interfaces?).read(self.apis)
+    }
+}
+
+/// The program's.
+impl AsFd for Trial {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
     }
 }
 

@@ -32,7 +32,7 @@ impl Digest {
             hasher.address(*address);
         }
         hasher.0.update(plan.reject_rate.to_le_bytes());
-        hasher.bytes(plan.lookup.choose(plan).to_string().as_bytes());
+        hasher.bytes(plan.lookup.choose().to_string().as_bytes());
         hasher.length(plan.apis.len());
         for api in &plan.apis {
             hasher.api(api);

@@ -21,7 +21,7 @@ mod testing;
 mod tests;
 
 pub use api::{Api, Deny, Protocol, Protocols};
-pub use choose::{Lookup, TRIE_ENTRIES, Table};
+pub use choose::{Lookup, Table};
 pub use cover::{Entry, cover};
 pub use diff::{Change, Diff};
 pub use digest::Digest;

@@ -23,6 +23,8 @@ mod guest;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod linear;
 #[cfg(test)]
 mod live;
