@@ -17,7 +17,7 @@ use serde::Deserialize;
 use self::fields::{DenyWord, Fields, ModeWord, Name, Object, Ports, ProtocolList, Rate};
 use crate::{
     dataplane::Mode,
-    plan::{Deny, PortSet, Protocols, REJECT_RATE, Response},
+    plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
 };
 
 /// What a configuration file asks for, its paths made absolute or relative to where we are.
@@ -33,6 +33,10 @@ pub struct Config {
     pub mode: Mode,
     /// The most answers of `reject`, a second and CPU.
     pub reject_rate: u32,
+    /// The denied packets that are told of, a second and CPU.
+    pub events: u32,
+    /// Whether they are logged.
+    pub log_denied: bool,
 }
 
 /// One API of a configuration file.
@@ -93,6 +97,10 @@ struct File {
     mode: ModeWord,
     #[serde(default)]
     reject_rate: Option<Rate>,
+    #[serde(default)]
+    events: Option<Rate>,
+    #[serde(default)]
+    log_denied: bool,
 }
 
 /// An API as it is written.
@@ -179,6 +187,8 @@ fn build(path: &Path, file: File) -> Result<Config, ConfigError> {
             .collect(),
         mode: file.mode.0,
         reject_rate: file.reject_rate.map_or(REJECT_RATE, |rate| rate.0),
+        events: file.events.map_or(EVENT_RATE, |rate| rate.0),
+        log_denied: file.log_denied,
     })
 }
 

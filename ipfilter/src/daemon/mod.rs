@@ -5,6 +5,7 @@
 mod book;
 mod clock;
 mod control;
+mod denials;
 mod ephemeral;
 mod events;
 mod failure;
@@ -26,19 +27,20 @@ use jiff::{SignedDuration, Timestamp};
 use log::{error, info, warn};
 
 use self::{
-    book::Book, clock::Clock, control::Control, events::Event, inputs::Inputs, links::Links,
-    prepare::Policies,
+    book::Book, clock::Clock, control::Control, denials::Denials, events::Event, inputs::Inputs,
+    links::Links, prepare::Policies,
 };
 pub use self::{
     control::{Answer, Ending, Request, ask},
     events::Events,
     failure::Failure,
+    readable::Readable,
     record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload},
     spec::{ApiSpec, Asked, Spec},
     start::{OnError, rollback},
 };
 use crate::{
-    dataplane::{Attached, Deployment, Filter, Interface, Matched, Trace},
+    dataplane::{Attached, Denial, Deployment, Filter, Interface, Matched, Trace},
     plan::Plan,
 };
 
@@ -83,6 +85,8 @@ impl Daemon {
         let pins = self.book.instance.pins();
         tokio::spawn(watch::losses(pins, events.sender.clone()));
         let mut trace = self.filter.trace()?;
+        let mut denials = None;
+        self.listen(&mut denials);
         let mut trace_ticks = tokio::time::interval(TRACE_PAUSE);
         // Interfaces may have come since they were listed.
         self.follow();
@@ -94,6 +98,7 @@ impl Daemon {
                 tick = clock.tick() => tick.map(|()| Event::Clock)?,
                 changed = links.changed() => changed.map(|()| Event::Links)?,
                 _ = trace_ticks.tick(), if trace.is_some() => Event::Trace,
+                denial = next(&mut denials) => denial.map(Event::Denial)?,
             };
             match event {
                 Event::Stop => {
@@ -102,6 +107,12 @@ impl Daemon {
                 }
                 Event::Trace => {
                     trace.iter_mut().for_each(Trace::flush);
+                    continue;
+                }
+                Event::Denial(denial) => {
+                    if let Some(denials) = &mut denials {
+                        denials.log(&denial, &self.filter, self.book.record.current());
+                    }
                     continue;
                 }
                 Event::Alive => {
@@ -139,6 +150,22 @@ impl Daemon {
                 changed
             });
             trace = self.filter.trace()?;
+            self.listen(&mut denials);
+        }
+    }
+
+    /// Follows what is denied, if it is to be logged.
+    fn listen(&self, denials: &mut Option<Denials>) {
+        if !self.policies.spec().log_denied {
+            *denials = None;
+        } else if !denials.as_ref().is_some_and(Denials::is_live) {
+            *denials = match Denials::follow(&self.filter) {
+                Ok(denials) => Some(denials),
+                Err(error) => {
+                    error!("what is denied can't be logged: {error:#}");
+                    None
+                }
+            };
         }
     }
 
@@ -357,6 +384,14 @@ impl Daemon {
             status = format!("degraded: not what was asked for, see the log; {status}");
         }
         status
+    }
+}
+
+/// The next packet that is to be logged; never, if none is.
+async fn next(denials: &mut Option<Denials>) -> anyhow::Result<Denial> {
+    match denials {
+        Some(denials) => denials.next().await,
+        None => std::future::pending().await,
     }
 }
 

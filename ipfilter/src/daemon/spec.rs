@@ -8,7 +8,7 @@ use super::Failure;
 use crate::{
     config::{self, ConfigApi},
     dataplane::Mode,
-    plan::{Deny, Lookup, PortSet, Protocols, Response},
+    plan::{Deny, EVENT_RATE, Lookup, PortSet, Protocols, Response},
     policy,
 };
 
@@ -45,6 +45,12 @@ pub struct Spec {
     pub mode: Mode,
     /// The most answers of `reject` that each CPU sends in a second.
     pub reject_rate: u32,
+    /// The denied packets that each CPU tells of in a second.
+    #[serde(default = "event_rate")]
+    pub events: u32,
+    /// Whether they are logged.
+    #[serde(default)]
+    pub log_denied: bool,
     /// Which table sources are looked up in.
     pub lookup: Lookup,
     /// How policies are read.
@@ -94,6 +100,8 @@ impl Asked {
             addresses: read.addresses,
             mode: read.mode,
             reject_rate: read.reject_rate,
+            events: read.events,
+            log_denied: read.log_denied,
             lookup,
             options,
             allow_partial,
@@ -108,6 +116,11 @@ impl Asked {
             Self::File { path, .. } => spec.config.as_ref() == Some(path),
         }
     }
+}
+
+/// For what was written down before there were events.
+fn event_rate() -> u32 {
+    EVENT_RATE
 }
 
 impl From<ConfigApi> for ApiSpec {

@@ -27,6 +27,8 @@ mod live;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod roads;
 #[cfg(test)]
 mod run;
