@@ -3,6 +3,7 @@
 
 use std::io;
 
+use anstream::adapter::strip_str;
 use env_logger::Builder;
 use log::{LevelFilter, Log, Metadata, Record};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
@@ -49,7 +50,18 @@ impl Log for Journal {
 
     fn log(&self, record: &Record<'_>) {
         if self.filter.matches(record) {
-            self.journal.log(record);
+            // Colours are for terminals.
+            let message = strip_str(&record.args().to_string()).to_string();
+            self.journal.log(
+                &Record::builder()
+                    .metadata(record.metadata().clone())
+                    .args(format_args!("{message}"))
+                    .key_values(record.key_values())
+                    .module_path(record.module_path())
+                    .file(record.file())
+                    .line(record.line())
+                    .build(),
+            );
         }
     }
 

@@ -91,7 +91,7 @@ impl Book {
                 Ok(()) => Outcome::Deployed,
                 Err(_) => Outcome::Failed,
             },
-            message: result.err().map(ToString::to_string),
+            message: result.err().map(Failure::plain),
         });
     }
 

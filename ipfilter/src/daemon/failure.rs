@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use anstream::adapter::strip_str;
+
 use crate::dataplane;
 
 /// Why there is no deployment.
@@ -32,6 +34,13 @@ impl fmt::Display for Failure {
             Self::Dataplane(error) => error.fmt(f),
             Self::Other(error) => write!(f, "{error:#}"),
         }
+    }
+}
+
+impl Failure {
+    /// Without colours, to be kept.
+    pub(super) fn plain(&self) -> String {
+        strip_str(&self.to_string()).to_string()
     }
 }
 

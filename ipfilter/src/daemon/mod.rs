@@ -241,7 +241,7 @@ impl Daemon {
                 .is_ok_and(|name| self.seen.as_ref() == Some(&name)),
             Err(failure) => {
                 let last = self.book.record.last_reload.as_ref();
-                last.is_some_and(|last| last.message.as_ref() == Some(&failure.to_string()))
+                last.is_some_and(|last| last.message.as_ref() == Some(&failure.plain()))
             }
         };
         if !unchanged {

@@ -157,7 +157,7 @@ impl Start {
         let (policies, deployment, plan) = self.deploy(&inputs)?;
         error!("degraded: the last good plan is in force, not that of the files");
         self.book.ticked(&inputs.spec, &plan);
-        self.book.record.degraded = why.map(ToString::to_string);
+        self.book.record.degraded = why.map(Failure::plain);
         Ok((policies, deployment))
     }
 
@@ -171,7 +171,7 @@ impl Start {
         let inputs = prepare::shut_the_broken(spec);
         let (policies, deployment, plan) = self.deploy(&inputs)?;
         error!("degraded: APIs with a broken policy are shut to everyone until it is repaired");
-        let why = why.map(ToString::to_string).unwrap_or_default();
+        let why = why.map(Failure::plain).unwrap_or_default();
         self.book.degraded(spec, &plan, why);
         Ok((policies, deployment))
     }

@@ -64,6 +64,12 @@ fn reload_waits_and_hands_the_outcome_to_its_caller() {
         assert!(said.contains(&why), "{said}");
         let errors = said.lines().filter(|line| line.starts_with("error: "));
         assert_eq!(errors.count(), 1, "{said}");
+        // What is kept has no colours in it: JSON writes an escape character so.
+        let status = lab.status().to_string();
+        assert!(
+            status.contains(r#""failed""#) && !status.contains(r"\u001b"),
+            "{status}"
+        );
     }
     fs::remove_file(&policy).expect("a file");
     let (code, said) = lab.tell(&["reload"]);
