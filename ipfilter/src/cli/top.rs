@@ -93,13 +93,13 @@ impl Top<'_> {
             terminal.draw(|frame| draw(frame, &self.screen))?;
             let due = self.last + self.interval;
             let wait = due.saturating_duration_since(Instant::now());
-            if event::poll(wait.min(NOTICE))? {
-                if let Event::Key(key) = event::read()?
-                    && self.press(key)
-                {
-                    return Ok(());
-                }
-            } else if Instant::now() >= due {
+            if event::poll(wait.min(NOTICE))?
+                && let Event::Key(key) = event::read()?
+                && self.press(key)
+            {
+                return Ok(());
+            }
+            if Instant::now() >= due {
                 // It may be moving just now, or have been taken off: others put it right.
                 if let Err(error) = self.look() {
                     self.screen.fail(format!("{error:#}"));
