@@ -40,7 +40,7 @@ impl<'l> Screen<'l> {
             socket: format!("{}-{name}", lab.instance),
         };
         let shell = format!("sh {script}");
-        screen.tmux(&["new-session", "-d", "-x", "80", "-y", "24", &shell]);
+        screen.tmux(&["new", "-d", "-x", "80", "-y", "24", &shell]);
         screen
     }
 
