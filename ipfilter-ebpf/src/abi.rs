@@ -5,6 +5,13 @@
 //! otherwise. [`VERSION`] is stored with each deployment and checked before anything pinned is
 //! adopted; change it whenever a layout, a map's shape or a counter's index changes.
 
+mod report;
+
+pub use report::{
+    EVENTS_RING, Event, LOG_RING, RING, RINGS, Reports, TALKERS, TALKERS_RATE, TALKERS_WEIGHT,
+    Talker,
+};
+
 use crate::interval::Layout;
 
 /// Version of everything in this module.
@@ -82,6 +89,14 @@ pub mod names {
     pub const INTERFACES: &str = "INTERFACES";
     /// [`super::Response`] by API index.
     pub const RESPONSES: &str = "RESPONSES";
+    /// The ring of [`super::Event`]s that whoever asks for it follows.
+    pub const EVENTS: &str = "EVENTS";
+    /// The ring of [`super::Event`]s for the daemon's log.
+    pub const LOG: &str = "LOG";
+    /// One [`super::Reports`] per CPU.
+    pub const REPORTS: &str = "REPORTS";
+    /// [`super::Talker`] by [`super::AddressKey`].
+    pub const TALKERS: &str = "TALKERS";
     /// The keys of cookies, by [`super::key_index`].
     pub const KEYS: &str = "KEYS";
 }
@@ -107,6 +122,15 @@ pub struct Config {
     pub intervals_v6: Layout,
     /// The time between two answers of `reject` on one CPU, in nanoseconds; 0 for no answers.
     pub reject_interval: u64,
+    /// The events that are told of in a second on one CPU; 0 for none, and no [`Talker`]s either.
+    pub events: u32,
+    /// A second, in jiffies.
+    pub second: u32,
+    /// The number of an interface whose packets nothing is told of, 0 for none: test runs of a
+    /// program that is in force bear the loopback's.
+    pub quiet: u32,
+    /// Not used; zero.
+    pub reserved: u32,
     /// [`deny`] action by API index.
     pub deny: [u8; MAX_APIS],
 }
@@ -121,6 +145,8 @@ pub mod flags {
     pub const REJECT: u32 = 4;
     /// Some API's action is to respond.
     pub const RESPOND: u32 = 8;
+    /// Events go to the daemon's log as well.
+    pub const LOG: u32 = 16;
 }
 
 /// Values in [`Config::deny`].
@@ -376,7 +402,7 @@ pub struct Interfaces {
 
 const _: () = {
     assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
-    assert!(size_of::<Config>() == 176 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 192 && align_of::<Config>() == 8);
     assert!(size_of::<AddressKey>() == 20);
     assert!(size_of::<PortTable>() == 1 << 17);
     assert!(size_of::<Counter>() == 16);

@@ -39,6 +39,7 @@ mod programs {
         context::{Frags, Packet},
         maps::{self, Deployed},
         record::{Action, record},
+        report,
     };
 
     /// As many bytes as the headers of a packet take, also with several extension headers.
@@ -83,13 +84,14 @@ mod programs {
         let mut shown = false;
         loop {
             match parse(&packet.buffer(), By(&Deployed)) {
-                Verdict::Pass(reason) | Verdict::Drop(reason)
+                Verdict::Pass(reason) | Verdict::Drop(reason, _)
                     if !shown && shows_more(packet, length, reason) =>
                 {
                     shown = true;
                 }
                 Verdict::Pass(reason) => return record(packet, None, reason, bytes, Action::Pass),
-                Verdict::Drop(reason) => {
+                Verdict::Drop(reason, origin) => {
+                    report::dropped(packet, origin, reason);
                     debug!(packet, "dropped {} bytes: reason {}", bytes, reason as u32);
                     return record(packet, None, reason, bytes, Action::Drop);
                 }
@@ -104,6 +106,7 @@ mod programs {
     #[inline(always)]
     fn deny<P: Packet>(packet: &P, denied: &Denied, length: u32) -> Action {
         let bytes = u64::from(length);
+        let due = report::denied(packet, denied, length);
         // The flags are known at load, so that a deployment that answers nobody is verified without
         // the code that answers.
         let reason = match maps::deny(denied.api) {
@@ -111,6 +114,7 @@ mod programs {
             deny::RESPOND if maps::has(flags::RESPOND) => answer(packet, denied, length, true),
             _ => Reason::Denied,
         };
+        report::finish(due, reason);
         debug!(
             packet,
             "denied API {}: {} bytes, reason {}", denied.api, bytes, reason as u32

@@ -20,9 +20,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::{Exit, Stop, live, require_root};
 use crate::{
     daemon::Record,
-    dataplane::{Filter, Found},
+    dataplane::{self, Filter, Found},
     instance::Instance,
-    report::top::{Key, Sample, Screen, Wish, draw},
+    report::top::{Key, Sample, Screen, Talker, Wish, draw},
 };
 
 /// Watch what the filter does, live: rates by verdict, who is denied, the deployment
@@ -34,6 +34,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     interval: Duration,
 }
+
+/// How many denied sources are shown at most.
+const TALKERS: usize = 1000;
 
 /// How soon a signal is noticed.
 const NOTICE: Duration = Duration::from_millis(100);
@@ -90,13 +93,13 @@ impl Top<'_> {
             terminal.draw(|frame| draw(frame, &self.screen))?;
             let due = self.last + self.interval;
             let wait = due.saturating_duration_since(Instant::now());
-            if event::poll(wait.min(NOTICE))? {
-                if let Event::Key(key) = event::read()?
-                    && self.press(key)
-                {
-                    return Ok(());
-                }
-            } else if Instant::now() >= due {
+            if event::poll(wait.min(NOTICE))?
+                && let Event::Key(key) = event::read()?
+                && self.press(key)
+            {
+                return Ok(());
+            }
+            if Instant::now() >= due {
                 // It may be moving just now, or have been taken off: others put it right.
                 if let Err(error) = self.look() {
                     self.screen.fail(format!("{error:#}"));
@@ -137,6 +140,23 @@ impl Top<'_> {
         live::tell(self.instance, source).unwrap_or_else(|error| format!("{error:#}"))
     }
 
+    /// Who was denied; none where it is not remembered, or by another version of ipfilter.
+    fn talkers(&self, record: &Record) -> Option<Vec<Talker>> {
+        let apis = record.current().map_or(&[][..], |now| &now.apis);
+        let now = dataplane::monotonic();
+        let talkers = self.filter.talkers(TALKERS).ok()?.into_iter();
+        let shown = talkers.map(|one| Talker {
+            source: one.source,
+            api: match apis.get(one.api as usize) {
+                Some(api) => api.name.clone(),
+                None => format!("#{}", one.api),
+            },
+            packets: one.packets,
+            ago: Duration::from_nanos(now.saturating_sub(one.last)),
+        });
+        Some(shown.collect())
+    }
+
     /// Takes a sample.
     fn look(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
@@ -154,6 +174,7 @@ impl Top<'_> {
         });
         let deployed = record.current().map(|deployed| deployed.since);
         let age = deployed.and_then(|since| Timestamp::now().duration_since(since).try_into().ok());
+        let talkers = self.talkers(&record);
         self.screen.take(Sample {
             instance: self.instance.name().to_owned(),
             pid: self.instance.owner()?,
@@ -161,7 +182,7 @@ impl Top<'_> {
             age,
             record,
             counts,
-            talkers: None,
+            talkers,
             since,
         });
         Ok(())

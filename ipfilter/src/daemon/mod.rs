@@ -5,6 +5,7 @@
 mod book;
 mod clock;
 mod control;
+mod denials;
 mod ephemeral;
 mod events;
 mod exporter;
@@ -29,21 +30,22 @@ use jiff::{SignedDuration, Timestamp};
 use log::{error, info, warn};
 
 use self::{
-    book::Book, clock::Clock, control::Control, events::Event, exporter::Exporter, inputs::Inputs,
-    links::Links, prepare::Policies, snapshot::names,
+    book::Book, clock::Clock, control::Control, denials::Denials, events::Event,
+    exporter::Exporter, inputs::Inputs, links::Links, prepare::Policies, snapshot::names,
 };
 pub use self::{
     control::{Answer, Ending, Request, ask},
     events::Events,
     failure::Failure,
     in_force::InForce,
+    readable::Readable,
     record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload},
     snapshot::{Snapshot, Tally},
     spec::{ApiSpec, Asked, Spec},
     start::{OnError, rollback},
 };
 use crate::{
-    dataplane::{Attached, Deployment, Filter, Interface, Matched, Trace},
+    dataplane::{Attached, Denial, Deployment, Filter, Interface, Matched, Reader, Trace},
     endpoint::Endpoint,
     plan::Plan,
     progress::Progress,
@@ -95,6 +97,8 @@ impl Daemon {
         let mut exporter = Exporter::new(events.sender.clone());
         exporter.serve_at(self.metrics()).await;
         let mut trace = self.filter.trace()?;
+        let mut denials = None;
+        self.listen(&mut denials);
         let mut trace_ticks = tokio::time::interval(TRACE_PAUSE);
         // Interfaces may have come since they were listed.
         self.follow();
@@ -106,6 +110,7 @@ impl Daemon {
                 tick = clock.tick() => tick.map(|()| Event::Clock)?,
                 changed = links.changed() => changed.map(|()| Event::Links)?,
                 _ = trace_ticks.tick(), if trace.is_some() => Event::Trace,
+                denial = next(&mut denials) => denial.map(Event::Denial)?,
             };
             match event {
                 Event::Stop => {
@@ -114,6 +119,12 @@ impl Daemon {
                 }
                 Event::Trace => {
                     trace.iter_mut().for_each(Trace::flush);
+                    continue;
+                }
+                Event::Denial(denial) => {
+                    if let Some(denials) = &mut denials {
+                        denials.log(&denial, &self.filter, self.book.record.current());
+                    }
                     continue;
                 }
                 Event::Alive => {
@@ -158,6 +169,22 @@ impl Daemon {
                 changed
             });
             trace = self.filter.trace()?;
+            self.listen(&mut denials);
+        }
+    }
+
+    /// Follows what is denied, if it is to be logged.
+    fn listen(&self, denials: &mut Option<Denials>) {
+        if !self.policies.spec().log_denied {
+            *denials = None;
+        } else if !denials.as_ref().is_some_and(Denials::is_live) {
+            *denials = match Denials::follow(&self.filter) {
+                Ok(denials) => Some(denials),
+                Err(error) => {
+                    error!("what is denied can't be logged: {error:#}");
+                    None
+                }
+            };
         }
     }
 
@@ -372,9 +399,13 @@ impl Daemon {
         let current = record.current();
         let apis = current.map_or_else(Vec::new, |deployed| names(&deployed.apis));
         let counts = self.filter.counters(apis.len());
+        let readers = [("events", Reader::Anyone), ("log", Reader::Log)].into_iter();
+        let unreported =
+            readers.filter_map(|(name, reader)| Some((name, self.filter.unreported(reader).ok()?)));
         let unmended = Some(&self.unmended).filter(|failed| !failed.is_empty());
         Snapshot {
             counts: counts.map_err(|error| error.to_string()),
+            unreported: unreported.collect(),
             apis,
             tables: self.deployment.tables(),
             filtered: self.deployment.attached().len(),
@@ -409,6 +440,14 @@ impl Daemon {
             status = format!("degraded: not what was asked for, see the log; {status}");
         }
         status
+    }
+}
+
+/// The next packet that is to be logged; never, if none is.
+async fn next(denials: &mut Option<Denials>) -> anyhow::Result<Denial> {
+    match denials {
+        Some(denials) => denials.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -46,8 +46,8 @@ impl<M: Borrow<Map>> Counters<M> {
     /// Every counter of the first `apis` APIs, and of the packets that reached none, by interface.
     pub(super) fn read(&self, apis: usize) -> Result<Vec<Count>, Error> {
         let rows = PerCpuArray::<_, Raw<Row>>::try_from(self.rows.borrow()).map_err(failed)?;
-        let named = slots::names(self.interfaces.borrow())?.into_iter();
-        let named = named.map(|(slot, name)| (slot, Some(name)));
+        let named = slots::named(self.interfaces.borrow())?.into_iter();
+        let named = named.map(|slot| (slot.number, Some(slot.name)));
         let mut counts = Vec::new();
         for (slot, interface) in [(0, None)].into_iter().chain(named) {
             for api in (0..NO_API).take(apis).map(Some).chain([None]) {

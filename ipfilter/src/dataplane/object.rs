@@ -14,6 +14,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use ipfilter_ebpf::abi::{self, AddressKey, ApiSet, Config, KeyV4, KeyV6, MAX_APIS, flags, names};
+use rustix::time::{ClockId, clock_getres};
 
 use super::{
     error::Error,
@@ -46,6 +47,9 @@ const FROZEN: [&str; 7] = [
 /// Entries handed over by one call.
 const BATCH: usize = 1 << 14;
 
+/// The number of the loopback in any network namespace. No deployment filters it; test runs bear it.
+const LOOPBACK: u32 = 1;
+
 /// A loaded plan.
 #[derive(Debug)]
 pub(super) struct Object {
@@ -59,7 +63,12 @@ impl Object {
     pub(super) fn load(plan: &Plan, pins: Option<&Pins>) -> Result<Self, Error> {
         let tables = Tables::of(plan)?;
         memory::check(&tables)?;
-        let config = Raw(config(plan, &tables));
+        // Probes of what is in force are no packets, and no event.
+        let quiet = if pins.is_some() { LOOPBACK } else { 0 };
+        let config = Raw(Config {
+            quiet,
+            ..config(plan, &tables)
+        });
         let pinned = pins.map(|pins| shared::ALL.map(|map| (map, pins.shared(map))));
         let pinned = pinned.as_slice().as_flattened();
         for (map, path) in pinned {
@@ -277,7 +286,8 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
         flags: flag(!plan.addresses.is_empty(), flags::ADDRESSES)
             | flag(tables.kind == Table::Intervals, flags::INTERVALS)
             | flag(acts(Deny::Reject), flags::REJECT)
-            | flag(acts(Deny::Respond), flags::RESPOND),
+            | flag(acts(Deny::Respond), flags::RESPOND)
+            | flag(plan.log_denied, flags::LOG),
         intervals_v4: tables.v4.layout(),
         intervals_v6: tables.v6.layout(),
         apis: ApiSet::from_bits(apis),
@@ -288,8 +298,18 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
         reject_interval: 1_000_000_000_u64
             .checked_div(plan.reject_rate.into())
             .unwrap_or(0),
+        events: plan.events,
+        second: jiffies_a_second(),
+        quiet: 0,
+        reserved: 0,
         deny,
     }
+}
+
+/// The kernel's ticks in a second: its coarse clock steps once a tick.
+fn jiffies_a_second() -> u32 {
+    let tick = clock_getres(ClockId::MonotonicCoarse).tv_nsec;
+    u32::try_from(1_000_000_000_i64.checked_div(tick).unwrap_or(0)).map_or(1, |rate| rate.max(1))
 }
 
 fn flag(set: bool, bits: u32) -> u32 {

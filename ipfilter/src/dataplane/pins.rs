@@ -81,6 +81,11 @@ impl Pins {
             .join(format!("{}_v{}", map.pin, abi::VERSION))
     }
 
+    /// The map at [`Self::shared`], opened.
+    pub(super) fn open(&self, map: &Shared) -> Result<OwnedFd, Error> {
+        open(&self.shared(map))
+    }
+
     /// The link to the interface with this number. Names won't do: an interface can be renamed, and
     /// the file system takes no dots.
     pub(super) fn link(&self, ifindex: u32, hook: Hook) -> PathBuf {

@@ -51,8 +51,47 @@ pub(super) const KEYS: Shared = Shared {
     entries: abi::KEYS_LEN,
 };
 
+pub(super) const EVENTS: Shared = ring(names::EVENTS, "events");
+
+pub(super) const LOG: Shared = ring(names::LOG, "log");
+
+pub(super) const REPORTS: Shared = Shared {
+    map: names::REPORTS,
+    pin: "reports",
+    kind: MapType::PerCpuArray,
+    value: size_of::<abi::Reports>(),
+    entries: 1,
+};
+
+pub(super) const TALKERS: Shared = Shared {
+    map: names::TALKERS,
+    pin: "talkers",
+    kind: MapType::LruHash,
+    value: size_of::<abi::Talker>(),
+    entries: abi::TALKERS,
+};
+
 /// All of them.
-pub(super) const ALL: [&Shared; 3] = [&COUNTERS, &INTERFACES, &KEYS];
+pub(super) const ALL: [&Shared; 7] = [
+    &COUNTERS,
+    &EVENTS,
+    &INTERFACES,
+    &KEYS,
+    &LOG,
+    &REPORTS,
+    &TALKERS,
+];
+
+/// A ring, which has bytes and no values.
+const fn ring(map: &'static str, pin: &'static str) -> Shared {
+    Shared {
+        map,
+        pin,
+        kind: MapType::RingBuf,
+        value: 0,
+        entries: abi::RING,
+    }
+}
 
 impl Shared {
     /// Refuses what is pinned at `path` and is something else.
@@ -81,7 +120,7 @@ impl Shared {
     /// The one that is pinned for an instance.
     pub(super) fn open(&self, pins: &Pins) -> Result<Map, Error> {
         let path = pins.shared(self);
-        let map = MapData::from_pin(&path).and_then(Map::from_map_data);
+        let map = MapData::from_fd(pins.open(self)?).and_then(Map::from_map_data);
         map.map_err(|error| Error::failed(format!("can't open `{}`", path.display()), error))
     }
 }

@@ -58,17 +58,35 @@ impl Slots {
     }
 }
 
-/// The names of the interfaces that have slots, by slot.
-pub(super) fn names(map: &Map) -> Result<Vec<(u32, String)>, Error> {
+/// A slot that an interface has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// The slot's number.
+    pub(super) number: u32,
+    /// The interface's number.
+    pub(super) index: u32,
+    /// The interface's name.
+    pub(super) name: String,
+}
+
+/// The slots that interfaces have.
+pub(super) fn named(map: &Map) -> Result<Vec<Slot>, Error> {
     let array = Array::<_, Raw<Interfaces>>::try_from(map).map_err(failed)?;
     let Raw(interfaces) = array.get(&0, 0).map_err(failed)?;
+    Ok(in_use(&interfaces))
+}
+
+fn in_use(interfaces: &Interfaces) -> Vec<Slot> {
+    let slots = interfaces.index.iter().zip(&interfaces.name);
     let slots = (0..)
-        .zip(interfaces.index.iter().zip(&interfaces.name))
-        .skip(1);
-    Ok(slots
-        .take_while(|(_, (index, _))| **index != 0)
-        .map(|(slot, (_, name))| (slot, text(name)))
-        .collect())
+        .zip(slots)
+        .skip(1)
+        .map(|(number, (index, name))| Slot {
+            number,
+            index: *index,
+            name: text(name),
+        });
+    slots.take_while(|slot| slot.index != 0).collect()
 }
 
 /// The slots as they are to be, and those among them whose counters are another interface's.
@@ -162,11 +180,8 @@ mod tests {
     }
 
     fn slots(interfaces: &Interfaces) -> Vec<(u32, String)> {
-        let slots = interfaces.index.iter().zip(&interfaces.name).skip(1);
-        slots
-            .take_while(|(index, _)| **index != 0)
-            .map(|(index, name)| (*index, text(name)))
-            .collect()
+        let slots = in_use(interfaces).into_iter();
+        slots.map(|slot| (slot.index, slot.name)).collect()
     }
 
     #[test]

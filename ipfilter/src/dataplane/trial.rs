@@ -8,7 +8,9 @@ use super::{
     counters::{Count, Counters},
     error::Error,
     object::Object,
+    reports::{Follower, Reader},
     shared, sys,
+    talkers::{self, Talkative},
 };
 use crate::plan::Plan;
 
@@ -108,6 +110,26 @@ impl Trial {
 impl AsFd for Trial {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.program.as_fd()
+    }
+}
+
+impl Trial {
+    /// Begins to follow the packets that do not get through.
+    ///
+    /// # Errors
+    ///
+    /// When that can't be done.
+    pub fn follow_denials(&self, reader: Reader) -> Result<Follower, Error> {
+        Follower::of(&self.object, reader)
+    }
+
+    /// The loudest denied sources, as [`super::Filter::talkers`] has them.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn talkers(&self, most: usize) -> Result<Vec<Talkative>, Error> {
+        talkers::read(self.object.map_fd(shared::TALKERS.map)?, most)
     }
 }
 

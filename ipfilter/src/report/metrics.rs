@@ -97,6 +97,15 @@ impl Page {
                 .inc_by(count.total.packets);
             bytes.with_label_values(&values).inc_by(count.total.bytes);
         }
+        let unreported = self.counter(
+            "ipfilter_events_unreported_total",
+            "Denied packets that `ipfilter events` or the log was not told of one by one, since nobody \
+             read, or there were too many.",
+            &["reader"],
+        )?;
+        for (reader, packets) in &snapshot.unreported {
+            unreported.with_label_values(&[reader]).inc_by(*packets);
+        }
         Ok(())
     }
 

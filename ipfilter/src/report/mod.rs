@@ -3,6 +3,7 @@
 pub mod check;
 pub mod compile;
 pub mod diagnostics;
+pub mod event;
 pub mod explain;
 pub mod live;
 pub mod map;

@@ -33,6 +33,8 @@ mod metrics;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod roads;
 #[cfg(test)]
 mod run;

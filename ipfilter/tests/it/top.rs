@@ -15,7 +15,7 @@ struct Screen<'l> {
 
 impl<'l> Screen<'l> {
     /// Runs `ipfilter top` after a line of something else, and stays when it has ended.
-    fn new(lab: &'l Lab, variables: &str) -> Self {
+    fn new(lab: &'l Lab, name: &str, variables: &str) -> Self {
         let folder = lab.folder.display();
         let command = lab.ipfilter(&["top", "--interval", "0.2"]);
         let mut line = String::new();
@@ -36,10 +36,11 @@ impl<'l> Screen<'l> {
         let script = lab.write("script", script);
         let screen = Self {
             lab,
-            socket: format!("{}-top", lab.instance),
+            // One that ends is in the way of the next for a moment.
+            socket: format!("{}-{name}", lab.instance),
         };
         let shell = format!("sh {script}");
-        screen.tmux(&["new-session", "-d", "-x", "80", "-y", "24", &shell]);
+        screen.tmux(&["new", "-d", "-x", "80", "-y", "24", &shell]);
         screen
     }
 
@@ -109,7 +110,7 @@ fn a_terminal_shows_what_happens_and_is_left_as_it_was() {
     let policy = lab.write("policy.json", allow(&GOOD));
     let filter = lab.filter(&["--policy", &policy, "--deny", "reject"]);
     assert_eq!(statuses(&lab), ONLY_GOOD);
-    let screen = Screen::new(&lab, "NO_COLOR=1");
+    let screen = Screen::new(&lab, "keys", "NO_COLOR=1");
     let shown = screen.wait(|shown| shown.contains("reject"));
     for part in [
         format!("ipfilter {}  eth0 (native)  plan ", lab.instance),
@@ -125,6 +126,19 @@ fn a_terminal_shows_what_happens_and_is_left_as_it_was() {
     // `39` is the terminal's own colour.
     let colour = |number: u8| coloured.contains(&format!("\u{1b}[{number}m"));
     assert!(!(30..=38).any(colour), "{coloured:?}");
+    let denied = |shown: &str| {
+        let lines: Vec<_> = shown.lines().collect();
+        let sources = ["203.0.113.10 ", "2001:db8:113::10 "];
+        sources.iter().all(|source| {
+            let mut lines = lines.iter().filter(|line| line.starts_with(source));
+            lines.any(|line| line.contains(" api ") && line.ends_with(" ago"))
+        })
+    };
+    screen.wait(denied);
+    screen.keys(&["e"]);
+    screen.wait(|shown| shown.contains("they agree") && shown.contains("deny ("));
+    screen.keys(&["x"]);
+    screen.wait(denied);
     screen.keys(&["p"]);
     screen.wait(|shown| shown.contains("PAUSED"));
     screen.keys(&["p", "/", "r", "e", "j", "e", "c", "Enter"]);
@@ -139,8 +153,8 @@ fn a_terminal_shows_what_happens_and_is_left_as_it_was() {
     screen.is_as_it_was("ended with 0");
     drop(screen);
     // Ended from outside.
-    for signal in [Signal::TERM, Signal::INT] {
-        let screen = Screen::new(&lab, "");
+    for (name, signal) in [("term", Signal::TERM), ("int", Signal::INT)] {
+        let screen = Screen::new(&lab, name, "");
         screen.wait(|shown| shown.contains("PACKETS/S"));
         kill_process(screen.pid(), signal).expect("it runs");
         screen.is_as_it_was("ended with 0");

@@ -126,7 +126,7 @@ impl<'a> Host<'a> {
         } = got;
         match verdict {
             Verdict::Pass(want) => (*action, *api, *reason) == (Action::Pass, None, *want),
-            Verdict::Drop(want) => (*action, *api, *reason) == (Action::Drop, None, *want),
+            Verdict::Drop(want, _) => (*action, *api, *reason) == (Action::Drop, None, *want),
             Verdict::Allow(want) => {
                 (*action, *api, *reason) == (Action::Pass, Some(*want), Reason::Allowed)
             }
