@@ -17,6 +17,7 @@ use serde::Deserialize;
 use self::fields::{DenyWord, Fields, ModeWord, Name, Object, Ports, ProtocolList, Rate};
 use crate::{
     dataplane::Mode,
+    endpoint::Endpoint,
     plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
 };
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub events: u32,
     /// Whether they are logged.
     pub log_denied: bool,
+    /// Where metrics are served; none for nowhere.
+    pub metrics: Option<Endpoint>,
 }
 
 /// One API of a configuration file.
@@ -101,6 +104,8 @@ struct File {
     events: Option<Rate>,
     #[serde(default)]
     log_denied: bool,
+    #[serde(default)]
+    metrics: Option<fields::EndpointWord>,
 }
 
 /// An API as it is written.
@@ -189,6 +194,9 @@ fn build(path: &Path, file: File) -> Result<Config, ConfigError> {
         reject_rate: file.reject_rate.map_or(REJECT_RATE, |rate| rate.0),
         events: file.events.map_or(EVENT_RATE, |rate| rate.0),
         log_denied: file.log_denied,
+        metrics: file
+            .metrics
+            .map(|endpoint| endpoint.0.within(path.parent().unwrap_or(Path::new("")))),
     })
 }
 

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod endpoint;
 pub mod files;
 pub mod instance;
 pub mod packet;

@@ -2,25 +2,46 @@
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
 };
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
-use xtask::process::{Guard, Interrupt};
+use xtask::process::{Guard, Interrupt, output};
 
 /// Cargo, the one that runs us.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// How to build, by cargo's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Profile {
+    /// As it is to be used
+    #[default]
+    Release,
+    /// In less time
+    Dev,
+}
+
 /// Builds `ipfilter` in release; where the binary is.
 ///
 /// # Errors
-/// When the build fails; what it said is on standard error.
+/// As [`binary`].
 pub(crate) fn release(interrupt: &Interrupt) -> Result<PathBuf> {
+    binary(Profile::Release, interrupt)
+}
+
+/// Builds `ipfilter`; where the binary is.
+///
+/// # Errors
+/// When the build fails; what it said is on standard error.
+pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
+    if profile == Profile::Dev {
+        return executable(&for_trying(interrupt)?, "ipfilter");
+    }
     let mut command = cargo();
     command.args(["build", "--release", "--package=ipfilter", "--bin=ipfilter"]);
     let messages = messages(&mut command, interrupt)?;
@@ -40,6 +61,25 @@ pub(crate) fn integration_tests(interrupt: &Interrupt) -> Result<(PathBuf, PathB
         executable(&messages, "ipfilter")?,
         executable(&messages, "it")?,
     ))
+}
+
+/// Writes manual pages and completions, dated `epoch` (seconds since 1970), into `folder`.
+///
+/// # Errors
+/// As [`binary`].
+pub(crate) fn manual(folder: &Path, epoch: u64, interrupt: &Interrupt) -> Result<()> {
+    let program = executable(&for_trying(interrupt)?, "manual")?;
+    let mut command = Command::new(program);
+    command.env("SOURCE_DATE_EPOCH", epoch.to_string());
+    output(command.arg(folder))?;
+    Ok(())
+}
+
+/// Builds `ipfilter` and its example `manual` as the tests are built, so that nothing is built twice.
+fn for_trying(interrupt: &Interrupt) -> Result<String> {
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--bin=ipfilter", "--example=manual"]);
+    messages(&mut command, interrupt)
 }
 
 /// Runs a build; what cargo says about what it made, one JSON object a line.

@@ -12,12 +12,13 @@ use anyhow::{Result, anyhow};
 use xtask::{
     need_root,
     process::{Guard, Interrupt, shown},
+    promtool, vm,
 };
 
-use crate::{build::cargo, setup};
+use crate::{build::cargo, dist, kernels, setup};
 
-/// Set-up, format, lints, tests; a step that fails does not keep the next from being tried. Ends
-/// with the count of tests on a line of its own.
+/// Set-up, format, lints, tests, those in guests, and those on other kernels; a step that fails does
+/// not keep the next from being tried. Ends with the count of tests on a line of its own.
 ///
 /// # Errors
 /// [`xtask::Refused`] without root or where set-up can't help; on a signal.
@@ -29,6 +30,10 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
     };
     let start = Instant::now();
     setup::run(interrupt)?;
+    for tools in [vm::TOOLS, vm::systemd::TOOLS, dist::TOOLS] {
+        setup::tools("the package is made and tried with them", tools, interrupt)?;
+    }
+    promtool()?;
     done("set-up", start);
     steps.plain("format", cargo().args(["fmt", "--all", "--check"]))?;
     let mut clippy = cargo();
@@ -41,10 +46,20 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
         "warnings",
     ]);
     steps.plain("lints", &mut clippy)?;
-    let counts = steps.tests(cargo().args(["test", "--workspace", "--no-fail-fast"]))?;
+    let mut tests = cargo();
+    tests.args(["test", "--workspace", "--no-fail-fast", "--"]);
+    let mut counts = steps.tests("tests", tests.args(["--skip", kernels::TESTS]))?;
+    // Skipped before: they take as long as all others, and want the processors for themselves.
+    let mut guests = cargo();
+    guests.args(["test", "--package=xtask", "--tests", "--no-fail-fast", "--"]);
+    guests.args(["--ignored", "--nocapture", "--test-threads=1"]);
+    let tried = steps.tests("tests in guests", &mut guests)?;
+    counts.skipped = counts.skipped.saturating_sub(tried.passed + tried.failed);
+    counts += tried;
     if counts.passed + counts.failed == 0 {
         steps.failed.push("tests: none ran");
     }
+    counts += steps.guests()?;
     for step in &steps.failed {
         eprintln!("failed: {step}");
     }
@@ -67,8 +82,8 @@ impl Steps<'_> {
     }
 
     /// Runs cargo's tests, passing on what they print while summing up their results.
-    fn tests(&mut self, command: &mut Command) -> Result<Counts> {
-        self.timed("tests", command, |steps, command| {
+    fn tests(&mut self, name: &'static str, command: &mut Command) -> Result<Counts> {
+        self.timed(name, command, |steps, command| {
             let mut guard = Guard::spawn_group(command.stdout(Stdio::piped()))?;
             let stdout = guard.child().stdout.take();
             let reader = thread::spawn(move || stdout.map(pass_on).unwrap_or_default());
@@ -78,6 +93,23 @@ impl Steps<'_> {
                 .map_err(|_| anyhow!("reading what the tests print failed"))?;
             Ok((status.success(), counts))
         })
+    }
+
+    /// Runs the tests that were left out so far, on all kernels and network cards.
+    fn guests(&mut self) -> Result<Counts> {
+        const NAME: &str = "tests on other kernels";
+        eprintln!("── {NAME}");
+        let start = Instant::now();
+        let (counts, all_well) = kernels::matrix(&[], &[], self.interrupt).or_else(|error| {
+            self.interrupt.check()?;
+            eprintln!("{error:#}");
+            anyhow::Ok((Counts::default(), false))
+        })?;
+        if !all_well {
+            self.failed.push(NAME);
+        }
+        done(NAME, start);
+        Ok(counts)
     }
 
     fn timed<T>(

@@ -15,7 +15,7 @@ use xtask::{
     vm::{Nic, Series},
 };
 
-use crate::{build, check, kernels, playground, setup};
+use crate::{build, check, dist, kernels, playground, setup};
 
 /// Development commands of ipfilter
 #[derive(Debug, Parser)]
@@ -57,14 +57,15 @@ enum Task {
         )]
         arguments: Vec<OsString>,
     },
-    /// Check everything: format, lints, and all tests, those on live interfaces included
+    /// Check everything: format, lints, and all tests, those on live interfaces and other kernels included
     ///
-    /// Needs root. The last line counts the tests: `N passed, N failed`.
+    /// Needs root, and apt the first time, for the kernels (see `kernels`). The last line counts the tests: `N passed, N failed`.
     Test,
-    /// Run the tests named `kernels::` on Debian's kernels, with several network cards each
+    /// Run the tests named `guest::` on Debian's kernels, with several network cards each
     ///
     /// Boots a guest in software emulation for every kernel and card, with the release binary and
-    /// the integration tests in it; the cards are named to the tests in IPFILTER_TEST_NICS. Kernels
+    /// the integration tests in it; the cards are named to the tests in IPFILTER_TEST_NICS. A kernel's
+    /// first card gets all of the tests, the others those named `guest::card::`. Kernels
     /// are fetched once, through this machine's apt mirror, and kept in target/kernels; QEMU is
     /// installed when it is missing. Ends with a table, and with 0 only if every test passed
     /// everywhere.
@@ -76,6 +77,12 @@ enum Task {
         #[arg(long = "nic", value_name = "CARD", value_delimiter = ',', value_parser = kernels::nic)]
         nics: Vec<Nic>,
     },
+    /// Build a Debian package and a tarball, in target/dist
+    ///
+    /// In both: the binary with the BPF programs in it, the systemd units, a default configuration,
+    /// manual pages, completions for bash, zsh and fish, example policies. The binary needs no
+    /// toolchain where it is installed, only the C library of a distribution not older than this one.
+    Dist(dist::Options),
 }
 
 /// Does what the command line says.
@@ -96,6 +103,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Run { arguments, .. } => forward(arguments, &interrupt),
         Task::Test => check::run(&interrupt),
         Task::Kernels { series, nics } => kernels::run(series, nics, &interrupt),
+        Task::Dist(options) => dist::run(options, &interrupt),
     }
 }
 

@@ -1,6 +1,10 @@
-//! `cargo xtask kernels`: the integration tests named `kernels::`, on every kernel and network card.
+//! `cargo xtask kernels`: the integration tests named `guest::`, on every kernel and network card.
+//!
+//! A kernel's first card gets all of them, the others only those that depend on the card: of two
+//! processors, everything else twelve times over would be too much to ask.
 
 use std::{
+    iter,
     num::NonZero,
     path::PathBuf,
     process::ExitCode,
@@ -22,7 +26,10 @@ use xtask::{
 use crate::{build, check::Counts, setup, table};
 
 /// The tests that run in guests.
-const TESTS: &str = "kernels::";
+pub(crate) const TESTS: &str = "guest::";
+
+/// Those of them that depend on the network card.
+const CARD_TESTS: &str = "guest::card::";
 
 /// What the tests call.
 const CALLED: &[(&str, &str)] = &[
@@ -50,12 +57,25 @@ pub(crate) fn nic(name: &str) -> Result<Nic, String> {
     found.ok_or_else(|| format!("there are {names}"))
 }
 
-/// Runs the tests in a guest for each kernel and each card; without any given, all of them.
+/// Runs the tests in guests for each kernel and each card; without any given, all of them.
+///
+/// # Errors
+/// As [`matrix`]. A guest that fails is a line in the table.
+pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Result<ExitCode> {
+    let (_, all_well) = matrix(series, nics, interrupt)?;
+    Ok(ExitCode::from(u8::from(!all_well)))
+}
+
+/// The same, for who goes on: how many tests ended how, and whether all is well in all guests.
 ///
 /// # Errors
 /// [`xtask::Refused`] where set-up can't help; when the build fails, a kernel can't be fetched, or
-/// on a signal. A guest that fails is a line in the table.
-pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Result<ExitCode> {
+/// on a signal.
+pub(crate) fn matrix(
+    series: &[Series],
+    nics: &[Nic],
+    interrupt: &Interrupt,
+) -> Result<(Counts, bool)> {
     setup::run(interrupt)?;
     setup::tools("guests with other kernels run in it", vm::TOOLS, interrupt)?;
     let programs = programs(interrupt)?;
@@ -67,8 +87,12 @@ pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Res
     } {
         let kernel = series.fetch()?;
         interrupt.check()?;
-        for &nic in if nics.is_empty() { &Nic::ALL } else { nics } {
-            guests.push(guest(&kernel, nic, &programs, interrupt));
+        let nics = if nics.is_empty() { &Nic::ALL } else { nics };
+        for (&nic, tests) in nics
+            .iter()
+            .zip(iter::once(TESTS).chain(iter::repeat(CARD_TESTS)))
+        {
+            guests.push(guest(&kernel, nic, tests, &programs, interrupt));
         }
     }
     let results = run_all(&guests);
@@ -82,8 +106,13 @@ pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Res
         "kernel", "card", "passed", "failed", "skipped", "seconds", "",
     ];
     print!("{}", table::render(&head, &rows));
+    let mut sum = Counts::default();
+    let outputs = results.iter().filter_map(|result| result.as_ref().ok());
+    for more in outputs.filter_map(|output| counts(&output.output)) {
+        sum += more;
+    }
     let all_well = results.iter().all(|result| verdict(result).is_ok());
-    Ok(ExitCode::from(u8::from(!all_well)))
+    Ok((sum, all_well))
 }
 
 /// The programs to have in every guest, the tests first.
@@ -96,12 +125,18 @@ fn programs(interrupt: &Interrupt) -> Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
-fn guest(kernel: &Kernel, nic: Nic, programs: &[PathBuf], interrupt: &Interrupt) -> Vm {
-    let tests = programs.first().map(|tests| tests.display().to_string());
-    let tests = tests.unwrap_or_default();
+fn guest(
+    kernel: &Kernel,
+    nic: Nic,
+    tests: &str,
+    programs: &[PathBuf],
+    interrupt: &Interrupt,
+) -> Vm {
+    let program = programs.first().map(|tests| tests.display().to_string());
+    let program = program.unwrap_or_default();
     let script = format!(
         "export IPFILTER_TEST_NICS=eth0,eth1 RUST_BACKTRACE=1\n\
-         exec '{tests}' {TESTS} --include-ignored --test-threads=1\n"
+         exec '{program}' {tests} --include-ignored --test-threads=1\n"
     );
     Vm {
         nics: vec![nic; 2],

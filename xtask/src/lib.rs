@@ -5,8 +5,12 @@
 
 pub mod netns;
 pub mod process;
+mod promtool;
 mod refused;
+mod target;
 pub mod toolchain;
 pub mod vm;
 
+pub use promtool::promtool;
 pub use refused::{Refused, need_root, tool};
+pub use target::target_dir;

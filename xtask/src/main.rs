@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod cli;
+mod dist;
 mod kernels;
 mod playground;
 mod setup;

@@ -15,7 +15,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, instance: Instance) -> anyhow::Result<Exit> {
-    let asked = args.target.asked()?;
+    let asked = args.target.asked(None)?;
     require_root("filtering an interface")?;
     let _lock = instance.lock()?;
     Daemon::start(instance, asked, None).map_err(Stop::from)?;

@@ -11,18 +11,32 @@ use jiff::Timestamp;
 
 use crate::{
     files::read_policy,
+    instance::Instance,
     policy::{self, Parsed, Policy},
     report::{diagnostics, explain::View},
 };
 
-use super::{Exit, format::Format, policy_options::PolicyOptions};
+use super::{Exit, format::Format, live, policy_options::PolicyOptions};
 
 /// Tell what becomes of a source, and which statements say so
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The policy file; `-` is standard input
-    #[arg(long = "policy", value_name = "FILE")]
-    file: PathBuf,
+    #[arg(long = "policy", value_name = "FILE", required_unless_present = "live")]
+    file: Option<PathBuf>,
+
+    /// Ask what is deployed instead: its policy, its table, and its program in the kernel. Ends with 1
+    /// if they differ
+    #[arg(long, conflicts_with_all = ["file", "at", "api_arn", "authorizer", "vpc_cidr", "allow_partial"])]
+    live: bool,
+
+    /// With `--live`, the API that is asked [default: each]
+    #[arg(long, value_name = "NAME", requires = "live")]
+    pub(super) api: Option<String>,
+
+    /// With `--live`, the API's port that is asked [default: its first]
+    #[arg(long, value_name = "N", requires = "live", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) port: Option<u16>,
 
     /// The sources (repeat or list); `-` reads them from standard input, one a line
     #[arg(long, required = true, value_name = "IP", value_delimiter = ',', value_parser = parse_source)]
@@ -70,12 +84,15 @@ fn parse_time(text: &str) -> Result<Timestamp, String> {
 /// # Errors
 ///
 /// When the policy or a source cannot be read, or an answer cannot be printed.
-pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    if args.file.as_os_str() == "-" && args.source.contains(&SourceArg::Stdin) {
+pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
+    let Some(file) = &args.file else {
+        return live::run(args, instance);
+    };
+    if file.as_os_str() == "-" && args.source.contains(&SourceArg::Stdin) {
         bail!("standard input cannot be both the policy and the sources");
     }
-    let source = read_policy(&args.file)
-        .with_context(|| format!("cannot read the policy `{}`", args.file.display()))?;
+    let source = read_policy(file)
+        .with_context(|| format!("cannot read the policy `{}`", file.display()))?;
     let Parsed {
         policy, problems, ..
     } = policy::parse(&source, &(&args.policy).into());
@@ -89,13 +106,18 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let Some(policy) = policy else {
         return Ok(Exit::InvalidPolicy);
     };
-    Answers {
-        policy: &policy,
-        at: args.at,
-        format: args.format.unwrap_or_else(default_format),
-        out: BufWriter::new(io::stdout().lock()),
-    }
-    .all(&args.source)?;
+    args.each(|source, format, out| {
+        let now = args.at.unwrap_or_else(Timestamp::now);
+        let view = View::from(&policy.explain(source, now));
+        match format {
+            Format::Text => writeln!(out, "{view}")?,
+            Format::Json => {
+                serde_json::to_writer(&mut *out, &view)?;
+                writeln!(out)?;
+            }
+        }
+        Ok(())
+    })?;
     Ok(if refused {
         Exit::PartialPolicy
     } else {
@@ -111,65 +133,61 @@ fn default_format() -> Format {
     }
 }
 
-struct Answers<'p, W> {
-    policy: &'p Policy,
-    at: Option<Timestamp>,
-    format: Format,
-    out: W,
+impl Args {
+    /// Has `answer` write the answer to each source, in the format that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// When a source cannot be read, or `answer` fails.
+    pub(super) fn each(
+        &self,
+        mut answer: impl FnMut(IpAddr, Format, &mut dyn Write) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let format = self.format.unwrap_or_else(default_format);
+        for source in &self.source {
+            match source {
+                SourceArg::Address(address) => answer(*address, format, &mut out)?,
+                SourceArg::Stdin => {
+                    each_of_stdin(&mut out, |source, out| answer(source, format, out))?;
+                }
+            }
+        }
+        Ok(out.flush()?)
+    }
 }
 
-impl<W: Write> Answers<'_, W> {
-    fn all(&mut self, sources: &[SourceArg]) -> anyhow::Result<()> {
-        for source in sources {
-            match source {
-                SourceArg::Address(address) => self.one(*address)?,
-                SourceArg::Stdin => self.each_of_stdin()?,
-            }
+fn each_of_stdin<W: Write>(
+    out: &mut W,
+    mut answer: impl FnMut(IpAddr, &mut W) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut input = BufReader::new(io::stdin().lock());
+    let mut line = String::new();
+    for number in 1_u64.. {
+        line.clear();
+        if input
+            .read_line(&mut line)
+            .with_context(|| format!("-:{number}: cannot read"))?
+            == 0
+        {
+            break;
         }
-        Ok(self.out.flush()?)
-    }
-
-    fn each_of_stdin(&mut self) -> anyhow::Result<()> {
-        let mut input = BufReader::new(io::stdin().lock());
-        let mut line = String::new();
-        for number in 1_u64.. {
-            line.clear();
-            if input
-                .read_line(&mut line)
-                .with_context(|| format!("-:{number}: cannot read"))?
-                == 0
-            {
-                break;
-            }
-            let text = line.trim();
-            if text.is_empty() {
-                continue;
-            }
-            let Ok(address) = text.parse() else {
-                self.out.flush()?;
-                bail!(
-                    "-:{number}: `{}` is not an IPv4 or IPv6 address",
-                    text.escape_debug()
-                );
-            };
-            self.one(address)?;
-            // Whoever waits for an answer before asking on gets it.
-            if input.buffer().is_empty() {
-                self.out.flush()?;
-            }
+        let text = line.trim();
+        if text.is_empty() {
+            continue;
         }
-        Ok(())
-    }
-
-    fn one(&mut self, source: IpAddr) -> io::Result<()> {
-        let now = self.at.unwrap_or_else(Timestamp::now);
-        let view = View::from(&self.policy.explain(source, now));
-        match self.format {
-            Format::Text => writeln!(self.out, "{view}"),
-            Format::Json => {
-                serde_json::to_writer(&mut self.out, &view)?;
-                writeln!(self.out)
-            }
+        let Ok(address) = text.parse() else {
+            out.flush()?;
+            bail!(
+                "-:{number}: `{}` is not an IPv4 or IPv6 address",
+                text.escape_debug()
+            );
+        };
+        answer(address, out)?;
+        // Whoever waits for an answer before asking on gets it.
+        if input.buffer().is_empty() {
+            out.flush()?;
         }
     }
+    Ok(())
 }

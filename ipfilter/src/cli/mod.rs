@@ -10,6 +10,7 @@ mod detach;
 mod events;
 mod explain;
 mod format;
+mod live;
 mod logging;
 mod mock;
 mod policy_options;
@@ -26,7 +27,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use log::warn;
 
 use crate::{
@@ -134,6 +135,12 @@ enum Command {
     Mock(mock::Args),
 }
 
+/// The command line's definition: manual pages and completions are made from it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -160,7 +167,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let instance = cli.instance;
     match cli.command {
         Command::Check(args) => check::run(&args),
-        Command::Explain(args) => explain::run(&args),
+        Command::Explain(args) => explain::run(&args, &instance),
         Command::Compile(args) => compile::run(&args),
         Command::Run(args) => run::run(&args, instance),
         Command::Reload(args) => reload::run(&args, &instance),

@@ -7,6 +7,7 @@ use clap::ValueEnum;
 
 use super::{Exit, Stop, format::Format, record, require_root, target::parse_address};
 use crate::{
+    daemon::Record,
     dataplane::{Filter, Found, Interface},
     instance::Instance,
     packet::{self, Packet},
@@ -79,21 +80,8 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("asking the filter")?;
     let filter = Filter::of(instance);
     let found = chosen(filter.inspect()?, args.interface.as_deref())?;
-    let config = found.config.context(
-        "the filter was deployed by another version of ipfilter: deploy it anew, then ask",
-    )?;
     let packet = args.packet(&found.interface)?;
-    let apis = config.apis.bits().count_ones() as usize;
-    let probed = filter.probe(&found.interface, &packet.frame()?, apis)?;
-    let record = record(instance);
-    let report = Report::new(
-        &packet,
-        &probed,
-        &found.interface.name,
-        found.hook.name(),
-        |index| name(&record, index),
-    )
-    .context("the program failed on this packet")?;
+    let (report, _) = ask(&filter, &found, &packet, &names(&record(instance)))?;
     match args.format {
         Format::Text => anstream::print!("{report}"),
         Format::Json => println!("{}", serde_json::to_string(&report)?),
@@ -115,10 +103,51 @@ fn chosen(found: Vec<Found>, wanted: Option<&str>) -> anyhow::Result<Found> {
     }
 }
 
-fn name(record: &crate::daemon::Record, index: u32) -> String {
-    let deployed = record.current();
-    let api = deployed.and_then(|deployed| deployed.apis.get(index as usize));
-    api.map_or_else(|| format!("#{index}"), |api| api.name.clone())
+fn names(record: &Record) -> Vec<String> {
+    let apis = record.current().into_iter().flat_map(|now| &now.apis);
+    apis.map(|api| api.name.clone()).collect()
+}
+
+/// What the program at an interface does with a packet, and the digest of the plan that it has.
+/// `names` are the APIs', by index.
+pub(super) fn ask(
+    filter: &Filter,
+    found: &Found,
+    packet: &Packet,
+    names: &[String],
+) -> anyhow::Result<(Report, String)> {
+    let config = found.config.context(
+        "the filter was deployed by another version of ipfilter: deploy it anew, then ask",
+    )?;
+    let apis = config.apis.bits().count_ones() as usize;
+    let probed = filter.probe(&found.interface, &packet.frame()?, apis)?;
+    let name = |index: u32| {
+        let name = names.get(index as usize);
+        name.map_or_else(|| format!("#{index}"), Clone::clone)
+    };
+    let interface = &found.interface.name;
+    let report = Report::new(packet, &probed, interface, found.hook.name(), name);
+    let report = report.context("the program failed on this packet")?;
+    let digest = config.digest.iter().map(|byte| format!("{byte:02x}"));
+    Ok((report, digest.collect()))
+}
+
+/// Where a packet from `source` goes to: `address`, or else the interface's own, or none.
+pub(super) fn destination(
+    interface: &Interface,
+    source: IpAddr,
+    address: Option<IpAddr>,
+) -> anyhow::Result<IpAddr> {
+    if let Some(address) = address {
+        return Ok(address);
+    }
+    let of_family = |address: &IpAddr| address.is_ipv4() == source.is_ipv4();
+    let own = interface.addresses()?.into_iter().find(of_family);
+    Ok(own.unwrap_or(if source.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    }))
 }
 
 impl Args {
@@ -127,7 +156,7 @@ impl Args {
             mac: interface.mac()?.unwrap_or_default(),
             vlans: self.vlan.clone(),
             source: self.source,
-            destination: self.destination(interface)?,
+            destination: destination(interface, self.source, self.address)?,
             protocol: match self.protocol {
                 ProtocolArg::Tcp => plan::Protocol::Tcp,
                 ProtocolArg::Udp => plan::Protocol::Udp,
@@ -138,18 +167,5 @@ impl Args {
                 FragmentArg::Later => packet::Fragment::Later,
             }),
         })
-    }
-
-    fn destination(&self, interface: &Interface) -> anyhow::Result<IpAddr> {
-        if let Some(address) = self.address {
-            return Ok(address);
-        }
-        let of_family = |address: &IpAddr| address.is_ipv4() == self.source.is_ipv4();
-        let own = interface.addresses()?.into_iter().find(of_family);
-        Ok(own.unwrap_or(if self.source.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        }))
     }
 }

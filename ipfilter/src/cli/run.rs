@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use super::{Exit, Stop, require_root, target::Target};
 use crate::{
     daemon::{Daemon, Events, OnError},
+    endpoint::Endpoint,
     instance::Instance,
 };
 
@@ -28,6 +29,12 @@ pub(super) struct Args {
     /// Without this option, and not started by a service manager, a broken policy is an error
     #[arg(long, value_enum, value_name = "WHAT")]
     on_error: Option<OnErrorArg>,
+
+    /// Serve metrics to Prometheus at `/metrics`, and health at `/healthz`: an address and a port, a
+    /// port of 127.0.0.1, or `unix:` and the path of a socket. Comes before the configuration's
+    /// `metrics`
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<Endpoint>,
 
     /// Take the filter off when the process ends
     #[arg(long)]
@@ -55,7 +62,7 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, instance: Instance) -> anyhow::Result<Exit> {
-    let asked = args.target.asked()?;
+    let asked = args.target.asked(args.metrics.clone())?;
     require_root("filtering an interface")?;
     let _lock = instance.lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -8,6 +8,7 @@ use super::{Stop, compile::LookupKind, policy_options::PolicyOptions};
 use crate::{
     daemon::{ApiSpec, Asked, Spec},
     dataplane,
+    endpoint::Endpoint,
     plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
 };
 
@@ -153,8 +154,9 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
 }
 
 impl Target {
-    /// What is asked for, in the daemon's terms.
-    pub(super) fn asked(&self) -> Result<Asked, Stop> {
+    /// What is asked for, in the daemon's terms; `metrics` is where they are served whatever the
+    /// configuration says.
+    pub(super) fn asked(&self, metrics: Option<Endpoint>) -> Result<Asked, Stop> {
         let lookup = self.lookup.into();
         let options = (&self.policy_options).into();
         let allow_partial = self.policy_options.allow_partial;
@@ -164,6 +166,7 @@ impl Target {
                 lookup,
                 options,
                 allow_partial,
+                metrics,
             });
         }
         let ports = self
@@ -199,6 +202,7 @@ impl Target {
             lookup,
             options,
             allow_partial,
+            metrics,
         };
         Ok(Asked::Line(Box::new(spec)))
     }

@@ -9,6 +9,7 @@ use serde::{
 
 use crate::{
     dataplane::Mode,
+    endpoint::Endpoint,
     plan::{Deny, PortSet, Protocols},
 };
 
@@ -70,7 +71,7 @@ macro_rules! words {
     };
 }
 
-words!(Name, Address, ModeWord, DenyWord, Protocol);
+words!(Name, Address, ModeWord, DenyWord, Protocol, EndpointWord);
 
 /// One of `choices`, by its name.
 fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
@@ -177,6 +178,18 @@ impl Word for DenyWord {
             ("respond", Deny::Respond),
         ];
         choose(text, &choices).map(Self)
+    }
+}
+
+/// Where metrics are served.
+#[derive(Debug)]
+pub(super) struct EndpointWord(pub(super) Endpoint);
+
+impl Word for EndpointWord {
+    const EXPECTING: &'static str = "an address such as \"127.0.0.1:9477\", or \"unix:/path\"";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use super::{Answer, Request, notify};
+use super::{Answer, Request, Snapshot, notify};
 use crate::dataplane::Denial;
 
 /// How often the keys of `respond` are renewed, which is more often than time slots change, and what
@@ -23,6 +23,8 @@ pub(super) enum Event {
     Reload,
     /// Somebody has asked, and waits for the answer.
     Asked(Request, oneshot::Sender<Answer>),
+    /// Somebody wants to know what we are at.
+    Look(oneshot::Sender<Snapshot>),
     /// The files may have changed.
     Files,
     /// A boundary of time was reached, or the clock was set.

@@ -8,13 +8,16 @@ mod control;
 mod denials;
 mod ephemeral;
 mod events;
+mod exporter;
 mod failure;
+mod in_force;
 mod inputs;
 mod links;
 mod notify;
 mod prepare;
 mod readable;
 mod record;
+mod snapshot;
 mod spec;
 mod start;
 mod store;
@@ -27,20 +30,23 @@ use jiff::{SignedDuration, Timestamp};
 use log::{error, info, warn};
 
 use self::{
-    book::Book, clock::Clock, control::Control, denials::Denials, events::Event, inputs::Inputs,
-    links::Links, prepare::Policies,
+    book::Book, clock::Clock, control::Control, denials::Denials, events::Event,
+    exporter::Exporter, inputs::Inputs, links::Links, prepare::Policies, snapshot::names,
 };
 pub use self::{
     control::{Answer, Ending, Request, ask},
     events::Events,
     failure::Failure,
+    in_force::InForce,
     readable::Readable,
     record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload},
+    snapshot::{Snapshot, Tally},
     spec::{ApiSpec, Asked, Spec},
     start::{OnError, rollback},
 };
 use crate::{
     dataplane::{Attached, Denial, Deployment, Filter, Interface, Matched, Trace},
+    endpoint::Endpoint,
     plan::Plan,
 };
 
@@ -63,6 +69,9 @@ pub struct Daemon {
     seen: Option<String>,
     /// What could not be mended, as it was last told.
     unmended: String,
+    /// Why the plan for this time is not in force.
+    overdue: Option<String>,
+    tally: Tally,
 }
 
 impl Daemon {
@@ -84,6 +93,8 @@ impl Daemon {
         }
         let pins = self.book.instance.pins();
         tokio::spawn(watch::losses(pins, events.sender.clone()));
+        let mut exporter = Exporter::new(events.sender.clone());
+        exporter.serve_at(self.metrics()).await;
         let mut trace = self.filter.trace()?;
         let mut denials = None;
         self.listen(&mut denials);
@@ -123,6 +134,12 @@ impl Daemon {
                     self.rotate_keys();
                     self.mend();
                     self.follow();
+                    exporter.serve_at(self.metrics()).await;
+                    continue;
+                }
+                Event::Look(reply) => {
+                    // Who has asked may have gone away.
+                    let _: Result<(), Snapshot> = reply.send(self.snapshot());
                     continue;
                 }
                 Event::Mend => {
@@ -143,6 +160,7 @@ impl Daemon {
                 }
             }
             self.wind(&clock)?;
+            exporter.serve_at(self.metrics()).await;
             paths.send_if_modified(|paths| {
                 let files = self.files();
                 let changed = *paths != files;
@@ -248,6 +266,7 @@ impl Daemon {
         let result = inputs.and_then(|inputs| self.replace(&inputs, cause));
         self.book.reloaded(cause, result.as_ref().copied());
         self.book.save();
+        self.tally.reloaded(result.is_ok());
         match &result {
             Ok(()) => info!(cause:%, digest = self.digest(); "reloaded: plan {}", self.digest()),
             Err(failure) => error!(cause:%; "reload failed, the old plan stays: {failure}"),
@@ -283,6 +302,8 @@ impl Daemon {
         })?;
         self.deployment = deploy(&self.filter, inputs, &plan, &matched)?;
         self.policies = policies;
+        self.overdue = None;
+        self.tally.deployed(cause);
         self.book.deployed(inputs, &plan, cause);
         self.book.record.waiting = matched.missing;
         Ok(())
@@ -290,8 +311,11 @@ impl Daemon {
 
     /// Deploys what the policies come to now, if that is something else.
     fn catch_up(&mut self) {
-        match self.try_to_catch_up() {
+        let result = self.try_to_catch_up();
+        self.overdue = result.as_ref().err().map(ToString::to_string);
+        match result {
             Ok(Some(plan)) => {
+                self.tally.deployed(Cause::Clock);
                 self.book.ticked(self.policies.spec(), &plan);
                 self.book.save();
                 info!(digest = self.digest(); "the time has come for plan {}", self.digest());
@@ -361,6 +385,33 @@ impl Daemon {
     fn digest(&self) -> &str {
         let current = self.book.record.current();
         current.map_or("none", |deployed| &deployed.digest)
+    }
+
+    /// Where metrics are to be served.
+    fn metrics(&self) -> Option<Endpoint> {
+        self.asked.metrics(self.policies.spec())
+    }
+
+    /// What we are at, in full.
+    fn snapshot(&self) -> Snapshot {
+        let record = &self.book.record;
+        let current = record.current();
+        let apis = current.map_or_else(Vec::new, |deployed| names(&deployed.apis));
+        let counts = self.filter.counters(apis.len());
+        let unmended = Some(&self.unmended).filter(|failed| !failed.is_empty());
+        Snapshot {
+            counts: counts.map_err(|error| error.to_string()),
+            apis,
+            tables: self.deployment.tables(),
+            filtered: self.deployment.attached().len(),
+            waiting: record.waiting.clone(),
+            deployed: current.map(|deployed| (deployed.digest.clone(), deployed.since)),
+            degraded: record.degraded.clone(),
+            overdue: self.overdue.clone(),
+            unmended: unmended.cloned(),
+            tally: self.tally.clone(),
+            next_boundary: self.policies.next_boundary(Timestamp::now()),
+        }
     }
 
     /// What we are at, in a line.

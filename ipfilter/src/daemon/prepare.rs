@@ -1,11 +1,13 @@
 //! From the policies' texts, and the time, to a plan.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 
 use super::{Failure, Spec, ephemeral, inputs::Inputs};
 use crate::{
     plan::{Api, Plan, PlanError},
-    policy::{self, Parsed, Policy, Severity, Source},
+    policy::{self, Explanation, Parsed, Policy, Severity, Source},
     report::diagnostics,
 };
 
@@ -75,6 +77,16 @@ impl Policies {
         plan.log_denied = self.spec.log_denied;
         plan.lookup = self.spec.lookup;
         Ok(plan)
+    }
+
+    /// What the policy of the API with this index says to a source.
+    pub(super) fn explain(
+        &self,
+        api: usize,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> Option<Explanation> {
+        Some(self.policies.get(api)?.explain(source, now))
     }
 
     /// The first time after `now` at which the plan may be another.

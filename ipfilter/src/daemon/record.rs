@@ -64,6 +64,16 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Start,
+        Self::Signal,
+        Self::Command,
+        Self::Watch,
+        Self::Clock,
+        Self::Rollback,
+    ];
+
     /// As users read it.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -8,6 +8,7 @@ use super::Failure;
 use crate::{
     config::{self, ConfigApi},
     dataplane::Mode,
+    endpoint::Endpoint,
     plan::{Deny, EVENT_RATE, Lookup, PortSet, Protocols, Response},
     policy,
 };
@@ -27,6 +28,8 @@ pub enum Asked {
         options: policy::Options,
         /// Whether a policy may be deployed that can only partly be enforced.
         allow_partial: bool,
+        /// Where metrics are served, if not where the file says.
+        metrics: Option<Endpoint>,
     },
 }
 
@@ -57,6 +60,9 @@ pub struct Spec {
     pub options: policy::Options,
     /// Whether a policy may be deployed that can only partly be enforced.
     pub allow_partial: bool,
+    /// Where metrics are served; none for nowhere.
+    #[serde(default)]
+    pub metrics: Option<Endpoint>,
 }
 
 /// One protected API.
@@ -83,14 +89,15 @@ impl Asked {
     ///
     /// When the configuration file can't be read, or makes no sense.
     pub fn spec(&self) -> Result<Spec, Failure> {
-        let (path, lookup, options, allow_partial) = match self {
+        let (path, lookup, options, allow_partial, metrics) = match self {
             Self::Line(spec) => return Ok((**spec).clone()),
             Self::File {
                 path,
                 lookup,
                 options,
                 allow_partial,
-            } => (path, *lookup, options.clone(), *allow_partial),
+                metrics,
+            } => (path, *lookup, options.clone(), *allow_partial, metrics),
         };
         let read = config::read(path).map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Spec {
@@ -105,14 +112,31 @@ impl Asked {
             lookup,
             options,
             allow_partial,
+            metrics: metrics.clone().or(read.metrics),
         })
     }
 
-    /// Whether `spec` is an answer to the same question: from the same file, or the same in all.
+    /// Where metrics are served while `spec` is in force.
+    #[must_use]
+    pub fn metrics(&self, spec: &Spec) -> Option<Endpoint> {
+        match self {
+            Self::Line(asked) => asked.metrics.clone(),
+            Self::File { metrics, .. } => metrics.clone().or_else(|| spec.metrics.clone()),
+        }
+    }
+
+    /// Whether `spec` is an answer to the same question: from the same file, or the same in all that
+    /// is filtered.
     #[must_use]
     pub fn is_for(&self, spec: &Spec) -> bool {
         match self {
-            Self::Line(asked) => **asked == *spec,
+            Self::Line(asked) => {
+                let filters = |spec: &Spec| Spec {
+                    metrics: None,
+                    ..spec.clone()
+                };
+                filters(asked) == filters(spec)
+            }
             Self::File { path, .. } => spec.config.as_ref() == Some(path),
         }
     }

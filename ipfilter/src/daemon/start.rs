@@ -11,6 +11,7 @@ use super::{
     inputs::Inputs,
     matching,
     prepare::{self, Policies},
+    snapshot::Tally,
     tell,
 };
 use crate::{
@@ -84,6 +85,7 @@ impl Daemon {
             match taken {
                 Ok((policies, deployment)) => {
                     start.book.save();
+                    let as_asked = start.book.record.degraded.is_none();
                     return Ok(Self {
                         seen: inputs.and_then(|inputs| inputs.name().ok()),
                         asked,
@@ -92,6 +94,8 @@ impl Daemon {
                         policies,
                         deployment,
                         unmended: String::new(),
+                        overdue: None,
+                        tally: Tally::begin(as_asked),
                     });
                 }
                 Err(failure) if why.is_none() => {

@@ -16,6 +16,7 @@ use super::{
     shared::{self, Shared},
     slots::Slots,
     sys,
+    tables::TableSizes,
 };
 use crate::plan::Plan;
 
@@ -32,6 +33,7 @@ pub struct Deployment {
     pub(super) places: Vec<Place>,
     pub(super) attached: Vec<Attached>,
     slots: Slots,
+    tables: TableSizes,
     /// What it hands on to the next one.
     _maps: Vec<Arc<Pinned>>,
 }
@@ -50,7 +52,7 @@ pub struct Followed {
 impl Filter {
     /// Enforces `plan` at exactly these interfaces; there may be none yet.
     ///
-    /// Tables are filled and frozen, and the programs that `mode` may need verified, first. Where the
+    /// Tables are filled and frozen, and the program that `mode` would have verified, first. Where the
     /// instance already stands, whoever deployed it, its program is replaced at its place, so that no
     /// packet goes unfiltered; then the other interfaces are attached, and last those no longer
     /// wanted are let go. A deployment that this process held before is of no more use then: drop it.
@@ -80,8 +82,7 @@ impl Filter {
         interfaces: &[Interface],
         mode: Mode,
     ) -> Result<Deployment, Error> {
-        let mut object = Object::load(plan, Some(&self.pins))?;
-        let programs = Programs::load(&mut object, mode)?;
+        let object = Object::load(plan, Some(&self.pins))?;
         let hold = |map: &Shared| {
             Ok(self
                 .pins
@@ -96,8 +97,10 @@ impl Filter {
             object.share(&shared::COUNTERS)?,
         );
         slots.assign(interfaces, &netlink::links()?)?;
+        let tables = object.sizes();
+        let mut programs = Programs::load(object, mode)?;
         let mut change = Change::default();
-        if let Err(error) = self.change(&programs, interfaces, &mut change) {
+        if let Err(error) = self.change(&mut programs, interfaces, &mut change) {
             return Err(change.undo(error));
         }
         let (attached, places) = change.done(interfaces).into_iter().unzip();
@@ -107,13 +110,14 @@ impl Filter {
             attached,
             places,
             slots,
+            tables,
             _maps: maps,
         })
     }
 
     fn change(
         &self,
-        programs: &Programs,
+        programs: &mut Programs,
         interfaces: &[Interface],
         change: &mut Change,
     ) -> Result<(), Error> {
@@ -137,7 +141,7 @@ impl Filter {
     /// Where the instance stands and is to stay, one place at each interface, and where it is not.
     fn taken_over(
         &self,
-        programs: &Programs,
+        programs: &mut Programs,
         interfaces: &[Interface],
     ) -> Result<(Vec<Place>, Vec<Place>), Error> {
         let links = netlink::links()?;
@@ -160,6 +164,12 @@ impl Deployment {
     #[must_use]
     pub fn attached(&self) -> &[Attached] {
         &self.attached
+    }
+
+    /// How large its tables of sources are.
+    #[must_use]
+    pub fn tables(&self) -> TableSizes {
+        self.tables
     }
 
     /// Puts it on exactly these interfaces: attaches where it does not stand yet, with programs that
@@ -228,7 +238,7 @@ struct Change {
 }
 
 impl Change {
-    fn replace(&mut self, place: Place, programs: &Programs) -> Result<(), Error> {
+    fn replace(&mut self, place: Place, programs: &mut Programs) -> Result<(), Error> {
         let before = place.program()?.ok_or_else(|| {
             let what = "the filter was taken off while it was being replaced";
             Error::failed(what, "try again")

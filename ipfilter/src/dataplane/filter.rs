@@ -1,7 +1,7 @@
 //! An instance's filter in the kernel: look at it, take it off. Putting it on is in
 //! [`deployment`](super::deployment).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, thread::sleep, time::Duration};
 
 use aya::{
     maps::{Array, Map, MapData, MapInfo},
@@ -55,6 +55,8 @@ pub struct Filter {
 /// A place where the filter stands, and what is known of it.
 pub(super) struct Standing {
     pub(super) interface: Interface,
+    /// Whether the interface is in this network namespace.
+    is_here: bool,
     pub(super) place: Place,
     /// The id of the program there.
     pub(super) program: u32,
@@ -71,22 +73,26 @@ impl Filter {
 
     /// Where the instance stands.
     pub(super) fn standing(&self) -> Result<Vec<Standing>, Error> {
+        let all_here = |standing: &Vec<Standing>| standing.iter().all(|place| place.is_here);
+        look(|| self.look_around(), all_here)
+    }
+
+    fn look_around(&self) -> Result<Vec<Standing>, Error> {
         let links = netlink::links()?;
         let mut standing = Vec::new();
         for place in Place::all(&self.pins)? {
             let Some(program) = place.program()? else {
                 continue;
             };
-            let name = match place.link_among(&links)? {
-                Some(link) => link.name.clone(),
-                // In another network namespace, where it has a name that can't be asked for.
-                None => format!("#{}", place.index),
-            };
+            let link = place.link_among(&links)?;
+            // In another network namespace it has a name that can't be asked for.
+            let name = link.map_or_else(|| format!("#{}", place.index), |link| link.name.clone());
             standing.push(Standing {
                 interface: Interface {
                     name,
                     index: place.index,
                 },
+                is_here: link.is_some(),
                 place,
                 program,
             });
@@ -100,6 +106,11 @@ impl Filter {
     ///
     /// When the pins can't be read.
     pub fn inspect(&self) -> Result<Vec<Found>, Error> {
+        let told = |found: &Vec<Found>| found.iter().all(|found| found.config.is_some());
+        look(|| self.look_into(), told)
+    }
+
+    fn look_into(&self) -> Result<Vec<Found>, Error> {
         let standing = self.standing()?.into_iter();
         standing
             .map(|standing| {
@@ -173,6 +184,24 @@ impl Filter {
         self.pins.remove()?;
         Ok(interfaces)
     }
+}
+
+/// How often something is looked at that seems strange, and the pause between.
+const LOOKS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks again if what is seen is not as it should be: the process that keeps the filter may be
+/// replacing a program at this moment, and what is read before and after then does not match.
+fn look<T>(once: impl Fn() -> Result<T, Error>, is_plain: impl Fn(&T) -> bool) -> Result<T, Error> {
+    let mut seen = once();
+    for _ in 1..LOOKS {
+        if seen.as_ref().is_ok_and(&is_plain) {
+            break;
+        }
+        sleep(PAUSE);
+        seen = once();
+    }
+    seen
 }
 
 /// The constants of a loaded program, if it is one of this version's.

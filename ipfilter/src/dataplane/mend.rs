@@ -29,7 +29,7 @@ impl Deployment {
         };
         let here = self.attached.iter_mut().zip(&mut self.places);
         for (attached, place) in here.filter(|(attached, _)| is_among(&links, attached)) {
-            let result = mend_place(&self.pins, &self.programs, attached, place);
+            let result = mend_place(&self.pins, &mut self.programs, attached, place);
             match result {
                 Ok(done) => mended.done.extend(done),
                 Err(error) => mended.failed.push(error),
@@ -42,7 +42,7 @@ impl Deployment {
 /// Puts the program back where it stood, if something else stands there, or nothing.
 fn mend_place(
     pins: &Pins,
-    programs: &Programs,
+    programs: &mut Programs,
     attached: &mut Attached,
     place: &mut Place,
 ) -> Result<Option<String>, Error> {

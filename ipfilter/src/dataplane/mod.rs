@@ -38,6 +38,7 @@ pub use mend::Mended;
 pub use monitor::Monitor;
 pub use probe::Probed;
 pub use reports::{Denial, Follower, Reader, monotonic};
+pub use tables::{TableSize, TableSizes, callable};
 pub use talkers::Talkative;
 pub use trace::Trace;
 pub use trial::{Action, Kind, Trial};

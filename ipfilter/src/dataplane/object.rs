@@ -23,7 +23,7 @@ use super::{
     pins::Pins,
     shared::{self, Shared},
     sys::{self, Raw},
-    tables::Tables,
+    tables::{TableSizes, Tables},
     trace,
 };
 use crate::{
@@ -49,8 +49,10 @@ const FROZEN: [&str; 7] = [
 const LOOPBACK: u32 = 1;
 
 /// A loaded plan.
+#[derive(Debug)]
 pub(super) struct Object {
     ebpf: Ebpf,
+    sizes: TableSizes,
 }
 
 impl Object {
@@ -87,7 +89,10 @@ impl Object {
             loader.map_pin_path(map.map, path);
         }
         let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
-        let mut object = Self { ebpf };
+        let mut object = Self {
+            ebpf,
+            sizes: tables.sizes,
+        };
         object.fill(plan, &tables)?;
         object.freeze()?;
         Ok(object)
@@ -104,6 +109,11 @@ impl Object {
         let data = MapData::from_fd(self.map_fd(shared.map)?);
         let map = data.and_then(Map::from_map_data);
         map.map_err(|error| Error::failed("can't look at a map", error))
+    }
+
+    /// How large its tables are.
+    pub(super) fn sizes(&self) -> TableSizes {
+        self.sizes
     }
 
     /// The named map, open once more.

@@ -13,37 +13,41 @@ use super::{
     sys,
 };
 
-/// For each hook that a mode may use, in order: the program, or why there is none.
+/// A loaded plan's programs, for each hook that a mode may use, in order.
 #[derive(Debug)]
 pub(super) struct Programs {
-    by_hook: Vec<(Hook, Result<OwnedFd, String>)>,
+    object: Object,
+    by_hook: Vec<(Hook, Verified)>,
 }
 
+/// What the kernel makes of a program: nothing yet, a program, or why there is none.
+type Verified = Option<Result<OwnedFd, String>>;
+
 impl Programs {
-    /// Has the kernel verify what `mode` may need.
-    pub(super) fn load(object: &mut Object, mode: Mode) -> Result<Self, Error> {
-        let mut by_hook = Vec::new();
+    /// Has the kernel verify what `mode` would have first. What comes after that is verified when it
+    /// is needed: it takes a tenth of a second, which most reloads would spend in vain.
+    pub(super) fn load(object: Object, mode: Mode) -> Result<Self, Error> {
+        let hooks = mode.hooks().iter();
+        let mut programs = Self {
+            object,
+            by_hook: hooks.map(|hook| (*hook, None)).collect(),
+        };
         for hook in mode.hooks() {
-            let program = match hook.program(object) {
+            match programs.of(*hook) {
                 Err(error @ Error::Refused(_)) => return Err(error),
-                Err(error) => Err(error.to_string()),
-                Ok(program) => Ok(program),
-            };
-            by_hook.push((*hook, program));
+                Err(_) => {}
+                Ok(_) => return Ok(programs),
+            }
         }
-        let programs = Self { by_hook };
-        if programs.by_hook.iter().all(|(_, program)| program.is_err()) {
-            return Err(Error::failed(
-                "the kernel takes none of the programs",
-                programs.reasons().join("; "),
-            ));
-        }
-        Ok(programs)
+        Err(Error::failed(
+            "the kernel takes none of the programs",
+            programs.reasons().join("; "),
+        ))
     }
 
     fn reasons(&self) -> Vec<String> {
         let failed = self.by_hook.iter().filter_map(|(hook, program)| {
-            let reason = program.as_ref().err()?;
+            let reason = program.as_ref()?.as_ref().err()?;
             Some(format!("{}: {reason}", hook.name()))
         });
         failed.collect()
@@ -56,23 +60,33 @@ impl Programs {
     }
 
     /// The program for `hook`.
-    pub(super) fn of(&self, hook: Hook) -> Result<&OwnedFd, Error> {
-        let found = self.by_hook.iter().find(|(other, _)| *other == hook);
-        match found {
-            Some((_, Ok(program))) => Ok(program),
-            Some((_, Err(reason))) => Err(Error::failed(
+    pub(super) fn of(&mut self, hook: Hook) -> Result<&OwnedFd, Error> {
+        let found = self.by_hook.iter_mut().find(|(other, _)| *other == hook);
+        let Some((_, verified)) = found else {
+            return Err(Error::failed(
+                "this deployment's mode does without",
+                format!("`{}`", hook.name()),
+            ));
+        };
+        if verified.is_none() {
+            *verified = Some(match hook.program(&mut self.object) {
+                Err(error @ Error::Refused(_)) => return Err(error),
+                Err(error) => Err(error.to_string()),
+                Ok(program) => Ok(program),
+            });
+        }
+        match verified {
+            Some(Ok(program)) => Ok(program),
+            Some(Err(reason)) => Err(Error::failed(
                 format!("there is no program for `{}`", hook.name()),
                 reason.clone(),
             )),
-            None => Err(Error::failed(
-                "this deployment's mode does without",
-                format!("`{}`", hook.name()),
-            )),
+            None => Err(Error::failed("there is no program", hook.name())),
         }
     }
 
     /// The id of the program for `hook`.
-    pub(super) fn id(&self, hook: Hook) -> Result<u32, Error> {
+    pub(super) fn id(&mut self, hook: Hook) -> Result<u32, Error> {
         let identity = sys::identity(self.of(hook)?);
         let (_, id) = identity.map_err(|error| Error::io("can't look at a program", error))?;
         Ok(id)
@@ -80,18 +94,19 @@ impl Programs {
 
     /// Attaches at the first hook that takes the program.
     pub(super) fn attach(
-        &self,
+        &mut self,
         pins: &Pins,
         interface: &Interface,
     ) -> Result<(Attached, Place), Error> {
         let mut passed_over = Vec::new();
         let mut ruled_out = Vec::new();
-        for (hook, program) in &self.by_hook {
+        let hooks: Vec<_> = self.by_hook.iter().map(|(hook, _)| *hook).collect();
+        for hook in &hooks {
             if ruled_out.contains(hook) {
                 continue;
             }
-            let reason = match program {
-                Err(reason) => reason.clone(),
+            let reason = match self.of(*hook) {
+                Err(error) => error.to_string(),
                 Ok(program) => match Place::attach(pins, *hook, program, interface.index) {
                     Ok(place) => {
                         let attached = Attached {
@@ -103,7 +118,7 @@ impl Programs {
                     }
                     Err(AttachError::Pin(error)) => return Err(error),
                     Err(AttachError::Hook(error)) => {
-                        let others = self.by_hook.iter().map(|(other, _)| *other);
+                        let others = hooks.iter().copied();
                         ruled_out.extend(others.filter(|other| hook.rules_out(*other, &error)));
                         hook.explain(&error, interface.index)
                     }

@@ -28,6 +28,16 @@ pub struct Entry<A> {
     pub apis: ApiSet,
 }
 
+impl<A: Address> Entry<A> {
+    /// Whether `address` is in the prefix.
+    #[must_use]
+    pub fn matches(&self, address: A) -> bool {
+        let host = u32::from(A::BITS - self.length);
+        let differ = self.prefix.to_u128() ^ address.to_u128();
+        differ.checked_shr(host).unwrap_or(0) == 0
+    }
+}
+
 /// The fewest entries whose longest match answers as `map` does, where no match means no API.
 /// Sorted by address, an outer prefix before those inside it.
 #[must_use]

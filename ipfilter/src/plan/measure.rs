@@ -5,7 +5,7 @@ use crate::addresses::Address;
 
 /// Bytes that the kernel's trie takes per entry, from 100 to 125 MB measured at a million: a node
 /// of 64 bytes each, and nearly one more for each branch.
-const TRIE_ENTRY_BYTES: usize = 128;
+pub const TRIE_ENTRY_BYTES: usize = 128;
 
 /// How large a plan's sources are, per family. Costs as much as building every table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,7 +26,7 @@ pub use cover::{Entry, cover};
 pub use diff::{Change, Diff};
 pub use digest::Digest;
 pub use intervals::{Family, IntervalTable, MAX_WORDS, Sizes, TableTooLarge};
-pub use measure::{FamilyMeasures, Measures};
+pub use measure::{FamilyMeasures, Measures, TRIE_ENTRY_BYTES};
 pub use port_table::{PortTable, Ports};
 pub use ports::{PortError, PortSet};
 pub use response::{Response, ResponseError};

@@ -51,25 +51,42 @@ impl From<&Explanation> for View {
     }
 }
 
-/// One line for people: the decision, and the statements that bear on it.
-impl fmt::Display for View {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl View {
+    /// `deny`, `allow` or `depends`.
+    #[must_use]
+    pub fn decision(&self) -> &'static str {
+        self.decision
+    }
+
+    /// Whether the source passes the interface.
+    #[must_use]
+    pub fn passes(&self) -> bool {
+        self.decision != "deny"
+    }
+
+    /// The decision, and the statements that bear on it, for people.
+    #[must_use]
+    pub fn answer(&self) -> String {
         let reason = match (self.decision, self.explicit) {
             ("deny", true) => "dropped: a Deny matches every request",
             ("deny", false) => "dropped: no Allow can match",
             ("allow", _) => "passes: every request is allowed",
             _ => "passes: decided behind the interface",
         };
-        write!(formatter, "{} {} ({reason})", self.source, self.decision)?;
         let bearing = self
             .statements
             .iter()
             .filter(|statement| statement.matches != "no");
-        for (nth, statement) in bearing.enumerate() {
-            let lead = if nth == 0 { ":" } else { "," };
-            write!(formatter, "{lead} {statement}")?;
-        }
-        Ok(())
+        let bearing: Vec<_> = bearing.map(ToString::to_string).collect();
+        let lead = if bearing.is_empty() { "" } else { ": " };
+        format!("{} ({reason}){lead}{}", self.decision, bearing.join(", "))
+    }
+}
+
+/// One line for people.
+impl fmt::Display for View {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.source, self.answer())
     }
 }
 

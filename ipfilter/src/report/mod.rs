@@ -5,5 +5,7 @@ pub mod compile;
 pub mod diagnostics;
 pub mod event;
 pub mod explain;
+pub mod live;
+pub mod metrics;
 pub mod probe;
 pub mod status;

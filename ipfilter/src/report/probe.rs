@@ -15,12 +15,12 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// `pass`, `drop`, `reject` or `respond`.
-    verdict: &'static str,
+    pub(super) verdict: &'static str,
     /// As the counters name it; `unclear` where other traffic was counted at the same time.
-    reason: &'static str,
+    pub(super) reason: &'static str,
     /// The API that the packet is for; none where it reached none.
     api: Option<String>,
-    interface: String,
+    pub(super) interface: String,
     mode: &'static str,
 }
 

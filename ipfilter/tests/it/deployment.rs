@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, UdpSocket},
     path::PathBuf,
     process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -335,6 +336,47 @@ fn a_deployment_takes_over_from_the_one_before() {
             assert!(!instance().pins().exists());
         }
     });
+}
+
+#[test]
+fn who_looks_during_a_reload_sees_one_plan_or_the_other() {
+    alone(
+        "who_looks_during_a_reload_sees_one_plan_or_the_other",
+        || {
+            veth("in0", "out0");
+            for mode in MODES {
+                let filter = Filter::of(&instance());
+                let first = deploy(&filter, "192.0.2.1", &["in0"], mode);
+                let one = standing(&filter);
+                let second = deploy(&filter, "192.0.2.2", &["in0"], mode);
+                let other = standing(&filter);
+                drop((first, second));
+                // The network is the thread's own: what it spawns is in the same.
+                let stop = AtomicBool::new(false);
+                thread::scope(|scope| {
+                    let looker = scope.spawn(|| {
+                        let filter = Filter::of(&instance());
+                        let mut looks = Vec::new();
+                        while !stop.load(Ordering::Relaxed) {
+                            looks.push(standing(&filter));
+                        }
+                        looks
+                    });
+                    for number in 0..8 {
+                        let source = ["192.0.2.1", "192.0.2.2"][number % 2];
+                        deploy(&filter, source, &["in0"], mode);
+                    }
+                    stop.store(true, Ordering::Relaxed);
+                    let looks = looker.join().expect("it looks");
+                    assert!(looks.len() > 8, "{}", looks.len());
+                    for look in looks {
+                        assert!(look == one || look == other, "{look:?}");
+                    }
+                });
+                filter.detach().expect("it comes off");
+            }
+        },
+    );
 }
 
 #[test]

@@ -11,19 +11,23 @@ mod deployment;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod explain_live;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod gapless;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
-mod kernels;
+mod guest;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod linear;
 #[cfg(test)]
 mod live;
+#[cfg(test)]
+mod metrics;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]

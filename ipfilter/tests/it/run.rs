@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use xtask::{netns::HOST, process::Guard};
@@ -201,12 +201,13 @@ fn a_reload_changes_the_verdict_and_a_bad_policy_does_not() {
 
 /// Connects again and again until told to stop, and counts: came about, did not.
 fn connect_until(host: &str, stop: &AtomicBool) -> (usize, usize) {
-    // A SYN that gets lost is sent again after a second: to wait less finds every one.
-    const LESS: Duration = Duration::from_millis(900);
+    // A busy machine is slow, which is no fault of the filter's. What gets lost is looked for by
+    // datagrams, in `chaos` and `gapless`.
+    const LONG: Duration = Duration::from_secs(5);
     let host = SocketAddr::new(host.parse().expect("an address"), 80);
     let (mut up, mut down) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
-        match TcpStream::connect_timeout(&host, LESS) {
+        match TcpStream::connect_timeout(&host, LONG) {
             Ok(_) => up += 1,
             Err(_) => down += 1,
         }
@@ -221,7 +222,7 @@ fn connect_until(host: &str, stop: &AtomicBool) -> (usize, usize) {
 fn the_clock_alone_opens_and_shuts() {
     let lab = Lab::new("clock");
     let now = jiff::Timestamp::now().as_second();
-    let (opens, shuts) = (now + 6, now + 12);
+    let (opens, shuts) = (now + 6, now + 16);
     let mut policy: serde_json::Value = serde_json::from_str(&allow(&[])).expect("JSON");
     policy["Statement"]["Condition"] = serde_json::json!({
         "NumericGreaterThanEquals": {"aws:EpochTime": opens},
@@ -235,7 +236,10 @@ fn the_clock_alone_opens_and_shuts() {
         while jiff::Timestamp::now().as_second() <= time {
             thread::sleep(Duration::from_millis(50));
         }
-        assert_eq!(statuses(&lab), wanted);
+        let start = Instant::now();
+        while statuses(&lab) != wanted {
+            assert!(start.elapsed() < PATIENCE, "{}", lab.log("run"));
+        }
     }
     lab.detach(filter);
 }

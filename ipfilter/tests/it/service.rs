@@ -546,3 +546,35 @@ fn pins_that_are_removed_come_back() {
 fn kill(guard: Guard) {
     drop(guard);
 }
+
+/// In a mount namespace of its own, so that this machine's is left alone.
+#[test]
+fn a_bpf_file_system_that_is_not_mounted_is_mounted_and_mounted_again() {
+    const UNMOUNTED: &str = "while umount /sys/fs/bpf 2>&-; do :; done; exec \"$@\"";
+    let lab = Lab::new("bpffs");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let mut command = lab.network.host.command("unshare");
+    command.args(["--mount", "--", "sh", "-c", UNMOUNTED, "sh"]);
+    let ipfilter = lab.ipfilter(&run(&policy, &[]));
+    // Without the `nsenter --net=… --` in front: it is in the namespace already.
+    command.args(ipfilter.get_args().skip(2));
+    let variables = ipfilter.get_envs();
+    command.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    let filter = lab.ready(command);
+    assert_eq!(statuses(&lab), ONLY_GOOD);
+    assert_eq!(links(&lab), 0, "it is pinned where it was not mounted");
+    let mut unmount = std::process::Command::new("nsenter");
+    unmount.args([
+        "--mount",
+        "--target",
+        &filter.id().to_string(),
+        "umount",
+        "/sys/fs/bpf",
+    ]);
+    assert!(unmount.status().expect("it starts").success());
+    lab.wait_log("run", "mounted it again", 1);
+    assert_eq!(statuses(&lab), ONLY_GOOD);
+    filter.stop(PATIENCE).expect("it ends");
+    // The mount went with the last process that could see it, and the pins with the mount.
+    assert_eq!(statuses(&lab), EVERYONE);
+}

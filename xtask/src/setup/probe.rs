@@ -1,13 +1,13 @@
 //! Whether a toolchain really builds: it builds the smallest program there is, as the build script
 //! of `ipfilter` builds the real ones. When nothing changed since, cargo sees that in a moment.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use xtask::toolchain::{TARGET, Toolchain};
+use xtask::{
+    target_dir,
+    toolchain::{TARGET, Toolchain},
+};
 
 const MANIFEST: &str = "[package]\nname = \"probe\"\nedition = \"2024\"\n\n[workspace]\n";
 
@@ -30,7 +30,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 /// # Errors
 /// When the files can't be written.
 pub(super) fn build(toolchain: &Toolchain) -> Result<Result<(), String>> {
-    let folder = target_dir()
+    let folder = target_dir()?
         .join("xtask-probe")
         .join(toolchain.origin.name());
     write(&folder.join("Cargo.toml"), MANIFEST)?;
@@ -49,14 +49,6 @@ pub(super) fn build(toolchain: &Toolchain) -> Result<Result<(), String>> {
     Ok(Err(String::from_utf8_lossy(&output.stderr)
         .trim()
         .to_owned()))
-}
-
-/// The folder that cargo builds this workspace in.
-fn target_dir() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    )
 }
 
 /// Writes a file unless it is so already: cargo goes by the time it was changed.

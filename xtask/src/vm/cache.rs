@@ -1,7 +1,7 @@
 //! What is kept below cargo's target folder between runs, and what is there for one run only.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
@@ -9,27 +9,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// The folder that cargo builds this workspace in, as an absolute path.
-pub(super) fn target_dir() -> Result<PathBuf> {
-    let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
-        PathBuf::from,
-    );
-    fs::create_dir_all(&folder)
-        .and_then(|()| folder.canonicalize())
-        .with_context(|| format!("can't make `{}`", folder.display()))
-}
+use crate::target_dir;
 
 /// A folder in the making: it gets its name when it is whole, and goes away otherwise.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(crate) struct Part {
     folder: Scratch,
     home: PathBuf,
 }
 
 impl Part {
     /// Begins what shall become `home`.
-    pub(super) fn new(home: &Path) -> Result<Self> {
+    pub(crate) fn new(home: &Path) -> Result<Self> {
         let folder = home.parent().unwrap_or(home);
         Ok(Self {
             folder: Scratch::in_folder(folder)?,
@@ -38,12 +29,12 @@ impl Part {
     }
 
     /// Where to put things.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Takes the place of what had the name before.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         if self.home.exists() {
             fs::remove_dir_all(&self.home)?;
         }

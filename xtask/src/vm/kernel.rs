@@ -11,12 +11,12 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 
 use super::{
-    cache::{Part, target_dir},
+    cache::Part,
     compressed::extract_kernel,
     mirror::{Suite, unpack},
     modules::Modules,
 };
-use crate::Refused;
+use crate::{Refused, target_dir};
 
 /// What guests may load.
 const MODULES: &[&str] = &[

@@ -39,7 +39,7 @@ const REPLACED: &[&str] = &[
 
 /// The packages of one Debian release, such as `bookworm`.
 #[derive(Debug)]
-pub(super) struct Suite {
+pub(crate) struct Suite {
     name: String,
     folder: PathBuf,
     repository: String,
@@ -50,7 +50,7 @@ impl Suite {
     ///
     /// # Errors
     /// When no mirror that this machine knows has it.
-    pub(super) fn open(name: &str, folder: &Path) -> Result<Self> {
+    pub(crate) fn open(name: &str, folder: &Path) -> Result<Self> {
         configure(folder)?;
         let repositories = repositories()?;
         let mut failures = Vec::new();
@@ -107,7 +107,7 @@ impl Suite {
     ///
     /// # Errors
     /// When one does not exist, or the mirror fails.
-    pub(super) fn download(&self, packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
+    pub(crate) fn download(&self, packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(folder)?;
         let mut command = apt("apt-get", &self.folder)?;
         command
@@ -125,7 +125,7 @@ impl Suite {
 ///
 /// # Errors
 /// When it is damaged or the folder can't be written.
-pub(super) fn unpack(package: &Path, folder: &Path) -> Result<()> {
+pub(crate) fn unpack(package: &Path, folder: &Path) -> Result<()> {
     let mut command = Command::new(tool("dpkg-deb", "dpkg")?);
     output(command.arg("--extract").arg(package).arg(folder))?;
     Ok(())

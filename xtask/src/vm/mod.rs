@@ -5,11 +5,11 @@
 //!
 //! Nothing here knows what `ipfilter` is: which programs to run is up to the caller.
 
-mod cache;
+pub(crate) mod cache;
 mod compressed;
 mod initramfs;
 mod kernel;
-mod mirror;
+pub(crate) mod mirror;
 mod modules;
 mod qemu;
 pub mod systemd;

@@ -170,19 +170,19 @@ impl Ports {
         })
     }
 
-    /// The ends of everything, for a message.
+    /// The ends of everything, for a message: most of what is ours.
     fn last_words(&self) -> String {
         [
-            ("QEMU", &self.complaints),
-            ("the kernel", &self.console),
-            ("the script", &self.output),
+            ("QEMU", &self.complaints, 20),
+            ("the kernel", &self.console, 20),
+            ("the script", &self.output, 200),
         ]
-        .map(|(who, file)| {
+        .map(|(who, file, most)| {
             let said = text(file);
             if said.trim().is_empty() {
                 return String::new();
             }
-            let skipped = said.lines().count().saturating_sub(20);
+            let skipped = said.lines().count().saturating_sub(most);
             let end: Vec<&str> = said.lines().skip(skipped).collect();
             format!("\nthe last that {who} said:\n{}", end.join("\n"))
         })

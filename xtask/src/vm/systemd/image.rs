@@ -12,17 +12,14 @@ use anyhow::{Context as _, Result};
 use crate::{
     need_root,
     process::output,
-    tool,
-    vm::{
-        cache::{Part, target_dir},
-        mirror::Suite,
-    },
+    target_dir, tool,
+    vm::{cache::Part, mirror::Suite},
 };
 
 const SUITE: &str = "bookworm";
 
 /// Beside what every Debian has. No udev: nothing here needs device units, and boots are shorter.
-const PACKAGES: &str = "systemd,systemd-sysv,iproute2,curl";
+const PACKAGES: &str = "systemd,systemd-sysv,ifupdown,iproute2,curl";
 
 /// Bytes; the file has holes, so that it takes what is in it.
 const SIZE: u64 = 2 << 30;

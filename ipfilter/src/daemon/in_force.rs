@@ -1,0 +1,73 @@
+//! What the deployment in force was made from, for those who ask about it from outside.
+
+use std::{net::IpAddr, path::Path};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+
+use super::{Failure, Record, Spec, inputs::Inputs, prepare::Policies};
+use crate::{instance::Instance, plan::Plan, policy::Explanation};
+
+/// The policies of the deployment in force, as they were read then.
+#[derive(Debug)]
+pub struct InForce {
+    inputs: Inputs,
+    policies: Policies,
+    /// When it was deployed.
+    pub since: Timestamp,
+}
+
+impl InForce {
+    /// Those that `instance` keeps.
+    ///
+    /// # Errors
+    ///
+    /// When none are kept, or they are damaged.
+    pub fn of(instance: &Instance) -> Result<Self, Failure> {
+        let record = Record::load(instance)?;
+        let current = record.current();
+        let current = current.context("nothing is written down of what is deployed")?;
+        let name = current.inputs.as_ref().context(
+            "what is deployed was made of no policies that are kept: a broken one was shut, or the \
+             state directory could not be written",
+        )?;
+        let inputs = Inputs::load(instance, name)?;
+        Ok(Self {
+            policies: Policies::of(&inputs)?,
+            inputs,
+            since: current.since,
+        })
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.inputs.spec
+    }
+
+    /// What these policies come to at `now`.
+    ///
+    /// # Errors
+    ///
+    /// When the APIs don't fit together.
+    pub fn plan(&self, now: Timestamp) -> Result<Plan, Failure> {
+        self.policies.plan(now)
+    }
+
+    /// What the policy of the API with this index says to a source.
+    #[must_use]
+    pub fn explain(&self, api: usize, source: IpAddr, now: Timestamp) -> Option<Explanation> {
+        self.policies.explain(api, source, now)
+    }
+
+    /// The file that the policy of the API with this index was read from, and whether it says
+    /// something else by now, or can't be read any more.
+    #[must_use]
+    pub fn file(&self, api: usize) -> Option<(&Path, bool)> {
+        let spec = self.inputs.spec.apis.get(api)?;
+        let deployed = self.inputs.policies.get(api)?;
+        let there = Inputs::policy(spec);
+        let changed = there.map_or(true, |there| there.text() != deployed.text());
+        Some((&spec.policy, changed))
+    }
+}

@@ -1,0 +1,171 @@
+//! What `explain --live` prints: three answers to one question, side by side.
+
+use std::{fmt, net::IpAddr};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{explain::View, probe};
+use crate::plan::Protocol;
+
+/// What the policy, the table and the kernel say to one source.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    source: IpAddr,
+    api: String,
+    protocol: String,
+    port: u16,
+    policy: PolicyAnswer,
+    table: TableAnswer,
+    /// By interface.
+    kernel: Vec<KernelAnswer>,
+    /// Where they differ; nothing where they agree.
+    disagreements: Vec<String>,
+}
+
+/// What the policy says.
+#[derive(Debug, Serialize)]
+pub struct PolicyAnswer {
+    /// The decision, and the statements behind it.
+    #[serde(flatten)]
+    pub view: View,
+    /// The file that it was read from.
+    pub file: String,
+    /// When what it said was deployed: that is what was asked.
+    pub since: Timestamp,
+    /// Whether the file says something else by now.
+    pub changed: bool,
+}
+
+/// What the table says that was loaded.
+#[derive(Debug, Serialize)]
+pub struct TableAnswer {
+    /// `trie` or `intervals`.
+    pub table: String,
+    /// `pass` or `deny`.
+    pub verdict: &'static str,
+    /// SHA-256 of the plan that it is of, in hexadecimal.
+    pub digest: String,
+}
+
+/// What the program at an interface does.
+#[derive(Debug, Serialize)]
+pub struct KernelAnswer {
+    /// What it does with the packet.
+    #[serde(flatten)]
+    pub report: probe::Report,
+    /// SHA-256 of the plan that it has, in hexadecimal.
+    pub digest: String,
+}
+
+impl Report {
+    /// Compares the answers to `source`, which asks an API at a port.
+    #[must_use]
+    pub fn new(
+        source: IpAddr,
+        api: &str,
+        (protocol, port): (Protocol, u16),
+        policy: PolicyAnswer,
+        table: TableAnswer,
+        kernel: Vec<KernelAnswer>,
+    ) -> Self {
+        let mut report = Self {
+            source,
+            api: api.into(),
+            protocol: protocol.to_string().to_lowercase(),
+            port,
+            policy,
+            table,
+            kernel,
+            disagreements: Vec::new(),
+        };
+        report.disagreements = report.compare();
+        report
+    }
+
+    /// Whether all say the same.
+    #[must_use]
+    pub fn agrees(&self) -> bool {
+        self.disagreements.is_empty()
+    }
+
+    fn compare(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        let passes = self.policy.view.passes();
+        if passes != (self.table.verdict == "pass") {
+            all.push(format!(
+                "the policy says {}, the table {}",
+                self.policy.view.decision(),
+                self.table.verdict
+            ));
+        }
+        for KernelAnswer { report, digest } in &self.kernel {
+            if *digest != self.table.digest {
+                all.push(format!(
+                    "`{}` has plan {}, the policies come to plan {} now",
+                    report.interface,
+                    short(digest),
+                    short(&self.table.digest)
+                ));
+            }
+            // It may pass for another reason, such as that the port is no API's.
+            let allows = matches!(report.reason, "allowed" | "unclear") && report.verdict == "pass";
+            if passes != allows || (!passes && report.verdict == "pass") {
+                all.push(format!(
+                    "the policy says {}, `{}` {} ({})",
+                    self.policy.view.decision(),
+                    report.interface,
+                    report.verdict,
+                    report.reason
+                ));
+            }
+        }
+        all
+    }
+}
+
+fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            source,
+            api,
+            protocol,
+            port,
+            policy,
+            table,
+            ..
+        } = self;
+        writeln!(f, "{source} to API `{api}`, {protocol} port {port}")?;
+        writeln!(f, "  policy  {}", policy.view.answer())?;
+        let changed = if policy.changed {
+            "; the file says something else by now"
+        } else {
+            ""
+        };
+        writeln!(
+            f,
+            "          {} as it was deployed {}{changed}",
+            policy.file, policy.since
+        )?;
+        writeln!(
+            f,
+            "  table   {} ({}, plan {})",
+            table.verdict,
+            table.table,
+            short(&table.digest)
+        )?;
+        for answer in &self.kernel {
+            write!(f, "  kernel  {}", answer.report)?;
+        }
+        if self.agrees() {
+            return writeln!(f, "  they agree");
+        }
+        self.disagreements
+            .iter()
+            .try_for_each(|what| writeln!(f, "  THEY DIFFER: {what}"))
+    }
+}

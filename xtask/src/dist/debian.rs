@@ -1,0 +1,137 @@
+//! The Debian package: what dpkg wants to know beside the files (deb-control(5), Debian Policy,
+//! chapters 5 and 6).
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+use xtask::{process::output, tool};
+
+use super::{
+    release::Release,
+    tree::{Tree, set_mode, workspace},
+};
+
+/// The scripts that run when the package is installed, upgraded and removed.
+const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
+
+/// How much trouble to take.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Compression {
+    Small,
+    Fast,
+}
+
+/// Who answers for the package: `DEBFULLNAME` and `DEBEMAIL`, as Debian's own tools take it.
+pub(super) fn maintainer() -> String {
+    let variable = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    format!(
+        "{} <{}>",
+        variable("DEBFULLNAME", "The ipfilter authors"),
+        variable("DEBEMAIL", "ipfilter@example.org")
+    )
+}
+
+/// Writes the package; where it is. Its control files are gone from the tree afterwards.
+///
+/// # Errors
+/// When a tool fails.
+pub(super) fn pack(
+    tree: &Tree,
+    release: &Release,
+    compression: Compression,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let files = files_below(tree.root())?;
+    tree.text("DEBIAN/control", &control(tree, &files, release)?)?;
+    tree.text("DEBIAN/md5sums", &sums(tree, &files)?)?;
+    tree.text("DEBIAN/conffiles", &configuration(&files))?;
+    for script in SCRIPTS {
+        let text = fs::read_to_string(workspace().join("ipfilter/dist/debian").join(script))?;
+        set_mode(&tree.text(&format!("DEBIAN/{script}"), &text)?, 0o755)?;
+    }
+    let name = format!("ipfilter_{}_{}.deb", release.full(), release.architecture);
+    let package = folder.join(name);
+    let mut build = Command::new(tool("dpkg-deb", "dpkg")?);
+    build.args(match compression {
+        Compression::Small => ["-Zxz", "-z9"],
+        Compression::Fast => ["-Zgzip", "-z1"],
+    });
+    build.args(["--root-owner-group", "--build"]);
+    build.env("SOURCE_DATE_EPOCH", release.epoch.to_string());
+    output(build.arg(tree.root()).arg(&package))?;
+    fs::remove_dir_all(tree.root().join("DEBIAN"))?;
+    Ok(package)
+}
+
+/// All files, relative to `root`, in order.
+fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(root)?.to_owned());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn control(tree: &Tree, files: &[PathBuf], release: &Release) -> Result<String> {
+    let template = fs::read_to_string(workspace().join("ipfilter/dist/debian/control"))?;
+    Ok(template
+        .replace("@VERSION@", &release.full())
+        .replace("@ARCHITECTURE@", &release.architecture)
+        .replace("@MAINTAINER@", &maintainer())
+        .replace("@DEPENDS@", &libraries(tree)?)
+        .replace("@SIZE@", &installed_size(tree, files)?.to_string()))
+}
+
+/// The packages with the libraries that the binary is linked with, and their versions.
+fn libraries(tree: &Tree) -> Result<String> {
+    // It insists on a source package to be in; this much of one will do.
+    let folder = tree.root().with_file_name("shlibdeps");
+    fs::create_dir_all(folder.join("debian"))?;
+    fs::write(
+        folder.join("debian/control"),
+        "Source: ipfilter\n\nPackage: ipfilter\nArchitecture: any\n",
+    )?;
+    let mut command = Command::new(tool("dpkg-shlibdeps", "dpkg-dev")?);
+    command.arg("-O").arg(tree.root().join("usr/bin/ipfilter"));
+    let said = output(command.current_dir(&folder))?;
+    said.trim()
+        .strip_prefix("shlibs:Depends=")
+        .map(str::to_owned)
+        .with_context(|| format!("`dpkg-shlibdeps` said `{said}`"))
+}
+
+/// In KiB, each file rounded up, as Debian Policy (5.6.20) has it.
+fn installed_size(tree: &Tree, files: &[PathBuf]) -> Result<u64> {
+    files.iter().try_fold(0, |sum, file| {
+        let size = fs::metadata(tree.root().join(file))?.len();
+        Ok(sum + size.div_ceil(1024))
+    })
+}
+
+fn sums(tree: &Tree, files: &[PathBuf]) -> Result<String> {
+    let mut command = Command::new(tool("md5sum", "coreutils")?);
+    let fixed = files.iter().filter(|file| !file.starts_with("etc"));
+    output(command.args(fixed).current_dir(tree.root()))
+}
+
+/// What operators change: dpkg asks before it replaces those, and keeps them until a purge.
+fn configuration(files: &[PathBuf]) -> String {
+    files
+        .iter()
+        .filter(|file| file.starts_with("etc"))
+        .map(|file| format!("/{}\n", file.display()))
+        .collect()
+}

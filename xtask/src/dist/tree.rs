@@ -1,0 +1,220 @@
+//! The files as they lie on a host.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::{process::output, tool};
+
+use super::release::Release;
+
+/// Files of the repository, and where they go.
+const FILES: &[(&str, &str)] = &[
+    ("ipfilter/dist/ipfilter.json", "etc/ipfilter/ipfilter.json"),
+    ("ipfilter/dist/policy.json", "etc/ipfilter/policy.json"),
+    ("ipfilter/dist/ipfilter.service", UNIT),
+    (
+        "ipfilter/dist/debian/copyright",
+        "usr/share/doc/ipfilter/copyright",
+    ),
+    ("README.md", "usr/share/doc/ipfilter/README.md"),
+    (
+        "ipfilter/src/policy/LANGUAGE.md",
+        "usr/share/doc/ipfilter/LANGUAGE.md",
+    ),
+];
+
+/// What the example `manual` writes beside manual pages, and where it goes.
+const COMPLETIONS: &[(&str, &str)] = &[
+    (
+        "ipfilter.bash",
+        "usr/share/bash-completion/completions/ipfilter",
+    ),
+    ("_ipfilter", "usr/share/zsh/vendor-completions/_ipfilter"),
+    (
+        "ipfilter.fish",
+        "usr/share/fish/vendor_completions.d/ipfilter.fish",
+    ),
+];
+
+/// Not below `lib`, which is a link on today's systems: unpacking there would replace it.
+const UNIT: &str = "usr/lib/systemd/system/ipfilter.service";
+
+/// For instances beside the default one.
+const TEMPLATE: &str = "usr/lib/systemd/system/ipfilter@.service";
+
+/// How the template differs from the unit.
+const INSTANCES: &[(&str, &str)] = &[
+    ("Source filter for APIs", "Source filter %i for APIs"),
+    (
+        "/usr/bin/ipfilter run --config /etc/ipfilter/ipfilter.json",
+        "/usr/bin/ipfilter --instance %i run --config /etc/ipfilter/%i.json",
+    ),
+    (
+        "/usr/bin/ipfilter reload",
+        "/usr/bin/ipfilter --instance %i reload",
+    ),
+];
+
+/// A folder that stands for the root of a host.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// The folder.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Puts in everything but what only a Debian package has.
+    ///
+    /// # Errors
+    /// When a file is missing or a tool fails.
+    pub(super) fn fill(&self, binary: &Path, manual: &Path, release: &Release) -> Result<()> {
+        let program = self.copy(binary, "usr/bin/ipfilter")?;
+        let mut strip = Command::new(tool("strip", "binutils")?);
+        output(strip.arg(&program))?;
+        set_mode(&program, 0o755)?;
+        for (from, to) in FILES {
+            self.copy(&workspace().join(from), to)?;
+        }
+        self.text(
+            TEMPLATE,
+            &template(&fs::read_to_string(self.root.join(UNIT))?)?,
+        )?;
+        for policy in files(&workspace().join("policies"))? {
+            self.copy(
+                &policy,
+                &format!("usr/share/doc/ipfilter/examples/{}", name(&policy)),
+            )?;
+        }
+        for (from, to) in COMPLETIONS {
+            self.copy(&manual.join(from), to)?;
+        }
+        for page in files(manual)? {
+            if let Some(section @ ("1" | "5")) = page.extension().and_then(|end| end.to_str()) {
+                let to = format!("usr/share/man/man{section}/{}.gz", name(&page));
+                self.compressed(&fs::read_to_string(page)?, &to)?;
+            }
+        }
+        let changes = fs::read_to_string(workspace().join("CHANGELOG.md"))?;
+        self.compressed(&changes, "usr/share/doc/ipfilter/changelog.gz")?;
+        let changes = debian_changes(release)?;
+        self.compressed(&changes, "usr/share/doc/ipfilter/changelog.Debian.gz")
+    }
+
+    /// Writes a file.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub(super) fn text(&self, to: &str, text: &str) -> Result<PathBuf> {
+        let file = self.place(to)?;
+        fs::write(&file, text)?;
+        set_mode(&file, 0o644)?;
+        Ok(file)
+    }
+
+    fn copy(&self, from: &Path, to: &str) -> Result<PathBuf> {
+        let file = self.place(to)?;
+        fs::copy(from, &file).with_context(|| format!("can't copy `{}`", from.display()))?;
+        set_mode(&file, 0o644)?;
+        Ok(file)
+    }
+
+    fn compressed(&self, text: &str, to: &str) -> Result<()> {
+        let plain = self.text(to.trim_end_matches(".gz"), text)?;
+        let mut gzip = Command::new(tool("gzip", "gzip")?);
+        // Neither the name nor the time goes in.
+        output(
+            gzip.args(["--best", "--no-name"])
+                .arg(plain)
+                .stdin(Stdio::null()),
+        )?;
+        Ok(())
+    }
+
+    /// Makes the folders down to a file, with modes that don't depend on who builds.
+    fn place(&self, to: &str) -> Result<PathBuf> {
+        let file = self.root.join(to);
+        let parent = file.parent().unwrap_or(&self.root);
+        fs::create_dir_all(parent)?;
+        for folder in parent
+            .ancestors()
+            .take_while(|path| path.starts_with(&self.root))
+        {
+            set_mode(folder, 0o755)?;
+        }
+        Ok(file)
+    }
+}
+
+/// Sets a file's mode, as in chmod(2).
+///
+/// # Errors
+/// When that fails.
+pub(super) fn set_mode(file: &Path, mode: u32) -> Result<()> {
+    Ok(fs::set_permissions(file, fs::Permissions::from_mode(mode))?)
+}
+
+/// The repository.
+pub(super) fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The files of a folder, in order.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
+    let mut files = entries.collect::<Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn name(file: &Path) -> String {
+    file.file_name().unwrap_or_default().display().to_string()
+}
+
+/// The unit of further instances, from that of the default one.
+fn template(unit: &str) -> Result<String> {
+    INSTANCES
+        .iter()
+        .try_fold(unit.to_owned(), |unit, (from, to)| {
+            ensure!(unit.contains(from), "the unit does not say `{from}`");
+            Ok(unit.replace(from, to))
+        })
+}
+
+/// The changelog that Debian's tools read; the changes themselves are in the other one.
+fn debian_changes(release: &Release) -> Result<String> {
+    Ok(format!(
+        "ipfilter ({}) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- {}  {}\n",
+        release.full(),
+        super::debian::maintainer(),
+        release.date()?
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_has_its_own_configuration_and_is_reloaded_by_name() {
+        let unit = fs::read_to_string(workspace().join("ipfilter/dist/ipfilter.service")).unwrap();
+        let template = template(&unit).unwrap();
+        assert!(template.contains(
+            "ExecStart=/usr/bin/ipfilter --instance %i run --config /etc/ipfilter/%i.json\n"
+        ));
+        assert!(template.contains("ExecReload=/usr/bin/ipfilter --instance %i reload\n"));
+        assert!(!template.contains("/ipfilter.json"));
+    }
+}
