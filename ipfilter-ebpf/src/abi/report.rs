@@ -56,7 +56,7 @@ pub struct Reports {
 pub const TALKERS_RATE: u32 = 1000;
 
 /// Beyond those, one packet in so many is, and stands for all of them.
-pub const TALKERS_WEIGHT: u32 = 256;
+pub const TALKERS_WEIGHT: u32 = 1024;
 
 /// The most sources that are remembered.
 pub const TALKERS: u32 = 16384;
