@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{
-        OnceLock,
+        Barrier, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -118,8 +118,9 @@ fn datagrams(host: &str, signals: &Signals, sent: &AtomicU64) {
 }
 
 /// Receives them. The mock has no use for port 80 of UDP.
-fn receive(signals: &Signals, received: &AtomicU64) {
+fn receive(signals: &Signals, ready: &Barrier, received: &AtomicU64) {
     let socket = UdpSocket::bind("[::]:80").expect("a socket");
+    ready.wait();
     socket.set_read_timeout(Some(QUIET)).expect("a timeout");
     let mut quiet = false;
     // After the end, until nothing comes any more.
@@ -348,6 +349,7 @@ fn endure(tag: &str, mode: &str, doses: Doses) {
     }
     let signals = Signals::default();
     let tally = Tally::default();
+    let ready = Barrier::new(2);
     let mut operator = Operator {
         lab: &lab,
         signals: &signals,
@@ -362,7 +364,9 @@ fn endure(tag: &str, mode: &str, doses: Doses) {
             (&lab.network.host, &lab.network.allowed, &lab.network.denied);
         let (signals, tally) = (&signals, &tally);
         inside(scope, host, || witness(signals, &tally.denied_seen));
-        inside(scope, host, || receive(signals, &tally.received));
+        inside(scope, host, || receive(signals, &ready, &tally.received));
+        // Before that, the host tells senders that the port is closed.
+        ready.wait();
         for address in [HOST.v4, HOST.v6] {
             inside(scope, allowed, || datagrams(address, signals, &tally.sent));
             inside(scope, allowed, || {
