@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use jiff::Timestamp;
 use ratatui::DefaultTerminal;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Exit, Stop, live, require_root};
 use crate::{
@@ -56,7 +56,9 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     }
     require_root("looking at the filter")?;
     let end = Arc::new(AtomicBool::new(false));
-    for signal in [SIGHUP, SIGINT, SIGTERM] {
+    // SIGHUP ends it at once, as is its wont: the terminal has gone, and who reads from it reads nothing
+    // for ever.
+    for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&end)).context("can't receive signals")?;
     }
     let mut top = Top {

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, process::Command, thread, time::Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use xtask::process::TICK;
+use xtask::process::{TICK, is_gone};
 
 use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses};
 
@@ -158,6 +158,16 @@ fn a_terminal_shows_what_happens_and_is_left_as_it_was() {
         screen.wait(|shown| shown.contains("PACKETS/S"));
         kill_process(screen.pid(), signal).expect("it runs");
         screen.is_as_it_was("ended with 0");
+    }
+    // The terminal goes away, and there is nobody left to show anything to.
+    let screen = Screen::new(&lab, "gone", "");
+    screen.wait(|shown| shown.contains("PACKETS/S"));
+    let pid = screen.pid().as_raw_nonzero().get().cast_unsigned();
+    drop(screen);
+    let start = Instant::now();
+    while !is_gone(pid) {
+        assert!(start.elapsed() < PATIENCE, "it outlives its terminal");
+        thread::sleep(TICK);
     }
     let (code, said) = lab.tell(&["top"]);
     assert_eq!(code, Some(2), "{said}");
