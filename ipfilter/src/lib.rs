@@ -16,5 +16,4 @@ pub mod instance;
 pub mod packet;
 pub mod plan;
 pub mod policy;
-pub mod progress;
 pub mod report;

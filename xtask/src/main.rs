@@ -1,6 +1,5 @@
 //! `cargo xtask`: set-up, run, test and the other development commands.
 
-mod bench;
 mod build;
 mod check;
 mod cli;

@@ -7,10 +7,12 @@ use log::{error, info};
 use super::{
     Asked, Cause, Daemon, Failure, Spec,
     book::Book,
-    deploy::{deploy, matching, tell},
+    deploy,
     inputs::Inputs,
+    matching,
     prepare::{self, Policies},
     snapshot::Tally,
+    tell,
 };
 use crate::{
     dataplane::{Deployment, Filter},

@@ -3,6 +3,8 @@
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
+use ipfilter_ebpf::abi::names;
+
 use super::{
     error::Error,
     filter::{Attached, Filter},
@@ -13,8 +15,6 @@ use super::{
     pins::{Pinned, Pins},
     place::Place,
     programs::Programs,
-    shared::{self, Shared},
-    slots::Slots,
     sys,
     tables::TableSizes,
 };
@@ -33,9 +33,8 @@ pub struct Deployment {
     pub(super) places: Vec<Place>,
     pub(super) attached: Vec<Attached>,
     tables: TableSizes,
-    slots: Slots,
-    /// What it hands on to the next one.
-    _maps: Vec<Arc<Pinned>>,
+    /// The counters and the keys.
+    _maps: [Arc<Pinned>; 2],
 }
 
 /// What following the interfaces came to.
@@ -83,23 +82,13 @@ impl Filter {
         mode: Mode,
     ) -> Result<Deployment, Error> {
         let object = Object::load(plan, Some(&self.pins))?;
-        let hold = |map: &Shared| {
-            Ok(self
-                .pins
-                .hold(self.pins.shared(map), object.map_fd(map.map)?))
-        };
-        let maps = shared::ALL
-            .into_iter()
-            .map(hold)
-            .collect::<Result<_, _>>()?;
-        let mut slots = Slots::new(
-            object.share(&shared::INTERFACES)?,
-            object.share(&shared::COUNTERS)?,
-        );
+        let hold = |name, path| Ok(self.pins.hold(path, object.map_fd(name)?));
+        let maps = [
+            hold(names::COUNTERS, self.pins.counters())?,
+            hold(names::KEYS, self.pins.keys())?,
+        ];
         let tables = object.sizes();
         let mut programs = Programs::load(object, mode)?;
-        // What is refused must not have taken a slot.
-        slots.assign(interfaces, &netlink::links()?)?;
         let mut change = Change::default();
         if let Err(error) = self.change(&mut programs, interfaces, &mut change) {
             return Err(change.undo(error));
@@ -111,7 +100,6 @@ impl Filter {
             attached,
             places,
             tables,
-            slots,
             _maps: maps,
         })
     }
@@ -185,9 +173,6 @@ impl Deployment {
                 return followed;
             }
         };
-        followed
-            .failed
-            .extend(self.slots.assign(interfaces, &links).err());
         let before: Vec<_> = self.attached.drain(..).zip(self.places.drain(..)).collect();
         for (mut attached, place) in before {
             let wanted = interfaces.iter().find(|other| other.index == place.index);

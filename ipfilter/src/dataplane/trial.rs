@@ -1,16 +1,14 @@
 //! Running frames through a program without a network.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use ipfilter_ebpf::abi::names;
 
 use super::{
-    counters::{Count, Counters},
+    counters::{self, Count},
     error::Error,
     object::Object,
-    reports::{Follower, Reader},
-    shared, sys,
-    talkers::{self, Talkative},
+    sys,
 };
 use crate::plan::Plan;
 
@@ -100,36 +98,7 @@ impl Trial {
     ///
     /// When they can't be read.
     pub fn counters(&self) -> Result<Vec<Count>, Error> {
-        let [rows, interfaces] =
-            [&shared::COUNTERS, &shared::INTERFACES].map(|map| self.object.shared(map));
-        Counters::new(rows?, interfaces?).read(self.apis)
-    }
-}
-
-/// The program's.
-impl AsFd for Trial {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
-    }
-}
-
-impl Trial {
-    /// Begins to follow the packets that do not get through.
-    ///
-    /// # Errors
-    ///
-    /// When that can't be done.
-    pub fn follow_denials(&self, reader: Reader) -> Result<Follower, Error> {
-        Follower::of(&self.object, reader)
-    }
-
-    /// The loudest denied sources, as [`super::Filter::talkers`] has them.
-    ///
-    /// # Errors
-    ///
-    /// When they can't be read.
-    pub fn talkers(&self, most: usize) -> Result<Vec<Talkative>, Error> {
-        talkers::read(self.object.map_fd(shared::TALKERS.map)?, most)
+        counters::read(self.object.counters()?, self.apis)
     }
 }
 

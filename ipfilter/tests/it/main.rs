@@ -23,8 +23,6 @@ mod guest;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
-mod large;
-#[cfg(test)]
 mod linear;
 #[cfg(test)]
 mod live;
@@ -33,8 +31,6 @@ mod metrics;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
-mod reports;
-#[cfg(test)]
 mod roads;
 #[cfg(test)]
 mod run;
@@ -42,7 +38,5 @@ mod run;
 mod service;
 #[cfg(test)]
 mod third_road;
-#[cfg(test)]
-mod top;
 #[cfg(test)]
 mod verdicts;

@@ -26,7 +26,6 @@ const TOOLS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
-    ("tmux", "tmux"),
 ];
 
 /// What can be done about a lack.
