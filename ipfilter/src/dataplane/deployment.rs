@@ -4,6 +4,7 @@
 use std::{os::fd::OwnedFd, sync::Arc};
 
 use ipfilter_ebpf::abi::names;
+use log::warn;
 
 use super::{
     error::Error,
@@ -93,6 +94,15 @@ impl Filter {
         if let Err(error) = self.change(&mut programs, interfaces, &mut change) {
             return Err(change.undo(error));
         }
+        // The plan is in force. What is left over must not undo it: a place that is cleared can't be put
+        // back, and it would be open.
+        let leftovers = change
+            .leaving
+            .drain(..)
+            .filter_map(|place| place.clear().err());
+        for error in leftovers.chain(self.pins.remove_other_versions().err()) {
+            warn!("what is no longer needed is left behind: {error}");
+        }
         let (attached, places) = change.done(interfaces).into_iter().unzip();
         Ok(Deployment {
             pins: self.pins.clone(),
@@ -121,10 +131,8 @@ impl Filter {
                     .push(programs.attach(&self.pins, interface)?);
             }
         }
-        for place in leaving {
-            place.clear()?;
-        }
-        self.pins.remove_other_versions()
+        change.leaving = leaving;
+        Ok(())
     }
 
     /// Where the instance stands and is to stay, one place at each interface, and where it is not.
@@ -221,6 +229,8 @@ struct Change {
     /// Places that stay, each with the program that was there before.
     replaced: Vec<(Place, OwnedFd)>,
     attached: Vec<(Attached, Place)>,
+    /// Places that are no longer wanted.
+    leaving: Vec<Place>,
 }
 
 impl Change {
