@@ -5,10 +5,17 @@
 //! otherwise. [`VERSION`] is stored with each deployment and checked before anything pinned is
 //! adopted; change it whenever a layout, a map's shape or a counter's index changes.
 
+mod report;
+
+pub use report::{
+    EVENTS_RING, Event, LOG_RING, RING, RINGS, Reports, TALKERS, TALKERS_RATE, TALKERS_WEIGHT,
+    Talker,
+};
+
 use crate::interval::Layout;
 
 /// Version of everything in this module.
-pub const VERSION: u32 = if cfg!(feature = "next-abi") { 2 } else { 1 };
+pub const VERSION: u32 = if cfg!(feature = "next-abi") { 3 } else { 2 };
 
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;
@@ -76,10 +83,20 @@ pub mod names {
     pub const INTERVALS_V4: &str = "INTERVALS_V4";
     /// The words of the IPv6 interval table.
     pub const INTERVALS_V6: &str = "INTERVALS_V6";
-    /// [`super::Counter`] by [`super::counter_index`], one per CPU.
+    /// [`super::Row`] by [`super::row_index`], one per CPU.
     pub const COUNTERS: &str = "COUNTERS";
+    /// One [`super::Interfaces`].
+    pub const INTERFACES: &str = "INTERFACES";
     /// [`super::Response`] by API index.
     pub const RESPONSES: &str = "RESPONSES";
+    /// The ring of [`super::Event`]s that whoever asks for it follows.
+    pub const EVENTS: &str = "EVENTS";
+    /// The ring of [`super::Event`]s for the daemon's log.
+    pub const LOG: &str = "LOG";
+    /// One [`super::Reports`] per CPU.
+    pub const REPORTS: &str = "REPORTS";
+    /// [`super::Talker`] by [`super::AddressKey`].
+    pub const TALKERS: &str = "TALKERS";
     /// The keys of cookies, by [`super::key_index`].
     pub const KEYS: &str = "KEYS";
 }
@@ -105,6 +122,15 @@ pub struct Config {
     pub intervals_v6: Layout,
     /// The time between two answers of `reject` on one CPU, in nanoseconds; 0 for no answers.
     pub reject_interval: u64,
+    /// The events that are told of in a second on one CPU; 0 for none, and no [`Talker`]s either.
+    pub events: u32,
+    /// A second, in jiffies.
+    pub second: u32,
+    /// The number of an interface whose packets nothing is told of, 0 for none: test runs of a
+    /// program that is in force bear the loopback's.
+    pub quiet: u32,
+    /// Not used; zero.
+    pub reserved: u32,
     /// [`deny`] action by API index.
     pub deny: [u8; MAX_APIS],
 }
@@ -119,6 +145,8 @@ pub mod flags {
     pub const REJECT: u32 = 4;
     /// Some API's action is to respond.
     pub const RESPOND: u32 = 8;
+    /// Events go to the daemon's log as well.
+    pub const LOG: u32 = 16;
 }
 
 /// Values in [`Config::deny`].
@@ -337,28 +365,49 @@ impl Reason {
     }
 }
 
-/// Counters kept for each API, and once more for packets that reached no API's port.
-pub const REASONS: u32 = 32;
+/// Counters in a [`Row`]: more than there are reasons.
+pub const REASONS: usize = 32;
 
-/// The row of counters for packets that reached no API's port.
+/// What was counted for one API at one interface, by [`Reason`].
+pub type Row = [Counter; REASONS];
+
+/// The API of packets that reached no API's port.
 #[expect(clippy::cast_possible_truncation, reason = "it is 64")]
 pub const NO_API: u32 = MAX_APIS as u32;
 
-/// Entries in the counters' map.
-pub const COUNTERS_LEN: u32 = (NO_API + 1) * REASONS;
+/// Slots of interfaces: the first is for all that have none of their own.
+pub const SLOTS: usize = 16;
 
-/// Where the counter of `reason` for the API with index `api` (or [`NO_API`]) stands.
+/// Rows in the counters' map.
+#[expect(clippy::cast_possible_truncation, reason = "it is 16")]
+pub const ROWS: u32 = SLOTS as u32 * (NO_API + 1);
+
+/// Where the row of the API with index `api` (or [`NO_API`]) at the interface in `slot` stands.
 #[must_use]
-pub const fn counter_index(api: u32, reason: Reason) -> u32 {
-    api * REASONS + reason as u32
+#[inline(always)]
+pub const fn row_index(slot: u32, api: u32) -> u32 {
+    slot * (NO_API + 1) + api
+}
+
+/// Which interface has which slot. An interface's number grows without bound where interfaces come
+/// and go, so it can't be the slot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// The interface's number by slot; 0 ends them. The first stands for no interface, and is not read.
+    pub index: [u32; SLOTS],
+    /// The interface's name by slot, filled up with zeros. For userspace only.
+    pub name: [[u8; 16]; SLOTS],
 }
 
 const _: () = {
     assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
-    assert!(size_of::<Config>() == 176 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 192 && align_of::<Config>() == 8);
     assert!(size_of::<AddressKey>() == 20);
     assert!(size_of::<PortTable>() == 1 << 17);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<Response>() == 24 + 8 * RESPONSE_CHUNKS);
-    assert!(Reason::ALL.len() <= REASONS as usize);
+    assert!(size_of::<Row>() == 512);
+    assert!(size_of::<Interfaces>() == 20 * SLOTS);
+    assert!(Reason::ALL.len() <= REASONS);
 };

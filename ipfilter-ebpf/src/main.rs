@@ -39,6 +39,7 @@ mod programs {
         context::{Frags, Packet},
         maps::{self, Deployed},
         record::{Action, record},
+        report,
     };
 
     /// As many bytes as the headers of a packet take, also with several extension headers.
@@ -61,9 +62,8 @@ mod programs {
             Action::Pass => TC_ACT_UNSPEC,
             Action::Drop => TC_ACT_SHOT,
             Action::Transmit => {
-                // SAFETY: the context is the one this program was called with; the helper takes no
-                // pointers.
-                unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 }
+                // SAFETY: the helper takes no pointers.
+                unsafe { bpf_redirect(ctx.interface(), 0) as i32 }
             }
         }
     }
@@ -84,18 +84,19 @@ mod programs {
         let mut shown = false;
         loop {
             match parse(&packet.buffer(), By(&Deployed)) {
-                Verdict::Pass(reason) | Verdict::Drop(reason)
+                Verdict::Pass(reason) | Verdict::Drop(reason, _)
                     if !shown && shows_more(packet, length, reason) =>
                 {
                     shown = true;
                 }
-                Verdict::Pass(reason) => return record(None, reason, bytes, Action::Pass),
-                Verdict::Drop(reason) => {
+                Verdict::Pass(reason) => return record(packet, None, reason, bytes, Action::Pass),
+                Verdict::Drop(reason, origin) => {
+                    report::dropped(packet, origin, reason);
                     debug!(packet, "dropped {} bytes: reason {}", bytes, reason as u32);
-                    return record(None, reason, bytes, Action::Drop);
+                    return record(packet, None, reason, bytes, Action::Drop);
                 }
                 Verdict::Allow(api) => {
-                    return record(Some(api), Reason::Allowed, bytes, Action::Pass);
+                    return record(packet, Some(api), Reason::Allowed, bytes, Action::Pass);
                 }
                 Verdict::Deny(denied) => return deny(packet, &denied, length),
             }
@@ -105,6 +106,7 @@ mod programs {
     #[inline(always)]
     fn deny<P: Packet>(packet: &P, denied: &Denied, length: u32) -> Action {
         let bytes = u64::from(length);
+        let due = report::denied(packet, denied, length);
         // The flags are known at load, so that a deployment that answers nobody is verified without
         // the code that answers.
         let reason = match maps::deny(denied.api) {
@@ -112,6 +114,7 @@ mod programs {
             deny::RESPOND if maps::has(flags::RESPOND) => answer(packet, denied, length, true),
             _ => Reason::Denied,
         };
+        report::finish(due, reason);
         debug!(
             packet,
             "denied API {}: {} bytes, reason {}", denied.api, bytes, reason as u32
@@ -121,7 +124,7 @@ mod programs {
         } else {
             Action::Drop
         };
-        record(Some(denied.api), reason, bytes, action)
+        record(packet, Some(denied.api), reason, bytes, action)
     }
 
     /// Brings the headers into sight, if that is what a packet that was judged so is in want of.

@@ -22,12 +22,34 @@ pub trait Tables {
 pub enum Verdict {
     /// It goes on to the host.
     Pass(Reason),
-    /// It is discarded.
-    Drop(Reason),
+    /// It is discarded, whoever sent it: from there, where that was found.
+    Drop(Reason, Option<Origin>),
     /// It goes on to the API with this index.
     Allow(u32),
     /// Its source may not call an API: the API's deny action follows.
     Deny(Denied),
+}
+
+/// Where a packet says that it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The packet's family.
+    pub family: Family,
+    /// Where its IP header begins, in bytes from the start of the frame.
+    pub network: usize,
+}
+
+impl Origin {
+    #[inline(always)]
+    const fn of(datagram: &Datagram) -> Self {
+        Self {
+            family: match datagram.source {
+                Address::V4(_) => Family::V4,
+                Address::V6(_) => Family::V6,
+            },
+            network: datagram.network,
+        }
+    }
 }
 
 /// A denied packet.
@@ -60,12 +82,12 @@ impl<T: Tables> Judge for By<'_, T> {
 fn judge<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
     match packet {
         Packet::NotIp => Verdict::Pass(Reason::NotIp),
-        Packet::TooManyTags => Verdict::Drop(Reason::Unresolved),
-        Packet::Malformed => Verdict::Drop(Reason::Malformed),
+        Packet::TooManyTags => Verdict::Drop(Reason::Unresolved, None),
+        Packet::Malformed => Verdict::Drop(Reason::Malformed, None),
         Packet::Ip(datagram) => match &datagram.content {
             Content::LaterFragment => Verdict::Pass(Reason::LaterFragment),
             Content::Other => Verdict::Pass(Reason::OtherProtocol),
-            Content::Malformed => Verdict::Drop(Reason::Malformed),
+            Content::Malformed => Verdict::Drop(Reason::Malformed, Some(Origin::of(datagram))),
             Content::Unresolved => judge_unresolved(datagram, tables),
             Content::Segment(segment) => judge_segment(datagram, segment, tables),
         },
@@ -78,7 +100,7 @@ fn judge_unresolved<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
     if tables.callable(&datagram.source).bits() & tables.apis().bits() == tables.apis().bits() {
         Verdict::Pass(Reason::UnresolvedAllowed)
     } else {
-        Verdict::Drop(Reason::Unresolved)
+        Verdict::Drop(Reason::Unresolved, Some(Origin::of(datagram)))
     }
 }
 
@@ -94,13 +116,11 @@ fn judge_segment<T: Tables>(datagram: &Datagram, segment: &Segment, tables: &T) 
     if tables.callable(&datagram.source).has(api) {
         Verdict::Allow(api)
     } else {
+        let Origin { family, network } = Origin::of(datagram);
         Verdict::Deny(Denied {
             api,
-            family: match datagram.source {
-                Address::V4(_) => Family::V4,
-                Address::V6(_) => Family::V6,
-            },
-            network: datagram.network,
+            family,
+            network,
             segment: *segment,
         })
     }

@@ -18,7 +18,7 @@ use self::fields::{DenyWord, Fields, ModeWord, Name, Object, Ports, ProtocolList
 use crate::{
     dataplane::Mode,
     endpoint::Endpoint,
-    plan::{Deny, PortSet, Protocols, REJECT_RATE, Response},
+    plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
 };
 
 /// What a configuration file asks for, its paths made absolute or relative to where we are.
@@ -34,6 +34,10 @@ pub struct Config {
     pub mode: Mode,
     /// The most answers of `reject`, a second and CPU.
     pub reject_rate: u32,
+    /// The denied packets that are told of, a second and CPU.
+    pub events: u32,
+    /// Whether they are logged.
+    pub log_denied: bool,
     /// Where metrics are served; none for nowhere.
     pub metrics: Option<Endpoint>,
 }
@@ -96,6 +100,10 @@ struct File {
     mode: ModeWord,
     #[serde(default)]
     reject_rate: Option<Rate>,
+    #[serde(default)]
+    events: Option<Rate>,
+    #[serde(default)]
+    log_denied: bool,
     #[serde(default)]
     metrics: Option<fields::EndpointWord>,
 }
@@ -184,6 +192,8 @@ fn build(path: &Path, file: File) -> Result<Config, ConfigError> {
             .collect(),
         mode: file.mode.0,
         reject_rate: file.reject_rate.map_or(REJECT_RATE, |rate| rate.0),
+        events: file.events.map_or(EVENT_RATE, |rate| rate.0),
+        log_denied: file.log_denied,
         metrics: file
             .metrics
             .map(|endpoint| endpoint.0.within(path.parent().unwrap_or(Path::new("")))),

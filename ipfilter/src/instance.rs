@@ -74,7 +74,30 @@ impl Instance {
     ///
     /// Names the process that has it.
     pub fn lock(&self) -> anyhow::Result<Lock> {
-        let mut file = self.open_lock()?;
+        self.take("lock", |pid| {
+            format!(
+                "instance `{}` is already run by process {pid}; stop it, or choose another `--instance`",
+                self.name
+            )
+        })
+    }
+
+    /// Takes the instance's events for this process, until the lock is dropped or the process ends.
+    ///
+    /// # Errors
+    ///
+    /// Names the process that has them.
+    pub fn lock_events(&self) -> anyhow::Result<Lock> {
+        self.take("events", |pid| {
+            format!(
+                "the events of instance `{}` already go to process {pid}, and each goes to one only; stop it first",
+                self.name
+            )
+        })
+    }
+
+    fn take(&self, name: &str, taken: impl Fn(String) -> String) -> anyhow::Result<Lock> {
+        let mut file = self.open_lock(name)?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0).context("can't write the lock file")?;
@@ -82,11 +105,10 @@ impl Instance {
                 write!(file, "{}", std::process::id()).context("can't write the lock file")?;
                 Ok(Lock { _file: file })
             }
-            Err(TryLockError::WouldBlock) => bail!(
-                "instance `{}` is already run by process {}; stop it, or choose another `--instance`",
-                self.name,
-                read_pid(&mut file).map_or_else(|| "?".into(), |pid| pid.to_string()),
-            ),
+            Err(TryLockError::WouldBlock) => {
+                let pid = read_pid(&mut file).map_or_else(|| "?".into(), |pid| pid.to_string());
+                bail!(taken(pid))
+            }
             Err(TryLockError::Error(error)) => Err(error).context("can't lock the lock file"),
         }
     }
@@ -97,7 +119,7 @@ impl Instance {
     ///
     /// When the lock file can't be read.
     pub fn owner(&self) -> anyhow::Result<Option<u32>> {
-        let path = self.lock_path();
+        let path = self.runtime().join("lock");
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -114,13 +136,9 @@ impl Instance {
         }
     }
 
-    fn lock_path(&self) -> PathBuf {
-        self.runtime().join("lock")
-    }
-
-    fn open_lock(&self) -> anyhow::Result<File> {
-        let path = self.lock_path();
+    fn open_lock(&self, name: &str) -> anyhow::Result<File> {
         let directory = self.runtime();
+        let path = directory.join(name);
         fs::create_dir_all(&directory)
             .with_context(|| format!("can't create `{}`", directory.display()))?;
         File::options()
@@ -133,7 +151,7 @@ impl Instance {
     }
 }
 
-/// Held by the one process that runs an instance.
+/// Held by the one process that runs an instance, or follows its events.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,

@@ -16,4 +16,5 @@ pub mod instance;
 pub mod packet;
 pub mod plan;
 pub mod policy;
+pub mod progress;
 pub mod report;

@@ -63,6 +63,16 @@ pub(crate) fn integration_tests(interrupt: &Interrupt) -> Result<(PathBuf, PathB
     ))
 }
 
+/// Builds the benchmark inside the kernel; where it is.
+///
+/// # Errors
+/// As [`release`].
+pub(crate) fn bench(interrupt: &Interrupt) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["bench", "--no-run", "--package=ipfilter", "--bench=kernel"]);
+    executable(&messages(&mut command, interrupt)?, "kernel")
+}
+
 /// Writes manual pages and completions, dated `epoch` (seconds since 1970), into `folder`.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows what `ipfilter` is; the commands in `main.rs` and the tests do.
 
+pub mod lists;
 pub mod netns;
 pub mod process;
 mod promtool;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: set-up, run, test and the other development commands.
 
+mod bench;
 mod build;
 mod check;
 mod cli;

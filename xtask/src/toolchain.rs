@@ -171,7 +171,7 @@ impl Toolchain {
         );
         let bootstrap = (
             "RUSTC_BOOTSTRAP".to_owned(),
-            "aya_ebpf,ipfilter_ebpf".into(),
+            "aya_ebpf,ipfilter_ebpf,ipfilter_bench".into(),
         );
         if self.version.is_nightly() {
             vec![linker]

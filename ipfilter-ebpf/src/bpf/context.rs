@@ -31,6 +31,9 @@ pub trait Packet: EbpfContext {
     /// The length of the whole frame, in bytes.
     fn len(&self) -> u32;
 
+    /// The number of the interface that it came in by.
+    fn interface(&self) -> u32;
+
     /// Brings the first `wanted` bytes of the frame, whose length is `length`, into sight, or all if
     /// there are fewer, where the hook can do that. Every [`Buffer`] made before is of no use after.
     /// Nothing if there was no room.
@@ -56,6 +59,12 @@ impl Packet for XdpContext {
     #[inline(always)]
     fn len(&self) -> u32 {
         (self.data_end() - self.data()) as u32
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { (*self.ctx).ingress_ifindex }
     }
 
     /// A driver's first buffer is what it is.
@@ -108,6 +117,11 @@ impl Packet for Frags {
     }
 
     #[inline(always)]
+    fn interface(&self) -> u32 {
+        self.0.interface()
+    }
+
+    #[inline(always)]
     fn show(&self, length: u32, wanted: u32) -> Option<()> {
         self.0.show(length, wanted)
     }
@@ -133,6 +147,12 @@ impl Packet for TcContext {
     #[inline(always)]
     fn len(&self) -> u32 {
         TcContext::len(self)
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: the context is the one this program was called with.
+        unsafe { (*self.skb.skb).ifindex }
     }
 
     /// What a local process sent has its headers in sight, and its data elsewhere.

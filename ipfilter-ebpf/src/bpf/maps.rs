@@ -3,13 +3,14 @@
 use super::context::opaque;
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
     macros::btf_map,
 };
 use ipfilter_ebpf::{
     abi::{
-        AddressKey, ApiSet, COUNTERS_LEN, Config, Counter, KEYS_LEN, KeyV4, KeyV6, MAX_APIS,
-        PortTable, Response, VERSION, flags, key_index,
+        AddressKey, ApiSet, Config, Event, Interfaces, KEYS_LEN, KeyV4, KeyV6, MAX_APIS, PortTable,
+        RING, ROWS, Reports, Response, Row, TALKERS as TALKERS_LEN, Talker, VERSION, flags,
+        key_index,
     },
     interval::{Layout, Words, lookup_v4, lookup_v6},
     reply::Key as CookieKey,
@@ -35,6 +36,10 @@ static CONFIG: Config = Config {
     intervals_v4: NO_INTERVALS,
     intervals_v6: NO_INTERVALS,
     reject_interval: 0,
+    events: 0,
+    second: 0,
+    quiet: 0,
+    reserved: 0,
     deny: [0; MAX_APIS],
 };
 
@@ -53,7 +58,9 @@ static INTERVALS_V4: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static INTERVALS_V6: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
-pub static COUNTERS: PerCpuArray<Counter, { COUNTERS_LEN as usize }> = PerCpuArray::new();
+pub static COUNTERS: PerCpuArray<Row, { ROWS as usize }> = PerCpuArray::new();
+#[btf_map]
+pub static INTERFACES: Array<Interfaces, 1> = Array::new();
 
 #[btf_map]
 pub static RESPONSES: Array<Response, 1> = Array::new();
@@ -62,6 +69,35 @@ static KEYS: Array<CookieKey, { KEYS_LEN as usize }> = Array::new();
 /// When the bucket of `reject` will be full again, in nanoseconds since boot.
 #[btf_map]
 pub static NEXT_REJECT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+#[btf_map]
+pub static REPORTS: PerCpuArray<Reports, 1> = PerCpuArray::new();
+#[btf_map]
+pub static EVENTS: RingBuf<Event, { RING as usize }> = RingBuf::new();
+#[btf_map]
+pub static LOG: RingBuf<Event, { RING as usize }> = RingBuf::new();
+#[btf_map]
+pub static TALKERS: LruHashMap<AddressKey, Talker, { TALKERS_LEN as usize }> = LruHashMap::new();
+
+/// The packet that this CPU is to tell of. Passed through a map as [`ANSWERING`] is.
+#[btf_map]
+pub static SIGHTING: PerCpuArray<Sighting, 1> = PerCpuArray::new();
+
+/// A packet that does not get through, and what is to be told of it.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Sighting {
+    /// What will be told.
+    pub event: Event,
+    /// Where the IP header begins, in bytes from the start of the frame.
+    pub network: u32,
+    /// The length of the whole frame, in bytes.
+    pub bytes: u32,
+    /// How many packets it stands for among those of its source; 0 for none.
+    pub weight: u32,
+    /// Not used; zero.
+    pub reserved: u32,
+}
 
 /// The denied packet that this CPU is answering. Passed through a map rather than as an argument,
 /// so that the verifier takes the answers apart once, not again for each way to get there.
@@ -118,6 +154,24 @@ pub fn deny(api: u32) -> u8 {
 #[inline(always)]
 pub fn reject_interval() -> u64 {
     config!(reject_interval)
+}
+
+/// The events that are told of in a second on one CPU.
+#[inline(always)]
+pub fn events() -> u32 {
+    config!(events)
+}
+
+/// A second, in jiffies.
+#[inline(always)]
+pub fn second() -> u32 {
+    config!(second)
+}
+
+/// The number of the interface whose packets nothing is told of.
+#[inline(always)]
+pub fn quiet() -> u32 {
+    config!(quiet)
 }
 
 /// The key of a time slot's cookies.

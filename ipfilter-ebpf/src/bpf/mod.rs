@@ -4,3 +4,4 @@ pub mod act;
 pub mod context;
 pub mod maps;
 pub mod record;
+pub mod report;

@@ -1,16 +1,22 @@
 //! `ipfilter compile`: how large is what a policy compiles to, and which table would serve it?
 
-use std::{io::Write, iter, path::PathBuf};
+use std::{
+    fs,
+    io::Write,
+    iter,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::ValueEnum;
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
     files::read_policy,
     plan::{Lookup, Measures, SourceMap},
     policy::{self, Parsed, Policy},
-    report::{compile::Report, diagnostics},
+    report::{compile::Report, diagnostics, map::Map},
 };
 
 use super::{Exit, format::Format, policy_options::PolicyOptions};
@@ -25,6 +31,10 @@ pub struct Args {
     /// The source table to name as the one that would serve
     #[arg(long, value_enum, default_value_t)]
     lookup: LookupKind,
+
+    /// Draw who may pass, on a map of the IPv4 addresses, into this file
+    #[arg(long, value_name = "FILE.svg")]
+    map: Option<PathBuf>,
 
     /// How to print the outcome
     #[arg(long, value_enum, default_value_t)]
@@ -81,8 +91,27 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
         return Ok(Exit::PartialPolicy);
     }
     let report = compile(source.name(), &policy, args.lookup.into())?;
+    if let Some(path) = &args.map {
+        draw(source.name(), &policy, path)?;
+    }
     print(&report, args.format)?;
     Ok(Exit::Fine)
+}
+
+/// Draws what `policy` says now.
+fn draw(name: &str, policy: &Policy, path: &Path) -> anyhow::Result<()> {
+    let now = Timestamp::now();
+    let networks = policy.networks().filter_map(|network| match network {
+        IpNet::V4(network) => Some(network),
+        IpNet::V6(_) => None,
+    });
+    let map = Map {
+        name,
+        now,
+        may_pass: &policy.at(now).may_pass.v4,
+        networks: networks.collect(),
+    };
+    fs::write(path, map.to_string()).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Compiles what `policy` says now.
@@ -91,7 +120,7 @@ fn compile(name: &str, policy: &Policy, lookup: Lookup) -> anyhow::Result<Report
     let sources = policy.at(now).may_pass;
     let v4 = SourceMap::new(&[&sources.v4])?;
     let v6 = SourceMap::new(&[&sources.v6])?;
-    let table = lookup.choose_for(&v4, &v6);
+    let table = lookup.choose();
     let measures = Measures::of(&v4, &v6);
     Ok(Report::new(name, &measures, table, &changes(policy, now)))
 }
@@ -141,7 +170,7 @@ mod tests {
         let entries: Vec<_> = report.families.iter().map(|f| f.trie.entries).collect();
         assert_eq!(entries, [2, 1]);
         assert_eq!(report.families[0].intervals, 2);
-        assert_eq!(report.lookup, "trie");
+        assert_eq!(report.lookup, "intervals");
         assert!(report.boundaries.is_empty());
     }
 

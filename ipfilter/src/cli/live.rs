@@ -12,7 +12,7 @@ use crate::{
     dataplane::{self, Filter, Found},
     instance::Instance,
     packet::Packet,
-    plan::{Plan, Protocol},
+    plan::{Api, Plan, Protocol},
     report::{
         explain::View,
         live::{KernelAnswer, PolicyAnswer, Report, TableAnswer},
@@ -30,26 +30,12 @@ struct Target {
 
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("asking the filter")?;
-    let filter = Filter::of(instance);
-    let found = filter.inspect()?;
-    if found.is_empty() {
-        bail!("nothing is deployed: every packet passes");
-    }
-    let in_force = InForce::of(instance).map_err(Stop::from)?;
-    let now = Timestamp::now();
-    let plan = in_force.plan(now).map_err(Stop::from)?;
-    let live = Live {
-        targets: targets(args, &plan)?,
-        filter,
-        found,
-        in_force,
-        plan,
-        now,
-    };
+    let live = Live::of(instance)?;
+    let targets = targets(args, &live.plan)?;
     let mut differing = 0_usize;
     args.each(|source, format, out| {
         let callable = dataplane::callable(&live.plan, source)?;
-        for target in &live.targets {
+        for target in &targets {
             let report = live.ask(*target, source, callable)?;
             differing += usize::from(!report.agrees());
             match format {
@@ -71,6 +57,33 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     }
 }
 
+/// What each API answers to `source` at its first port, for people.
+pub(super) fn tell(instance: &Instance, source: IpAddr) -> anyhow::Result<String> {
+    let live = Live::of(instance)?;
+    let callable = dataplane::callable(&live.plan, source)?;
+    let mut told = String::new();
+    for target in first_ports(&live.plan, |_| true) {
+        told += &live.ask(target, source, callable)?.to_string();
+    }
+    Ok(told)
+}
+
+/// The first port of each API that is wanted.
+fn first_ports<'p>(
+    plan: &'p Plan,
+    wanted: impl Fn(&Api) -> bool + 'p,
+) -> impl Iterator<Item = Target> + 'p {
+    let apis = plan.apis.iter().enumerate();
+    let apis = apis.filter(move |(_, api)| wanted(api));
+    apis.filter_map(|(index, api)| {
+        Some(Target {
+            api: index,
+            protocol: api.protocols.iter().next()?,
+            port: api.ports.iter().next()?,
+        })
+    })
+}
+
 /// The API and the port that were asked for, or else each API's first port.
 fn targets(args: &Args, plan: &Plan) -> Result<Vec<Target>, Stop> {
     let wanted = args.api.as_ref();
@@ -84,18 +97,15 @@ fn targets(args: &Args, plan: &Plan) -> Result<Vec<Target>, Stop> {
         let names = names.join(", ");
         return Err(Stop::usage(format!("no API `{name}`: there are {names}")));
     }
-    let apis = plan.apis.iter().enumerate();
-    let apis = apis.filter(|(_, api)| wanted.is_none_or(|name| api.name == *name));
-    let apis = apis.filter(|(_, api)| args.port.is_none_or(|port| api.ports.contains(port)));
-    let targets: Vec<_> = apis
-        .filter_map(|(index, api)| {
-            Some(Target {
-                api: index,
-                protocol: api.protocols.iter().next()?,
-                port: args.port.or_else(|| api.ports.iter().next())?,
-            })
-        })
-        .collect();
+    let is_wanted = |api: &Api| {
+        wanted.is_none_or(|name| api.name == *name)
+            && args.port.is_none_or(|port| api.ports.contains(port))
+    };
+    let targets = first_ports(plan, is_wanted).map(|target| Target {
+        port: args.port.unwrap_or(target.port),
+        ..target
+    });
+    let targets: Vec<_> = targets.collect();
     match (targets.is_empty(), args.port) {
         (true, Some(port)) => Err(Stop::usage(format!(
             "port {port} is not the API's: `ipfilter status` tells which are"
@@ -105,7 +115,6 @@ fn targets(args: &Args, plan: &Plan) -> Result<Vec<Target>, Stop> {
 }
 
 struct Live {
-    targets: Vec<Target>,
     filter: Filter,
     found: Vec<Found>,
     in_force: InForce,
@@ -114,6 +123,25 @@ struct Live {
 }
 
 impl Live {
+    /// What `instance` has in force.
+    fn of(instance: &Instance) -> anyhow::Result<Self> {
+        let filter = Filter::of(instance);
+        let found = filter.inspect()?;
+        if found.is_empty() {
+            bail!("nothing is deployed: every packet passes");
+        }
+        let in_force = InForce::of(instance).map_err(Stop::from)?;
+        let now = Timestamp::now();
+        let plan = in_force.plan(now).map_err(Stop::from)?;
+        Ok(Self {
+            filter,
+            found,
+            in_force,
+            plan,
+            now,
+        })
+    }
+
     fn ask(&self, target: Target, source: IpAddr, callable: ApiSet) -> anyhow::Result<Report> {
         let explanation = self.in_force.explain(target.api, source, self.now);
         let (file, changed) = self.in_force.file(target.api).context("no such API")?;
@@ -133,7 +161,7 @@ impl Live {
                 changed,
             },
             TableAnswer {
-                table: self.plan.lookup.choose(&self.plan).to_string(),
+                table: self.plan.lookup.choose().to_string(),
                 verdict: if callable.has(u32::try_from(target.api)?) {
                     "pass"
                 } else {

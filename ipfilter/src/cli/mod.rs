@@ -7,6 +7,7 @@ mod check;
 mod compile;
 mod deploy;
 mod detach;
+mod events;
 mod explain;
 mod format;
 mod live;
@@ -19,6 +20,7 @@ mod rollback;
 mod run;
 mod status;
 mod target;
+mod top;
 
 use std::{
     fmt,
@@ -128,7 +130,9 @@ enum Command {
     Rollback(rollback::Args),
     Deploy(deploy::Args),
     Status(status::Args),
+    Events(events::Args),
     Probe(probe::Args),
+    Top(top::Args),
     Detach(detach::Args),
     Mock(mock::Args),
 }
@@ -172,7 +176,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Rollback(args) => rollback::run(&args, instance),
         Command::Deploy(args) => deploy::run(&args, instance),
         Command::Status(args) => status::run(&args, &instance),
+        Command::Events(args) => events::run(&args, &instance),
         Command::Probe(args) => probe::run(&args, &instance),
+        Command::Top(args) => top::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Mock(args) => mock::run(args),
     }

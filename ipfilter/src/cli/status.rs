@@ -1,10 +1,16 @@
 //! `ipfilter status`: what is in force, and what it has done.
 
+use std::{
+    io::{self, IsTerminal as _},
+    thread,
+    time::{Duration, Instant},
+};
+
 use super::{Exit, format::Format, record, require_root};
 use crate::{
     dataplane::{Filter, Found},
     instance::Instance,
-    report::status::Status,
+    report::status::{Counted, Status},
 };
 
 /// Show what is deployed, where, since when, and its counters
@@ -15,6 +21,30 @@ pub(super) struct Args {
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+
+    /// How long to watch the counters, in seconds, to tell rates. Without this option it is half a
+    /// second where a person reads, and not at all in JSON or into a file
+    #[arg(long, value_name = "SECONDS", value_parser = interval)]
+    interval: Option<Duration>,
+}
+
+/// What a person waits without noticing much.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .parse()
+        .ok()
+        .filter(|seconds| (0.001..=3600.0).contains(seconds));
+    let seconds = seconds.ok_or("an interval is 0.001 to 3600 seconds")?;
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+impl Args {
+    fn interval(&self) -> Option<Duration> {
+        let read = matches!(self.format, Format::Text) && io::stdout().is_terminal();
+        self.interval.or(read.then_some(INTERVAL))
+    }
 }
 
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
@@ -22,12 +52,12 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let filter = Filter::of(instance);
     let found = filter.inspect()?;
     let record = record(instance);
-    let counts = if found.is_empty() {
-        Vec::new()
+    let counted = if found.is_empty() {
+        Counted::default()
     } else {
-        filter.counters(api_count(&found))?
+        count(&filter, api_count(&found), args.interval())?
     };
-    let status = Status::new(instance, instance.owner()?, &found, record, &counts);
+    let status = Status::new(instance, instance.owner()?, &found, record, &counted);
     match args.format {
         Format::Text => anstream::print!("{status}"),
         Format::Json => println!("{}", serde_json::to_string(&status)?),
@@ -36,6 +66,23 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         Exit::Failed
     } else {
         Exit::Fine
+    })
+}
+
+/// The counters, and what they were `interval` before.
+fn count(filter: &Filter, apis: usize, interval: Option<Duration>) -> anyhow::Result<Counted> {
+    let start = Instant::now();
+    let counts = filter.counters(apis)?;
+    let Some(interval) = interval else {
+        return Ok(Counted {
+            counts,
+            before: None,
+        });
+    };
+    thread::sleep(interval);
+    Ok(Counted {
+        before: Some((counts, start.elapsed())),
+        counts: filter.counters(apis)?,
     })
 }
 

@@ -9,11 +9,11 @@ use crate::{
     daemon::{ApiSpec, Asked, Spec},
     dataplane,
     endpoint::Endpoint,
-    plan::{Deny, PortSet, Protocols, REJECT_RATE, Response},
+    plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
 };
 
 /// The options that a configuration file takes the place of.
-const SINGLE: [&str; 10] = [
+const SINGLE: [&str; 12] = [
     "interface",
     "port",
     "policy",
@@ -23,6 +23,8 @@ const SINGLE: [&str; 10] = [
     "respond_body",
     "respond_type",
     "reject_rate",
+    "events",
+    "log_denied",
     "mode",
 ];
 
@@ -79,6 +81,15 @@ pub(super) struct Target {
     /// The most resets and ICMP messages that `--deny reject` sends, a second and CPU
     #[arg(long, value_name = "N", default_value_t = REJECT_RATE)]
     reject_rate: u32,
+
+    /// The most denied packets that `ipfilter events` and the log are told of, a second and CPU; 0 for
+    /// none, then denied sources are not remembered either. It does not limit what is denied
+    #[arg(long, value_name = "N", default_value_t = EVENT_RATE)]
+    events: u32,
+
+    /// Log denied packets, as far as `--events` goes, while `ipfilter run` stays
+    #[arg(long)]
+    log_denied: bool,
 
     /// Where at the interface the filter stands
     #[arg(long, value_enum, default_value_t)]
@@ -186,6 +197,8 @@ impl Target {
             addresses: self.address.clone(),
             mode: self.mode.into(),
             reject_rate: self.reject_rate,
+            events: self.events,
+            log_denied: self.log_denied,
             lookup,
             options,
             allow_partial,

@@ -139,7 +139,15 @@ fn no_message_names_a_type_of_the_program() {
     let values = [
         "1", "-1", "1.5", "true", "null", "\"x\"", "[]", "{}", "[{}]", "[[1]]", "[null]",
     ];
-    let fields = ["interfaces", "apis", "addresses", "mode", "reject_rate"];
+    let fields = [
+        "interfaces",
+        "apis",
+        "addresses",
+        "mode",
+        "reject_rate",
+        "events",
+        "log_denied",
+    ];
     let inner = [
         "name",
         "ports",

@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::{Answer, Request, Snapshot, notify};
+use crate::dataplane::Denial;
 
 /// How often the keys of `respond` are renewed, which is more often than time slots change, and what
 /// others may have undone is looked for.
@@ -34,6 +35,8 @@ pub(super) enum Event {
     Mend,
     /// What is due from time to time.
     Upkeep,
+    /// A packet that did not get through is to be logged.
+    Denial(Denial),
     /// Pass on what the programs have logged.
     Trace,
     /// Tell the service manager that we are alive.

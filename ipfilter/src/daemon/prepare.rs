@@ -8,6 +8,7 @@ use super::{Failure, Spec, ephemeral, inputs::Inputs};
 use crate::{
     plan::{Api, Plan, PlanError},
     policy::{self, Explanation, Parsed, Policy, Severity, Source},
+    progress::Progress,
     report::diagnostics,
 };
 
@@ -33,6 +34,7 @@ impl Policies {
     ///
     /// When a policy is invalid, or can only partly be enforced and that was not asked for.
     pub(super) fn of(inputs: &Inputs) -> Result<Self, Failure> {
+        let _shown = Progress::of("reading policies");
         let spec = &inputs.spec;
         let mut warnings = Vec::new();
         let ports = spec.apis.iter().map(|api| (api.name.as_str(), &api.ports));
@@ -73,6 +75,8 @@ impl Policies {
         let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
         let mut plan = plan.map_err(|error| Failure::Usage(blame(&self.spec, &error)))?;
         plan.reject_rate = self.spec.reject_rate;
+        plan.events = self.spec.events;
+        plan.log_denied = self.spec.log_denied;
         plan.lookup = self.spec.lookup;
         Ok(plan)
     }

@@ -6,14 +6,14 @@ use tokio::io::unix::AsyncFd;
 
 /// A descriptor that doesn't block, and who waits for it.
 #[derive(Debug)]
-pub(super) struct Readable {
+pub struct Readable {
     inner: AsyncFd<OwnedFd>,
 }
 
 impl Readable {
     /// Takes over `descriptor`, which must not block. Needs a runtime to be entered.
     #[expect(unsafe_code, reason = "tokio wants a promise about the descriptor")]
-    pub(super) fn new(descriptor: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(descriptor: OwnedFd) -> io::Result<Self> {
         // SAFETY: the `AsyncFd` owns the descriptor, which always gives the same number and stays
         // open until it is dropped.
         let inner = unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)?;
@@ -21,12 +21,12 @@ impl Readable {
     }
 
     /// The descriptor.
-    pub(super) fn get(&self) -> &OwnedFd {
+    pub(crate) fn get(&self) -> &OwnedFd {
         self.inner.get_ref()
     }
 
     /// What `read` reads, as soon as it no longer says that it would block.
-    pub(super) async fn read<T>(
+    pub(crate) async fn read<T>(
         &self,
         mut read: impl FnMut(&OwnedFd) -> io::Result<T>,
     ) -> io::Result<T> {

@@ -12,6 +12,8 @@ pub struct Snapshot {
     pub apis: Vec<String>,
     /// What was counted, or why that can't be told.
     pub counts: Result<Vec<Count>, String>,
+    /// The denied packets that each reader of events was not told of, as far as it can be said.
+    pub unreported: Vec<(&'static str, u64)>,
     /// How large the source tables are.
     pub tables: TableSizes,
     /// How many interfaces are filtered.

@@ -9,7 +9,7 @@ use crate::{
     config::{self, ConfigApi},
     dataplane::Mode,
     endpoint::Endpoint,
-    plan::{Deny, Lookup, PortSet, Protocols, Response},
+    plan::{Deny, EVENT_RATE, Lookup, PortSet, Protocols, Response},
     policy,
 };
 
@@ -48,6 +48,12 @@ pub struct Spec {
     pub mode: Mode,
     /// The most answers of `reject` that each CPU sends in a second.
     pub reject_rate: u32,
+    /// The denied packets that each CPU tells of in a second.
+    #[serde(default = "event_rate")]
+    pub events: u32,
+    /// Whether they are logged.
+    #[serde(default)]
+    pub log_denied: bool,
     /// Which table sources are looked up in.
     pub lookup: Lookup,
     /// How policies are read.
@@ -101,6 +107,8 @@ impl Asked {
             addresses: read.addresses,
             mode: read.mode,
             reject_rate: read.reject_rate,
+            events: read.events,
+            log_denied: read.log_denied,
             lookup,
             options,
             allow_partial,
@@ -132,6 +140,11 @@ impl Asked {
             Self::File { path, .. } => spec.config.as_ref() == Some(path),
         }
     }
+}
+
+/// For what was written down before there were events.
+fn event_rate() -> u32 {
+    EVENT_RATE
 }
 
 impl From<ConfigApi> for ApiSpec {

@@ -7,12 +7,10 @@ use log::{error, info};
 use super::{
     Asked, Cause, Daemon, Failure, Spec,
     book::Book,
-    deploy,
+    deploy::{deploy, matching, tell},
     inputs::Inputs,
-    matching,
     prepare::{self, Policies},
     snapshot::Tally,
-    tell,
 };
 use crate::{
     dataplane::{Deployment, Filter},

@@ -1,13 +1,18 @@
 //! Reading the counters.
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray};
-use ipfilter_ebpf::abi::{Counter, NO_API, Reason, counter_index};
+use std::borrow::Borrow;
 
-use super::{error::Error, pins::Pins, sys::Raw};
+use aya::maps::{Map, MapError, PerCpuArray};
+use ipfilter_ebpf::abi::{Counter, NO_API, Reason, Row, row_index};
 
-/// What was counted for one API, or for packets that reached none, under one reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use super::{error::Error, pins::Pins, shared, slots, sys::Raw};
+
+/// What was counted at one interface, for one API or for packets that reached none, under one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
+    /// The interface's name; none for what interfaces without a slot of their own counted together,
+    /// and for test runs.
+    pub interface: Option<String>,
     /// The API's index; none for packets that reached no API's port.
     pub api: Option<u32>,
     /// Why the packets were passed or not.
@@ -16,30 +21,55 @@ pub struct Count {
     pub total: Counter,
 }
 
-/// Every counter of the first `apis` APIs, and of the packets that reached none.
-pub(super) fn read(map: &Map, apis: usize) -> Result<Vec<Count>, Error> {
-    let map = PerCpuArray::<_, Raw<Counter>>::try_from(map).map_err(failed)?;
-    let rows = (0..NO_API).take(apis).map(Some).chain([None]);
-    rows.flat_map(|api| Reason::ALL.map(|reason| (api, reason)))
-        .map(|(api, reason)| {
-            let index = counter_index(api.unwrap_or(NO_API), reason);
-            let values = map.get(&index, 0).map_err(failed)?;
-            let total = values
-                .iter()
-                .fold(Counter::default(), |sum, Raw(value)| Counter {
-                    packets: sum.packets.wrapping_add(value.packets),
-                    bytes: sum.bytes.wrapping_add(value.bytes),
-                });
-            Ok(Count { api, reason, total })
-        })
-        .collect()
+/// The counters, and whose they are.
+pub(super) struct Counters<M> {
+    rows: M,
+    interfaces: M,
 }
 
-/// The counters pinned for an instance.
-pub(super) fn pinned(pins: &Pins) -> Result<Map, Error> {
-    MapData::from_pin(pins.counters())
-        .map(Map::PerCpuArray)
-        .map_err(failed)
+impl Counters<Map> {
+    /// Those pinned for an instance.
+    pub(super) fn pinned(pins: &Pins) -> Result<Self, Error> {
+        Ok(Self {
+            rows: shared::COUNTERS.open(pins)?,
+            interfaces: shared::INTERFACES.open(pins)?,
+        })
+    }
+}
+
+impl<M: Borrow<Map>> Counters<M> {
+    /// Those in these maps.
+    pub(super) fn new(rows: M, interfaces: M) -> Self {
+        Self { rows, interfaces }
+    }
+
+    /// Every counter of the first `apis` APIs, and of the packets that reached none, by interface.
+    pub(super) fn read(&self, apis: usize) -> Result<Vec<Count>, Error> {
+        let rows = PerCpuArray::<_, Raw<Row>>::try_from(self.rows.borrow()).map_err(failed)?;
+        let named = slots::named(self.interfaces.borrow())?.into_iter();
+        let named = named.map(|slot| (slot.number, Some(slot.name)));
+        let mut counts = Vec::new();
+        for (slot, interface) in [(0, None)].into_iter().chain(named) {
+            for api in (0..NO_API).take(apis).map(Some).chain([None]) {
+                let index = row_index(slot, api.unwrap_or(NO_API));
+                let row = rows.get(&index, 0).map_err(failed)?;
+                counts.extend(Reason::ALL.map(|reason| Count {
+                    interface: interface.clone(),
+                    api,
+                    reason,
+                    total: sum(row.iter().filter_map(|Raw(row)| row.get(reason as usize))),
+                }));
+            }
+        }
+        Ok(counts)
+    }
+}
+
+fn sum<'a>(counters: impl Iterator<Item = &'a Counter>) -> Counter {
+    counters.fold(Counter::default(), |sum, counter| Counter {
+        packets: sum.packets.wrapping_add(counter.packets),
+        bytes: sum.bytes.wrapping_add(counter.bytes),
+    })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]

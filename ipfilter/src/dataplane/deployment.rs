@@ -3,7 +3,6 @@
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
-use ipfilter_ebpf::abi::names;
 use log::warn;
 
 use super::{
@@ -16,6 +15,8 @@ use super::{
     pins::{Pinned, Pins},
     place::Place,
     programs::Programs,
+    shared::{self, Shared},
+    slots::Slots,
     sys,
     tables::TableSizes,
 };
@@ -34,8 +35,9 @@ pub struct Deployment {
     pub(super) places: Vec<Place>,
     pub(super) attached: Vec<Attached>,
     tables: TableSizes,
-    /// The counters and the keys.
-    _maps: [Arc<Pinned>; 2],
+    slots: Slots,
+    /// What it hands on to the next one.
+    _maps: Vec<Arc<Pinned>>,
 }
 
 /// What following the interfaces came to.
@@ -83,13 +85,23 @@ impl Filter {
         mode: Mode,
     ) -> Result<Deployment, Error> {
         let object = Object::load(plan, Some(&self.pins))?;
-        let hold = |name, path| Ok(self.pins.hold(path, object.map_fd(name)?));
-        let maps = [
-            hold(names::COUNTERS, self.pins.counters())?,
-            hold(names::KEYS, self.pins.keys())?,
-        ];
+        let hold = |map: &Shared| {
+            Ok(self
+                .pins
+                .hold(self.pins.shared(map), object.map_fd(map.map)?))
+        };
+        let maps = shared::ALL
+            .into_iter()
+            .map(hold)
+            .collect::<Result<_, _>>()?;
+        let mut slots = Slots::new(
+            object.share(&shared::INTERFACES)?,
+            object.share(&shared::COUNTERS)?,
+        );
         let tables = object.sizes();
         let mut programs = Programs::load(object, mode)?;
+        // What is refused must not have taken a slot.
+        slots.assign(interfaces, &netlink::links()?)?;
         let mut change = Change::default();
         if let Err(error) = self.change(&mut programs, interfaces, &mut change) {
             return Err(change.undo(error));
@@ -110,6 +122,7 @@ impl Filter {
             attached,
             places,
             tables,
+            slots,
             _maps: maps,
         })
     }
@@ -181,6 +194,9 @@ impl Deployment {
                 return followed;
             }
         };
+        followed
+            .failed
+            .extend(self.slots.assign(interfaces, &links).err());
         let before: Vec<_> = self.attached.drain(..).zip(self.places.drain(..)).collect();
         for (mut attached, place) in before {
             let wanted = interfaces.iter().find(|other| other.index == place.index);

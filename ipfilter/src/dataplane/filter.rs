@@ -1,7 +1,7 @@
 //! An instance's filter in the kernel: look at it, take it off. Putting it on is in
 //! [`deployment`](super::deployment).
 
-use std::{thread::sleep, time::Duration};
+use std::{collections::HashMap, thread::sleep, time::Duration};
 
 use aya::{
     maps::{Array, Map, MapData, MapInfo},
@@ -10,13 +10,14 @@ use aya::{
 use ipfilter_ebpf::abi::{self, Config, names};
 
 use super::{
-    counters::{self, Count},
+    counters::{Count, Counters},
     error::Error,
     hook::Hook,
     interface::Interface,
     keys, netlink,
     pins::Pins,
     place::Place,
+    shared, slots,
     sys::Raw,
     trace::{self, Trace},
 };
@@ -122,13 +123,26 @@ impl Filter {
             .collect()
     }
 
-    /// The counters of the first `apis` APIs, and of packets that reached none.
+    /// The counters of the first `apis` APIs, and of packets that reached none, by interface.
     ///
     /// # Errors
     ///
     /// When the counters can't be read.
     pub fn counters(&self, apis: usize) -> Result<Vec<Count>, Error> {
-        counters::read(&counters::pinned(&self.pins)?, apis)
+        Counters::pinned(&self.pins)?.read(apis)
+    }
+
+    /// The names of the interfaces that are counted apart, by number.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn interface_names(&self) -> Result<HashMap<u32, String>, Error> {
+        let named = slots::named(&shared::INTERFACES.open(&self.pins)?)?;
+        Ok(named
+            .into_iter()
+            .map(|slot| (slot.index, slot.name))
+            .collect())
     }
 
     /// The log of the deployed programs, if the log level has them write one.

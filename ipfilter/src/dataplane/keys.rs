@@ -12,7 +12,7 @@ use ipfilter_ebpf::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{error::Error, pins::Pins, sys::Raw};
+use super::{error::Error, pins::Pins, shared, sys::Raw};
 
 /// Gives every slot a key that has none yet.
 pub(super) fn fill(map: &mut Map) -> Result<(), Error> {
@@ -28,8 +28,8 @@ pub(super) fn fill(map: &mut Map) -> Result<(), Error> {
 
 /// Gives the next slot a new key.
 pub(super) fn rotate(pins: &Pins) -> Result<(), Error> {
-    let data = MapData::from_pin(pins.keys()).map_err(failed)?;
-    let mut keys = Array::<_, Raw<Key>>::try_from(Map::Array(data)).map_err(failed)?;
+    let map = shared::KEYS.open(pins)?;
+    let mut keys = Array::<_, Raw<Key>>::try_from(map).map_err(failed)?;
     put(&mut keys, key_index(present_slot().wrapping_add(1)))
 }
 

@@ -5,24 +5,22 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
-    path::Path,
     time::SystemTime,
 };
 
 use aya::{
     Ebpf, EbpfLoader, Pod, VerifierLogLevel,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapType, lpm_trie::Key},
+    maps::{Array, HashMap, IterableMap as _, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
     programs::{Program, ProgramError},
 };
-use ipfilter_ebpf::{
-    abi::{self, AddressKey, ApiSet, Config, Counter, KeyV4, KeyV6, MAX_APIS, flags, names},
-    reply,
-};
+use ipfilter_ebpf::abi::{self, AddressKey, ApiSet, Config, KeyV4, KeyV6, MAX_APIS, flags, names};
+use rustix::time::{ClockId, clock_getres};
 
 use super::{
     error::Error,
-    keys,
-    pins::{Pins, strange},
+    keys, memory,
+    pins::Pins,
+    shared::{self, Shared},
     sys::{self, Raw},
     tables::{TableSizes, Tables},
     trace,
@@ -46,6 +44,12 @@ const FROZEN: [&str; 7] = [
     names::INTERVALS_V6,
 ];
 
+/// Entries handed over by one call.
+const BATCH: usize = 1 << 14;
+
+/// The number of the loopback in any network namespace. No deployment filters it; test runs bear it.
+const LOOPBACK: u32 = 1;
+
 /// A loaded plan.
 #[derive(Debug)]
 pub(super) struct Object {
@@ -54,15 +58,21 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// Loads `plan`, fills its tables and freezes them. The counters are those pinned in `pins`, or
-    /// new ones that are pinned there; without `pins` they are the object's own.
+    /// Loads `plan`, fills its tables and freezes them. The [shared](shared) maps are those pinned in
+    /// `pins`, or new ones that are pinned there; without `pins` they are the object's own.
     pub(super) fn load(plan: &Plan, pins: Option<&Pins>) -> Result<Self, Error> {
         let tables = Tables::of(plan)?;
-        let config = Raw(config(plan, &tables));
-        let pinned = pins.map(|pins| (pins.counters(), pins.keys()));
-        if let Some((counters, keys)) = &pinned {
-            check::<Counter>(counters, MapType::PerCpuArray, abi::COUNTERS_LEN)?;
-            check::<reply::Key>(keys, MapType::Array, abi::KEYS_LEN)?;
+        memory::check(&tables)?;
+        // Probes of what is in force are no packets, and no event.
+        let quiet = if pins.is_some() { LOOPBACK } else { 0 };
+        let config = Raw(Config {
+            quiet,
+            ..config(plan, &tables)
+        });
+        let pinned = pins.map(|pins| shared::ALL.map(|map| (map, pins.shared(map))));
+        let pinned = pinned.as_slice().as_flattened();
+        for (map, path) in pinned {
+            map.check(path)?;
         }
         let level = trace::level();
         let mut loader = EbpfLoader::new();
@@ -78,10 +88,8 @@ impl Object {
             .map_max_entries(names::INTERVALS_V6, entries(tables.v6.words().len())?)
             .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?)
             .map_max_entries(names::RESPONSES, entries(plan.apis.len())?);
-        if let Some((counters, keys)) = &pinned {
-            loader
-                .map_pin_path(names::COUNTERS, counters.as_path())
-                .map_pin_path(names::KEYS, keys.as_path());
+        for (map, path) in pinned {
+            loader.map_pin_path(map.map, path);
         }
         let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
         let mut object = Self {
@@ -98,11 +106,17 @@ impl Object {
         self.sizes
     }
 
-    /// The counters.
-    pub(super) fn counters(&self) -> Result<&Map, Error> {
-        self.ebpf
-            .map(names::COUNTERS)
-            .ok_or_else(|| fill_failed(names::COUNTERS, "it is missing"))
+    /// A map that is handed on.
+    pub(super) fn shared(&self, shared: &Shared) -> Result<&Map, Error> {
+        let map = self.ebpf.map(shared.map);
+        map.ok_or_else(|| fill_failed(shared.map, "it is missing"))
+    }
+
+    /// The same, open once more.
+    pub(super) fn share(&self, shared: &Shared) -> Result<Map, Error> {
+        let data = MapData::from_fd(self.map_fd(shared.map)?);
+        let map = data.and_then(Map::from_map_data);
+        map.map_err(|error| Error::failed("can't look at a map", error))
     }
 
     /// The named map, open once more.
@@ -202,6 +216,8 @@ impl Object {
             .map_err(|error| Error::io(format!("can't fill table `{name}`"), error))
     }
 
+    /// Fills a trie in the order of the entries, which is by address: neighbours then lie close to each
+    /// other. Many at once, where the kernel takes that.
     fn fill_trie<A: Address, K: Pod>(
         &mut self,
         name: &str,
@@ -210,10 +226,22 @@ impl Object {
     ) -> Result<(), Error> {
         let mut trie = LpmTrie::<_, K, Raw<ApiSet>>::try_from(self.map(name)?)
             .map_err(|error| fill_failed(name, error))?;
-        for entry in entries {
-            let key = Key::new(u32::from(entry.length), key(entry.prefix));
-            trie.insert(&key, Raw(entry.apis), 0)
-                .map_err(|error| fill_failed(name, error))?;
+        for batch in entries.chunks(BATCH) {
+            let (keys, values): (Vec<_>, Vec<_>) = batch
+                .iter()
+                .map(|entry| {
+                    let key = Key::new(u32::from(entry.length), key(entry.prefix));
+                    (key, Raw(entry.apis))
+                })
+                .unzip();
+            if sys::update_batch(trie.map().fd(), &keys, &values).is_ok() {
+                continue;
+            }
+            // Either the kernel takes no batches for tries, or what failed fails here again.
+            for (key, value) in keys.iter().zip(values) {
+                trie.insert(key, value, 0)
+                    .map_err(|error| fill_failed(name, error))?;
+            }
         }
         Ok(())
     }
@@ -232,27 +260,6 @@ impl Object {
         self.ebpf
             .map_mut(name)
             .ok_or_else(|| fill_failed(name, "it is missing"))
-    }
-}
-
-/// Whether a map of `T`s that a deployment takes over is what its name says.
-fn check<T>(path: &Path, kind: MapType, length: u32) -> Result<(), Error> {
-    let map = match sys::open(path) {
-        Ok(map) => map,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io(format!("can't open `{}`", path.display()), error)),
-    };
-    let map = matches!(sys::identity(&map), Ok((sys::Kind::Map, _)))
-        .then(|| MapData::from_fd(map).and_then(|data| data.info()));
-    match map {
-        Some(Ok(info))
-            if info.map_type().is_ok_and(|found| found == kind)
-                && info.value_size() as usize == size_of::<T>()
-                && info.max_entries() == length =>
-        {
-            Ok(())
-        }
-        _ => Err(strange(path)),
     }
 }
 
@@ -279,7 +286,8 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
         flags: flag(!plan.addresses.is_empty(), flags::ADDRESSES)
             | flag(tables.kind == Table::Intervals, flags::INTERVALS)
             | flag(acts(Deny::Reject), flags::REJECT)
-            | flag(acts(Deny::Respond), flags::RESPOND),
+            | flag(acts(Deny::Respond), flags::RESPOND)
+            | flag(plan.log_denied, flags::LOG),
         intervals_v4: tables.v4.layout(),
         intervals_v6: tables.v6.layout(),
         apis: ApiSet::from_bits(apis),
@@ -290,8 +298,18 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
         reject_interval: 1_000_000_000_u64
             .checked_div(plan.reject_rate.into())
             .unwrap_or(0),
+        events: plan.events,
+        second: jiffies_a_second(),
+        quiet: 0,
+        reserved: 0,
         deny,
     }
+}
+
+/// The kernel's ticks in a second: its coarse clock steps once a tick.
+fn jiffies_a_second() -> u32 {
+    let tick = clock_getres(ClockId::MonotonicCoarse).tv_nsec;
+    u32::try_from(1_000_000_000_i64.checked_div(tick).unwrap_or(0)).map_or(1, |rate| rate.max(1))
 }
 
 fn flag(set: bool, bits: u32) -> u32 {
@@ -330,9 +348,12 @@ fn address_key(address: IpAddr) -> AddressKey {
 
 fn map_data(map: &Map) -> Option<&MapData> {
     match map {
-        Map::Array(data) | Map::PerCpuArray(data) | Map::HashMap(data) | Map::LpmTrie(data) => {
-            Some(data)
-        }
+        Map::Array(data)
+        | Map::PerCpuArray(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::RingBuf(data) => Some(data),
         _ => None,
     }
 }

@@ -17,6 +17,7 @@ use super::{
     error::Error,
     hook::Hook,
     mend::Mended,
+    shared::{self, Shared},
     sys::{self, Kind},
 };
 use crate::instance::{BPFFS, Instance};
@@ -73,14 +74,16 @@ impl Pins {
             .map(|()| !mounted)
     }
 
-    /// The counters. Their layout is part of the ABI, and so its version is part of their name.
-    pub(super) fn counters(&self) -> PathBuf {
-        self.directory.join(format!("counters_v{}", abi::VERSION))
+    /// A map that deployments hand on. Its layout is part of the ABI, and so the version is part of
+    /// its name.
+    pub(super) fn shared(&self, map: &Shared) -> PathBuf {
+        self.directory
+            .join(format!("{}_v{}", map.pin, abi::VERSION))
     }
 
-    /// The keys of cookies, under a name with the ABI's version as well.
-    pub(super) fn keys(&self) -> PathBuf {
-        self.directory.join(format!("keys_v{}", abi::VERSION))
+    /// The map at [`Self::shared`], opened.
+    pub(super) fn open(&self, map: &Shared) -> Result<OwnedFd, Error> {
+        open(&self.shared(map))
     }
 
     /// The link to the interface with this number. Names won't do: an interface can be renamed, and
@@ -146,9 +149,9 @@ impl Pins {
         mended
     }
 
-    /// Removes the counters and keys of other versions.
+    /// Removes the maps of other versions.
     pub(super) fn remove_other_versions(&self) -> Result<(), Error> {
-        let ours = [self.counters(), self.keys()];
+        let ours = shared::ALL.map(|map| self.shared(map));
         for path in self.entries()? {
             if Name::of(&path) == Some(Name::Map) && !ours.contains(&path) {
                 unpin(&path)?;
@@ -229,7 +232,7 @@ impl Pinned {
 enum Name {
     /// A link, at this hook.
     Link(Hook),
-    /// Counters or keys, of whichever version.
+    /// A map that deployments hand on, of whichever version.
     Map,
 }
 
@@ -242,10 +245,9 @@ impl Name {
             let (ifindex, hook) = rest.split_once('_')?;
             return is_number(ifindex).then_some(Self::Link(hook.parse().ok()?));
         }
-        let version = name
-            .strip_prefix("counters_v")
-            .or_else(|| name.strip_prefix("keys_v"))?;
-        is_number(version).then_some(Self::Map)
+        let (map, version) = name.rsplit_once("_v")?;
+        let known = shared::ALL.iter().any(|shared| shared.pin == map);
+        (known && is_number(version)).then_some(Self::Map)
     }
 }
 
@@ -283,6 +285,7 @@ mod tests {
             ("link_12_tcx", Some(Name::Link(Hook::Tcx))),
             ("counters_v1", Some(Name::Map)),
             ("keys_v22", Some(Name::Map)),
+            ("interfaces_v2", Some(Name::Map)),
             ("link_7_offloaded", None),
             ("link_x_native", None),
             ("link_native", None),

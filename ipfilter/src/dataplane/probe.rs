@@ -8,7 +8,7 @@ use ipfilter_ebpf::abi::{Counter, Reason};
 
 use super::{
     Interface,
-    counters::{self, Count},
+    counters::{Count, Counters},
     error::Error,
     filter::Filter,
     hook::Hook,
@@ -53,12 +53,12 @@ impl Filter {
             Hook::Native | Hook::Generic => Kind::Xdp,
             Hook::Tcx | Hook::Clsact => Kind::Tc,
         };
-        let map = counters::pinned(&self.pins)?;
+        let counters = Counters::pinned(&self.pins)?;
         let mut attempts = 0;
         loop {
-            let before = counters::read(&map, apis)?;
+            let before = counters.read(apis)?;
             let (action, left) = trial::run(&program, kind, frame)?;
-            let after = counters::read(&map, apis)?;
+            let after = counters.read(apis)?;
             let counted = only_moved(&before, &after, frame.len() as u64, action);
             attempts += 1;
             if counted.is_some() || attempts == ATTEMPTS {
@@ -143,6 +143,7 @@ mod tests {
 
     fn counts(values: &[(Reason, u64, u64)]) -> Vec<Count> {
         let count = |&(reason, packets, bytes): &(Reason, u64, u64)| Count {
+            interface: None,
             api: Some(0),
             reason,
             total: Counter { packets, bytes },

@@ -42,8 +42,11 @@ raw!(
     abi::AddressKey,
     abi::ApiSet,
     abi::Config,
-    abi::Counter,
+    abi::Interfaces,
+    abi::Reports,
     abi::Response,
+    abi::Row,
+    abi::Talker,
     ipfilter_ebpf::reply::Key
 );
 
@@ -76,6 +79,25 @@ pub(super) fn fill(map: impl AsFd, words: &[u64]) -> io::Result<()> {
     // SAFETY: it is the mapping made above, and `place` is not used again.
     unsafe { munmap(place, length)? };
     Ok(())
+}
+
+/// Puts entries into a map, all by one call (kernel 5.6; which kinds of map take it depends on the
+/// kernel). If that fails, some may be in it.
+pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
+    map: impl AsFd,
+    keys: &[K],
+    values: &[V],
+) -> io::Result<()> {
+    let count = u32::try_from(keys.len()).map_err(io::Error::other)?;
+    if values.len() != keys.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut attr = empty();
+    attr.batch.map_fd = raw_fd(map.as_fd());
+    attr.batch.keys = keys.as_ptr().expose_provenance() as u64;
+    attr.batch.values = values.as_ptr().expose_provenance() as u64;
+    attr.batch.count = count;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
 }
 
 /// Attaches a program to an interface by a link (XDP: kernel 5.9, tcx: kernel 6.6).
@@ -220,6 +242,48 @@ pub(super) fn test_run(program: impl AsFd, frame: &[u8], out: &mut [u8]) -> io::
         value: test.retval,
         size: test.data_size_out as usize,
     })
+}
+
+/// All entries of a hash map of at most `most`, at once (kernel 5.6): asked for one by one, they change
+/// places meanwhile. `K` and `V` are the types of the map's keys and values.
+pub(super) fn lookup_all<K, V>(map: impl AsFd, most: usize) -> io::Result<Vec<(K, V)>>
+where
+    Raw<K>: aya::Pod,
+    Raw<V>: aya::Pod,
+{
+    let mut keys = Vec::<Raw<K>>::with_capacity(most);
+    let mut values = Vec::<Raw<V>>::with_capacity(most);
+    // Where a next call would go on, which there is none of.
+    let mut next = 0_u32;
+    let mut attr = empty();
+    attr.batch.map_fd = raw_fd(map.as_fd());
+    attr.batch.out_batch = ptr::from_mut(&mut next).expose_provenance() as u64;
+    attr.batch.keys = keys.as_mut_ptr().expose_provenance() as u64;
+    attr.batch.values = values.as_mut_ptr().expose_provenance() as u64;
+    attr.batch.count = u32::try_from(most).map_err(io::Error::other)?;
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        // There were no more.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // SAFETY: the kernel has filled the union's `batch` part, which is plain integers.
+    let found = unsafe { attr.batch.count } as usize;
+    // SAFETY: the kernel has written that many keys and values, and `found` is at most `most`, which
+    // both have room for; any bytes are a valid value of either type.
+    unsafe {
+        keys.set_len(found.min(most));
+        values.set_len(found.min(most));
+    }
+    let entries = keys.into_iter().zip(values);
+    Ok(entries.map(|(Raw(key), Raw(value))| (key, value)).collect())
+}
+
+/// The event that `bytes` of a ring are.
+pub(super) fn read_event(bytes: &[u8]) -> Option<abi::Event> {
+    let bytes = bytes.first_chunk::<{ size_of::<abi::Event>() }>()?;
+    // SAFETY: there are as many bytes as the type has, and any bytes are a valid value of it; the
+    // read does not ask for alignment.
+    Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
 }
 
 /// Fills `info`, which is one of the kernel's information types or an array of integers: any bytes

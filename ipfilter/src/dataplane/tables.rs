@@ -119,7 +119,7 @@ pub(super) struct Tables {
 
 impl Tables {
     pub(super) fn of(plan: &Plan) -> Result<Self, Error> {
-        let kind = plan.lookup.choose(plan);
+        let kind = plan.lookup.choose();
         let v4 = Sources::of(&plan.v4, kind)?;
         let v6 = Sources::of(&plan.v6, kind)?;
         let sizes = TableSizes {

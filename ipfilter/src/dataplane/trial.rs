@@ -1,14 +1,16 @@
 //! Running frames through a program without a network.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use ipfilter_ebpf::abi::names;
 
 use super::{
-    counters::{self, Count},
+    counters::{Count, Counters},
     error::Error,
     object::Object,
-    sys,
+    reports::{Follower, Reader},
+    shared, sys,
+    talkers::{self, Talkative},
 };
 use crate::plan::Plan;
 
@@ -98,7 +100,36 @@ impl Trial {
     ///
     /// When they can't be read.
     pub fn counters(&self) -> Result<Vec<Count>, Error> {
-        counters::read(self.object.counters()?, self.apis)
+        let [rows, interfaces] =
+            [&shared::COUNTERS, &shared::INTERFACES].map(|map| self.object.shared(map));
+        Counters::new(rows?, interfaces?).read(self.apis)
+    }
+}
+
+/// The program's.
+impl AsFd for Trial {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
+impl Trial {
+    /// Begins to follow the packets that do not get through.
+    ///
+    /// # Errors
+    ///
+    /// When that can't be done.
+    pub fn follow_denials(&self, reader: Reader) -> Result<Follower, Error> {
+        Follower::of(&self.object, reader)
+    }
+
+    /// The loudest denied sources, as [`super::Filter::talkers`] has them.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn talkers(&self, most: usize) -> Result<Vec<Talkative>, Error> {
+        talkers::read(self.object.map_fd(shared::TALKERS.map)?, most)
     }
 }
 

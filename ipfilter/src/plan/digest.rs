@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Api, Plan};
+use super::{Api, EVENT_RATE, Plan};
 use crate::addresses::{Address, Intervals};
 
 /// Changes whenever what is hashed, or how, does.
@@ -32,10 +32,15 @@ impl Digest {
             hasher.address(*address);
         }
         hasher.0.update(plan.reject_rate.to_le_bytes());
-        hasher.bytes(plan.lookup.choose(plan).to_string().as_bytes());
+        hasher.bytes(plan.lookup.choose().to_string().as_bytes());
         hasher.length(plan.apis.len());
         for api in &plan.apis {
             hasher.api(api);
+        }
+        // At the end, so that plans from before there was such a choice keep their digests.
+        if (plan.events, plan.log_denied) != (EVENT_RATE, false) {
+            hasher.0.update(plan.events.to_le_bytes());
+            hasher.0.update([u8::from(plan.log_denied)]);
         }
         Self(hasher.0.finalize().into())
     }

@@ -3,7 +3,7 @@
 use super::{Family, IntervalTable, Sizes, SourceMap, TableTooLarge, cover};
 use crate::addresses::Address;
 
-/// Bytes that the kernel's trie takes per entry, from 100 to 125 MB measured at a million: a node
+/// About how many bytes the kernel's trie takes per entry, from 100 to 125 MB measured at a million: a node
 /// of 64 bytes each, and nearly one more for each branch.
 pub const TRIE_ENTRY_BYTES: usize = 128;
 

@@ -21,7 +21,7 @@ mod testing;
 mod tests;
 
 pub use api::{Api, Deny, Protocol, Protocols};
-pub use choose::{Lookup, TRIE_ENTRIES, Table};
+pub use choose::{Lookup, Table};
 pub use cover::{Entry, cover};
 pub use diff::{Change, Diff};
 pub use digest::Digest;
@@ -48,9 +48,16 @@ pub struct Plan {
     pub v6: SourceMap<u128>,
     /// The most answers of [`Deny::Reject`] that each CPU sends in a second.
     pub reject_rate: u32,
+    /// The denied packets that each CPU tells of in a second; with 0 it counts no sources either.
+    pub events: u32,
+    /// Whether they are told of to the log as well.
+    pub log_denied: bool,
     /// Which table sources are looked up in.
     pub lookup: Lookup,
 }
+
+/// Denied packets that are told of, a second and CPU, unless the operator says otherwise.
+pub const EVENT_RATE: u32 = 100;
 
 /// Answers a second and CPU, unless the operator says otherwise.
 pub const REJECT_RATE: u32 = 1000;
@@ -104,6 +111,8 @@ impl Plan {
             v4,
             v6,
             reject_rate: REJECT_RATE,
+            events: EVENT_RATE,
+            log_denied: false,
             lookup: Lookup::Auto,
         })
     }

@@ -62,6 +62,7 @@ use self::{
     source::{Document, Locator},
     statement::Statement,
 };
+use crate::addresses::AddressSet;
 
 /// What a policy is judged with, beside its own text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,6 +258,17 @@ impl Policy {
     #[must_use]
     pub fn maybes(&self) -> &[Problem] {
         &self.maybes
+    }
+
+    /// The networks that conditions name, as few as they come to for each condition; some twice,
+    /// where several name them.
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let conditions = self.statements.iter().flat_map(|one| &one.conditions);
+        let listed = conditions.filter_map(|condition| match &condition.test {
+            condition::Test::Addresses(listed) => Some(listed),
+            _ => None,
+        });
+        listed.flat_map(AddressSet::networks)
     }
 
     /// How many statements there are.

@@ -74,7 +74,7 @@ impl Page {
         let packets = self.counter(
             "ipfilter_packets_total",
             "Packets that came in by a filtered interface, by what became of them; no API where \
-             they went to none.",
+             they went to none, no interface where these are not told apart, and for probes.",
             &names,
         )?;
         let bytes = self.counter(
@@ -90,11 +90,21 @@ impl Page {
                     .get(index as usize)
                     .map_or("?", String::as_str)
             });
-            let values = [api, "", verdict, reason];
+            let interface = count.interface.as_deref().unwrap_or_default();
+            let values = [api, interface, verdict, reason];
             packets
                 .with_label_values(&values)
                 .inc_by(count.total.packets);
             bytes.with_label_values(&values).inc_by(count.total.bytes);
+        }
+        let unreported = self.counter(
+            "ipfilter_events_unreported_total",
+            "Denied packets that `ipfilter events` or the log was not told of one by one, since nobody \
+             read, or there were too many.",
+            &["reader"],
+        )?;
+        for (reader, packets) in &snapshot.unreported {
+            unreported.with_label_values(&[reader]).inc_by(*packets);
         }
         Ok(())
     }
@@ -228,5 +238,6 @@ fn is_told(count: &Count) -> bool {
             | Malformed
             | Unresolved
     );
-    count.api.is_none() == without_api || count.total.packets > 0
+    let expected = count.interface.is_some() && count.api.is_none() == without_api;
+    expected || count.total.packets > 0
 }

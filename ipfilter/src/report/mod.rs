@@ -3,8 +3,11 @@
 pub mod check;
 pub mod compile;
 pub mod diagnostics;
+pub mod event;
 pub mod explain;
 pub mod live;
+pub mod map;
 pub mod metrics;
 pub mod probe;
 pub mod status;
+pub mod top;

@@ -1,6 +1,6 @@
 //! What `status` prints.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use ipfilter_ebpf::abi::Reason;
 use jiff::{SpanRound, Timestamp, Unit};
@@ -70,12 +70,39 @@ struct ReloadStatus {
 
 #[derive(Clone, Debug, Serialize)]
 struct CounterStatus {
+    /// The interface's name; none for interfaces that are not told apart, and for probes.
+    interface: Option<String>,
     /// The API's name; none for packets that reached no API's port.
     api: Option<String>,
     verdict: &'static str,
     reason: &'static str,
     packets: u64,
     bytes: u64,
+    /// What came in a second just now, where that was measured.
+    packets_per_second: Option<f64>,
+    bytes_per_second: Option<f64>,
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// The counters.
+    pub counts: Vec<Count>,
+    /// What they were before, and how long ago; then rates can be told.
+    pub before: Option<(Vec<Count>, Duration)>,
+}
+
+impl Counted {
+    /// By how much `total` of a counter has risen in a second.
+    fn rate(&self, count: &Count, total: impl Fn(&Count) -> u64) -> Option<f64> {
+        let (counts, since) = self.before.as_ref()?;
+        let key = |count: &Count| (count.interface.clone(), count.api, count.reason);
+        let before = counts.iter().find(|before| key(before) == key(count));
+        let risen = total(count).saturating_sub(before.map_or(0, &total));
+        #[expect(clippy::cast_precision_loss, reason = "a rate needs no more")]
+        let rate = risen as f64 / since.as_secs_f64();
+        Some((rate * 10.0).round() / 10.0)
+    }
 }
 
 impl Status {
@@ -86,7 +113,7 @@ impl Status {
         pid: Option<u32>,
         found: &[Found],
         record: Record,
-        counts: &[Count],
+        counted: &Counted,
     ) -> Self {
         let history = record.history.iter().map(DeployedStatus::new).collect();
         // What stands nowhere, and nobody means to put anywhere, is history.
@@ -117,9 +144,10 @@ impl Status {
                 })
                 .max(),
             interfaces: found.iter().map(InterfaceStatus::new).collect(),
-            counters: counts
+            counters: counted
+                .counts
                 .iter()
-                .map(|count| CounterStatus::new(count, &apis))
+                .map(|count| CounterStatus::new(count, counted, &apis))
                 .collect(),
             apis,
             waiting: record.waiting,
@@ -172,18 +200,21 @@ impl InterfaceStatus {
 }
 
 impl CounterStatus {
-    fn new(count: &Count, apis: &[ApiStatus]) -> Self {
+    fn new(count: &Count, counted: &Counted, apis: &[ApiStatus]) -> Self {
         let (verdict, reason) = labels(count.reason);
         let api = count.api.map(|index| {
             let named = apis.get(index as usize);
             named.map_or_else(|| format!("#{index}"), |api| api.name.clone())
         });
         Self {
+            interface: count.interface.clone(),
             api,
             verdict,
             reason,
             packets: count.total.packets,
             bytes: count.total.bytes,
+            packets_per_second: counted.rate(count, |count| count.total.packets),
+            bytes_per_second: counted.rate(count, |count| count.total.bytes),
         }
     }
 }
@@ -273,14 +304,43 @@ impl fmt::Display for Status {
 }
 
 impl Status {
+    /// The counters, over all interfaces.
+    fn totals(&self) -> Vec<CounterStatus> {
+        let mut totals: Vec<CounterStatus> = Vec::new();
+        for count in &self.counters {
+            let alike = |total: &&mut CounterStatus| {
+                (&total.api, total.verdict, total.reason)
+                    == (&count.api, count.verdict, count.reason)
+            };
+            match totals.iter_mut().find(alike) {
+                Some(total) => {
+                    total.packets += count.packets;
+                    total.bytes += count.bytes;
+                    add(&mut total.packets_per_second, count.packets_per_second);
+                    add(&mut total.bytes_per_second, count.bytes_per_second);
+                }
+                None => totals.push(count.clone()),
+            }
+        }
+        totals
+    }
+
     fn write_counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
+        let totals = self.totals();
+        let rates = totals
+            .iter()
+            .any(|count| count.packets_per_second.is_some());
+        write!(
             f,
             "\n{:<12} {:<6} {:<20} {:>14} {:>16}",
             "api", "", "reason", "packets", "bytes"
         )?;
-        for count in self.counters.iter().filter(|count| count.packets > 0) {
-            writeln!(
+        if rates {
+            write!(f, " {:>11} {:>13}", "packets/s", "bytes/s")?;
+        }
+        writeln!(f)?;
+        for count in totals.iter().filter(|count| count.packets > 0) {
+            write!(
                 f,
                 "{:<12} {:<6} {:<20} {:>14} {:>16}",
                 count.api.as_deref().unwrap_or("-"),
@@ -289,8 +349,19 @@ impl Status {
                 count.packets,
                 count.bytes
             )?;
+            if let (Some(packets), Some(bytes)) = (count.packets_per_second, count.bytes_per_second)
+            {
+                write!(f, " {packets:>11.0} {bytes:>13.0}")?;
+            }
+            writeln!(f)?;
         }
         Ok(())
+    }
+}
+
+fn add(sum: &mut Option<f64>, rate: Option<f64>) {
+    if let Some(rate) = rate {
+        *sum = Some(sum.unwrap_or(0.0) + rate);
     }
 }
 

@@ -2,20 +2,22 @@
 //! process holds, interfaces that come and go, what others undo.
 
 use std::{
-    env, fs,
-    net::IpAddr,
+    env, fs, iter,
+    net::{IpAddr, UdpSocket},
     path::PathBuf,
     process::{Command, Output},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use ipfilter::{
     addresses::AddressSet,
-    dataplane::{Deployment, Filter, Hook, Interface, Mode, Monitor},
+    dataplane::{Deployment, Filter, Hook, Interface, Mode, Monitor, Reader},
     instance::Instance,
     plan::{Api, Deny, Plan, Protocols, Response},
 };
+use ipfilter_ebpf::abi::Reason;
 
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "IPFILTER_TEST_INSIDE";
@@ -61,6 +63,17 @@ fn run(line: &str) -> String {
     assert!(output.status.success(), "`{line}`: {said}");
     String::from_utf8(output.stdout).expect("UTF-8")
 }
+
+/// What deployments hand on.
+const MAPS: [&str; 7] = [
+    "counters_v2",
+    "events_v2",
+    "interfaces_v2",
+    "keys_v2",
+    "log_v2",
+    "reports_v2",
+    "talkers_v2",
+];
 
 const MODES: [Mode; 4] = [Mode::Native, Mode::Tc, Mode::Clsact, Mode::Generic];
 
@@ -139,7 +152,7 @@ fn a_deployment_follows_interfaces() {
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &[], mode);
             assert!(deployment.attached().is_empty());
-            assert_eq!(pins(), ["counters_v1", "keys_v1"]);
+            assert_eq!(pins(), MAPS);
 
             veth("in0", "out0");
             veth("in1", "out1");
@@ -167,12 +180,96 @@ fn a_deployment_follows_interfaces() {
             let followed = deployment.follow(&interfaces(&["in2"]));
             assert_eq!(followed.left[0].name, "in0");
             assert_eq!(names(&filter), ["in2"]);
-            assert_eq!(pins().len(), if mode == Mode::Clsact { 2 } else { 3 });
+            let links = usize::from(mode != Mode::Clsact);
+            assert_eq!(pins().len(), MAPS.len() + links);
             filter.detach().expect("it comes off");
             run("ip link del in0");
             run("ip link del in2");
         }
     });
+}
+
+/// What the interface has counted as denied, by its name.
+fn denied(filter: &Filter, interface: &str) -> u64 {
+    let counts = filter.counters(1).expect("counters").into_iter();
+    let here = counts.filter(|count| count.interface.as_deref() == Some(interface));
+    let denied = here.filter(|count| count.reason == Reason::Denied);
+    denied.map(|count| count.total.packets).sum()
+}
+
+/// Sends datagrams to an API's port behind the other end of a pair whose own end has this address.
+fn send(from: &str, to: &str, times: usize) {
+    let socket = UdpSocket::bind((from, 5000)).expect("a socket");
+    for _ in 0..times {
+        socket.send_to(b"x", (to, 80)).expect("it is sent");
+    }
+}
+
+/// A pair of which `peer` can send as 10.0.`number`.1 to 10.0.`number`.2.
+fn wired(name: &str, peer: &str, number: u32) {
+    veth(name, peer);
+    for line in [
+        format!("ip addr add 10.0.{number}.1/24 dev {peer}"),
+        format!("ip link set {name} up"),
+        format!("ip link set {peer} up"),
+        format!("ip neigh add 10.0.{number}.2 lladdr ff:ff:ff:ff:ff:ff dev {peer}"),
+    ] {
+        run(&line);
+    }
+}
+
+#[test]
+fn interfaces_are_counted_apart_through_reloads_and_when_made_anew() {
+    alone(
+        "interfaces_are_counted_apart_through_reloads_and_when_made_anew",
+        || {
+            for mode in MODES {
+                wired("in0", "out0", 0);
+                wired("in1", "out1", 1);
+                let filter = Filter::of(&instance());
+                let names = ["in0", "in1"];
+                let mut deployment = deploy(&filter, "192.0.2.1", &names, mode);
+                let mut follower = filter.follow_denials(Reader::Anyone).expect("events");
+                send("10.0.0.1", "10.0.0.2", 3);
+                send("10.0.1.1", "10.0.1.2", 5);
+                let wait = |in0, in1| {
+                    let start = Instant::now();
+                    let counted = || (denied(&filter, "in0"), denied(&filter, "in1"));
+                    while counted() != (in0, in1) && start.elapsed().as_secs() < 10 {
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                    assert_eq!(counted(), (in0, in1), "{mode:?}");
+                };
+                wait(3, 5);
+                let told: Vec<_> = iter::from_fn(|| follower.next_denial()).collect();
+                let mut numbers: Vec<_> = told.iter().map(|it| it.interface).collect();
+                numbers.sort_unstable();
+                let wanted = interfaces(&names).into_iter().zip([3, 5]);
+                let wanted: Vec<_> = wanted.flat_map(|(it, n)| vec![it.index; n]).collect();
+                assert_eq!(numbers, wanted, "{mode:?}");
+                let source: IpAddr = "10.0.1.1".parse().expect("an address");
+                let loudest = filter.talkers(1).expect("sources");
+                assert_eq!((loudest[0].source, loudest[0].packets), (source, 5));
+
+                // Another deployment, and another process's.
+                let second = deploy(&filter, "192.0.2.2", &names, mode);
+                drop((second, deployment));
+                deployment = deploy(&Filter::of(&instance()), "192.0.2.3", &names, mode);
+                wait(3, 5);
+                // Made anew, with another number.
+                run("ip link del in0");
+                wired("in0", "out0", 0);
+                let followed = deployment.follow(&interfaces(&names));
+                assert!(followed.failed.is_empty(), "{followed:?}");
+                send("10.0.0.1", "10.0.0.2", 2);
+                wait(5, 5);
+                filter.detach().expect("it comes off");
+                assert!(!follower.is_live());
+                run("ip link del in0");
+                run("ip link del in1");
+            }
+        },
+    );
 }
 
 #[test]
@@ -311,8 +408,8 @@ fn what_others_undo_is_put_right() {
                     "link_"
                 },
             );
-            fs::remove_file(pin("counters_v1")).expect("a pin");
-            mend("counters removed", "counters_v1");
+            fs::remove_file(pin("counters_v2")).expect("a pin");
+            mend("counters removed", "counters_v2");
             run("umount /sys/fs/bpf");
             mend("unmounted", "mounted it again");
             // Someone mounted it again already.
@@ -385,14 +482,14 @@ fn what_is_not_ours_is_left_alone_or_named() {
         let filter = Filter::of(&instance());
         let deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Native);
         // An older version's counters, and things of others.
-        fs::hard_link(pin("counters_v1"), pin("counters_v0")).expect("a pin");
-        fs::hard_link(pin("counters_v1"), pin("mine")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("counters_v1")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("mine")).expect("a pin");
         let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Native);
-        assert!(!pin("counters_v0").exists());
+        assert!(!pin("counters_v1").exists());
         assert!(pin("mine").exists());
 
         // A name of ours, but no link behind it.
-        fs::hard_link(pin("counters_v1"), pin("link_99_native")).expect("a pin");
+        fs::hard_link(pin("counters_v2"), pin("link_99_native")).expect("a pin");
         let said = filter.inspect().expect_err("strange").to_string();
         assert!(said.contains("link_99_native"), "{said}");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
@@ -404,12 +501,12 @@ fn what_is_not_ours_is_left_alone_or_named() {
 
         // Counters of another shape.
         drop((deployment, second));
-        fs::rename(pin("keys_v1"), pin("counters_v1")).expect("a pin");
+        fs::rename(pin("keys_v2"), pin("counters_v2")).expect("a pin");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
         let Err(error) = failed else {
             panic!("took strange counters over")
         };
-        assert!(error.to_string().contains("counters_v1"), "{error}");
+        assert!(error.to_string().contains("counters_v2"), "{error}");
         filter.detach().expect("it comes off");
         assert_eq!(pins(), ["mine"]);
     });

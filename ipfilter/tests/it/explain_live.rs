@@ -131,7 +131,7 @@ fn a_difference_is_an_error() {
     let (code, said) = lab.tell(&[&live[..], &["text"]].concat());
     assert_eq!(code, Some(1), "{said}");
     for part in [
-        "  table   pass (trie, plan ",
+        "  table   pass (intervals, plan ",
         "  kernel  drop (denied)",
         "THEY DIFFER: `eth0` has plan ",
         "THEY DIFFER: the policy says allow, `eth0` drop (denied)",

@@ -23,6 +23,8 @@ mod guest;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod linear;
 #[cfg(test)]
 mod live;
@@ -31,6 +33,8 @@ mod metrics;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
+mod reports;
+#[cfg(test)]
 mod roads;
 #[cfg(test)]
 mod run;
@@ -38,5 +42,7 @@ mod run;
 mod service;
 #[cfg(test)]
 mod third_road;
+#[cfg(test)]
+mod top;
 #[cfg(test)]
 mod verdicts;

@@ -103,7 +103,7 @@ fn run<'a>(policy: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn a_page_tells_what_the_filter_does() {
     let lab = Lab::new("page");
     let policy = lab.write("policy.json", until(2999, &GOOD));
-    let filter = lab.run(&run(&policy, &[]), &[]);
+    let filter = lab.run(&run(&policy, &["--lookup", "trie"]), &[]);
     let before = page(&lab);
     assert_eq!(promtool(&["check", "metrics"], &before), "");
     let denied = ["api=\"api\"", "verdict=\"reject\"", "reason=\"reset\""];

@@ -354,3 +354,40 @@ fn a_reader_that_goes_away_is_no_failure() {
     assert_eq!(exit(&output), 0, "{}", stderr(&output));
     assert_eq!(stderr(&output), "");
 }
+
+#[test]
+fn a_map_is_drawn_of_who_may_pass() {
+    let path = std::env::temp_dir().join(format!("ipfilter-map-{}.svg", std::process::id()));
+    let file = path.to_str().expect("UTF-8");
+    let output = run(
+        &["compile", "--policy", "allow-list.json", "--map", file],
+        b"",
+    );
+    assert_eq!(exit(&output), 0, "{}", stderr(&output));
+    let map = std::fs::read_to_string(&path).expect("a map");
+    std::fs::remove_file(&path).expect("a map");
+    assert!(
+        map.starts_with("<svg ") && map.ends_with("</svg>\n"),
+        "{map}"
+    );
+    for part in [
+        "allow-list.json</text>",
+        "256 IPv4 addresses may pass (less than 0.01 %), at 2",
+        " 1  198.51.100.0/24     passes<",
+        "<path class=\"pass\" ",
+    ] {
+        assert!(map.contains(part), "{part}: {map}");
+    }
+    let output = run(
+        &[
+            "compile",
+            "--policy",
+            "allow-list.json",
+            "--map",
+            "/nowhere/map.svg",
+        ],
+        b"",
+    );
+    assert_eq!(exit(&output), 1);
+    assert!(stderr(&output).contains("cannot write `/nowhere/map.svg`"));
+}

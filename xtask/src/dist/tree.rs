@@ -23,6 +23,14 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("README.md", "usr/share/doc/ipfilter/README.md"),
     (
+        "ipfilter/dist/alerts.yml",
+        "usr/share/doc/ipfilter/alerts.yml",
+    ),
+    (
+        "ipfilter/dist/grafana.json",
+        "usr/share/doc/ipfilter/grafana.json",
+    ),
+    (
         "ipfilter/src/policy/LANGUAGE.md",
         "usr/share/doc/ipfilter/LANGUAGE.md",
     ),

@@ -26,6 +26,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("curl", "curl"),
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
+    ("tmux", "tmux"),
 ];
 
 /// What can be done about a lack.

@@ -25,7 +25,7 @@ type Tally = BTreeMap<(Option<u32>, Option<Reason>), u64>;
 
 fn expected(verdict: &Verdict) -> (Option<u32>, Option<Reason>) {
     match verdict {
-        Verdict::Pass(reason) | Verdict::Drop(reason) => (None, Some(*reason)),
+        Verdict::Pass(reason) | Verdict::Drop(reason, _) => (None, Some(*reason)),
         Verdict::Allow(api) => (Some(*api), Some(Reason::Allowed)),
         Verdict::Deny(denied) => (Some(denied.api), None),
     }
@@ -46,7 +46,7 @@ fn tally(trial: &Trial) -> Tally {
 fn fits(verdict: &Verdict, action: Action) -> bool {
     match verdict {
         Verdict::Pass(_) | Verdict::Allow(_) => action == Action::Pass,
-        Verdict::Drop(_) => action == Action::Drop,
+        Verdict::Drop(..) => action == Action::Drop,
         Verdict::Deny(_) => matches!(action, Action::Drop | Action::Transmit),
     }
 }

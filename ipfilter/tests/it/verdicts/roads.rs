@@ -126,7 +126,7 @@ impl<'a> Host<'a> {
         } = got;
         match verdict {
             Verdict::Pass(want) => (*action, *api, *reason) == (Action::Pass, None, *want),
-            Verdict::Drop(want) => (*action, *api, *reason) == (Action::Drop, None, *want),
+            Verdict::Drop(want, _) => (*action, *api, *reason) == (Action::Drop, None, *want),
             Verdict::Allow(want) => {
                 (*action, *api, *reason) == (Action::Pass, Some(*want), Reason::Allowed)
             }
@@ -180,7 +180,15 @@ pub(crate) fn run(kind: Kind, trial: &Trial, frame: &[u8]) -> Option<Got> {
     let before = counters(trial);
     let (action, out) = run_only(kind, trial, frame)?;
     let moved = moved(&before, &counters(trial));
-    let [Count { api, reason, total }] = moved[..] else {
+    let [
+        Count {
+            interface: None,
+            api,
+            reason,
+            total,
+        },
+    ] = moved[..]
+    else {
         panic!("one packet moved these counters: {moved:?}")
     };
     let bytes = frame.len() as u64;
@@ -225,7 +233,7 @@ pub(crate) fn moved(before: &[Count], after: &[Count]) -> Vec<Count> {
             packets: after.total.packets - before.total.packets,
             bytes: after.total.bytes - before.total.bytes,
         },
-        ..*after
+        ..after.clone()
     });
     differences
         .filter(|count| count.total != Counter::default())

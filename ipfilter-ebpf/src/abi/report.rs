@@ -1,0 +1,85 @@
+//! What is told of single packets that do not get through.
+
+use super::AddressKey;
+
+/// A packet that did not get through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When it came, in nanoseconds since boot without suspension (`CLOCK_MONOTONIC`).
+    pub time: u64,
+    /// The number of the interface that it came in by.
+    pub interface: u32,
+    /// The API's index, or [`super::NO_API`].
+    pub api: u32,
+    /// Why, as a number of [`super::Reason`].
+    pub reason: u32,
+    /// 6 for TCP, 17 for UDP (IANA's protocol numbers), 0 where its ports are not known.
+    pub protocol: u32,
+    /// Where it says it comes from; of family 0 where that was not found.
+    pub source: AddressKey,
+    /// The source port, in host byte order.
+    pub source_port: u16,
+    /// The destination port, in host byte order.
+    pub port: u16,
+}
+
+/// Bytes in a ring of [`Event`]s, each of which takes 8 more than its own: 4,681 of them.
+pub const RING: u32 = 256 << 10;
+
+/// The rings that events are put into: each has one reader.
+pub const RINGS: usize = 2;
+
+/// The ring that whoever asks for it follows.
+pub const EVENTS_RING: usize = 0;
+
+/// The ring of the daemon's log.
+pub const LOG_RING: usize = 1;
+
+/// What a CPU has told, and may still tell.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reports {
+    /// When the present second will be over, in jiffies.
+    pub over: u64,
+    /// Events that may still be told of in this second.
+    pub events_left: u32,
+    /// Packets that are still counted one by one for [`Talker`]s in this second.
+    pub talkers_left: u32,
+    /// Packets that did not get through, since the counters were made.
+    pub seen: u64,
+    /// Events that were put into each ring, since then.
+    pub told: [u64; RINGS],
+}
+
+/// Denied packets a second and CPU that are counted one by one for [`Talker`]s.
+pub const TALKERS_RATE: u32 = 1000;
+
+/// Beyond those, one packet in so many is, and stands for all of them.
+pub const TALKERS_WEIGHT: u32 = 1024;
+
+/// The most sources that are remembered.
+pub const TALKERS: u32 = 16384;
+
+/// What came from one denied source. Sources that were not heard of for longest are forgotten first.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Talker {
+    /// Packets, or an estimate: see [`TALKERS_WEIGHT`].
+    pub packets: u64,
+    /// Bytes, likewise.
+    pub bytes: u64,
+    /// When it was last heard of, in nanoseconds since boot without suspension.
+    pub last: u64,
+    /// The index of the API it asked for when it was first heard of.
+    pub api: u32,
+    /// The number of the interface, likewise.
+    pub interface: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Event>() == 48 && align_of::<Event>() == 8);
+    assert!(size_of::<Reports>() == 40);
+    assert!(size_of::<Talker>() == 32);
+    assert!(RING.is_power_of_two() && RING.is_multiple_of(4096));
+};

@@ -1,0 +1,204 @@
+//! `ipfilter events`: follow the packets that do not get through.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write as _},
+    net::IpAddr,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, poll};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Exit, format::Format, record, require_root};
+use crate::{
+    daemon::Readable,
+    dataplane::{Denial, Filter, Follower, Reader},
+    instance::Instance,
+    report::event::{DeniedEvent, Unreported},
+};
+
+/// Follow the packets that do not get through, from now on, until Ctrl-C
+///
+/// At most as many are shown, a second and CPU, as `--events` of `run` says; the others are counted
+/// once a second. Ends with 1 where nothing is deployed, or no longer.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// How to print them; in JSON, each is an object on a line of its own
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    /// Only those that came by this interface; repeat it, or give a list
+    #[arg(long, value_delimiter = ',', value_name = "IF")]
+    interface: Vec<String>,
+
+    /// Only those to this API; repeat it, or give a list
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    api: Vec<String>,
+
+    /// Only those from this address or block; repeat it, or give a list
+    #[arg(long, value_delimiter = ',', value_name = "CIDR", value_parser = block)]
+    source: Vec<IpNet>,
+}
+
+/// How often what was not reported is told, and names are looked up anew.
+const PAUSE: Duration = Duration::from_secs(1);
+
+fn block(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    text.parse()
+        .or(address)
+        .map_err(|_| "write an address, or a block such as 203.0.113.0/24".into())
+}
+
+pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
+    require_root("following what is denied")?;
+    let filter = Filter::of(instance);
+    if filter.inspect()?.is_empty() {
+        bail!("nothing is deployed as instance `{}`", instance.name());
+    }
+    let _lock = instance.lock_events()?;
+    let follower = filter.follow_denials(Reader::Anyone)?;
+    let shown = Shown {
+        args,
+        instance,
+        interfaces: HashMap::new(),
+        apis: Vec::new(),
+        filter,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(follow(follower, shown))
+}
+
+async fn follow(mut follower: Follower, mut shown: Shown<'_>) -> anyhow::Result<Exit> {
+    let readable = Readable::new(follower.descriptor()?).context("can't wait for events")?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut ticks = tokio::time::interval(PAUSE);
+    loop {
+        let mut first = None;
+        let take = |_: &_| {
+            first = follower.next_denial();
+            match first {
+                Some(_) => Ok(()),
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            }
+        };
+        tokio::select! {
+            read = readable.read(take) => read?,
+            _ = ticks.tick() => {
+                shown.tick(&mut follower)?;
+                if !follower.is_live() {
+                    bail!("the filter was taken off, or replaced by another version of ipfilter");
+                }
+                if is_closed() {
+                    return Ok(Exit::Fine);
+                }
+            }
+            _ = interrupt.recv() => return Ok(Exit::Fine),
+            _ = terminate.recv() => return Ok(Exit::Fine),
+        }
+        if let Some(denial) = first {
+            shown.denial(&denial)?;
+        }
+    }
+}
+
+/// Whether nobody reads our standard output any more.
+fn is_closed() -> bool {
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = rustix::time::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut asked, Some(&now)).is_ok()
+        && asked
+            .iter()
+            .any(|state| state.revents().contains(PollFlags::ERR))
+}
+
+/// What is shown, and how.
+struct Shown<'a> {
+    args: &'a Args,
+    instance: &'a Instance,
+    filter: Filter,
+    /// Names by number.
+    interfaces: HashMap<u32, String>,
+    /// Names by index.
+    apis: Vec<String>,
+}
+
+impl Shown<'_> {
+    fn tick(&mut self, follower: &mut Follower) -> anyhow::Result<()> {
+        self.look_up();
+        let unreported = follower.unreported()?;
+        if unreported > 0 {
+            self.print(&Unreported {
+                time: Timestamp::now(),
+                unreported,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// A deployment may have taken over.
+    fn look_up(&mut self) {
+        if let Ok(names) = self.filter.interface_names() {
+            self.interfaces = names;
+        }
+        let record = record(self.instance);
+        let apis = record
+            .current()
+            .into_iter()
+            .flat_map(|deployed| &deployed.apis);
+        self.apis = apis.map(|api| api.name.clone()).collect();
+    }
+
+    fn denial(&mut self, denial: &Denial) -> anyhow::Result<()> {
+        let is_known = |this: &Self| {
+            let api = denial.api.is_none_or(|api| this.apis.len() > api as usize);
+            api && this.interfaces.contains_key(&denial.interface)
+        };
+        if !is_known(self) {
+            self.look_up();
+        }
+        let interface = self.interfaces.get(&denial.interface);
+        let api = denial.api.and_then(|api| self.apis.get(api as usize));
+        let event = DeniedEvent::new(
+            denial,
+            interface.map(String::as_str),
+            api.map(String::as_str),
+        );
+        if self.args.wants(&event) {
+            self.print(&event)?;
+        }
+        Ok(())
+    }
+
+    fn print(&self, what: &(impl Serialize + std::fmt::Display)) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        match self.args.format {
+            Format::Text => writeln!(stdout, "{what}")?,
+            Format::Json => writeln!(stdout, "{}", serde_json::to_string(what)?)?,
+        }
+        Ok(stdout.flush()?)
+    }
+}
+
+impl Args {
+    fn wants(&self, event: &DeniedEvent) -> bool {
+        let interface = self.interface.is_empty() || self.interface.contains(&event.interface);
+        let api =
+            self.api.is_empty() || event.api.as_ref().is_some_and(|api| self.api.contains(api));
+        let from = |source| self.source.iter().any(|block| block.contains(&source));
+        let source = self.source.is_empty() || event.source.is_some_and(from);
+        interface && api && source
+    }
+}

@@ -1,0 +1,67 @@
+//! What we are at, for those who ask.
+
+use jiff::Timestamp;
+
+use super::{Daemon, Snapshot, snapshot::names};
+use crate::{dataplane::Reader, endpoint::Endpoint};
+
+impl Daemon {
+    pub(super) fn digest(&self) -> &str {
+        let current = self.book.record.current();
+        current.map_or("none", |deployed| &deployed.digest)
+    }
+
+    /// Where metrics are to be served.
+    pub(super) fn metrics(&self) -> Option<Endpoint> {
+        self.asked.metrics(self.policies.spec())
+    }
+
+    /// What we are at, in full.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let record = &self.book.record;
+        let current = record.current();
+        let apis = current.map_or_else(Vec::new, |deployed| names(&deployed.apis));
+        let counts = self.filter.counters(apis.len());
+        let readers = [("events", Reader::Anyone), ("log", Reader::Log)].into_iter();
+        let unreported =
+            readers.filter_map(|(name, reader)| Some((name, self.filter.unreported(reader).ok()?)));
+        let unmended = Some(&self.unmended).filter(|failed| !failed.is_empty());
+        Snapshot {
+            counts: counts.map_err(|error| error.to_string()),
+            unreported: unreported.collect(),
+            apis,
+            tables: self.deployment.tables(),
+            filtered: self.deployment.attached().len(),
+            waiting: record.waiting.clone(),
+            deployed: current.map(|deployed| (deployed.digest.clone(), deployed.since)),
+            degraded: record.degraded.clone(),
+            overdue: self.overdue.clone(),
+            unmended: unmended.cloned(),
+            tally: self.tally.clone(),
+            next_boundary: self.policies.next_boundary(Timestamp::now()),
+        }
+    }
+
+    /// What we are at, in a line.
+    pub(super) fn status(&self) -> String {
+        let record = &self.book.record;
+        let attached = self.deployment.attached().iter();
+        let attached: Vec<_> = attached
+            .map(|attached| format!("{} ({})", attached.interface.name, attached.hook.name()))
+            .collect();
+        let mut status = if attached.is_empty() {
+            "filtering nothing yet".to_owned()
+        } else {
+            format!("filtering {}", attached.join(", "))
+        };
+        let digest = self.digest();
+        status += &format!("; plan {}", digest.get(..12).unwrap_or(digest));
+        if !record.waiting.is_empty() {
+            status += &format!("; waiting for {}", record.waiting.join(", "));
+        }
+        if record.degraded.is_some() {
+            status = format!("degraded: not what was asked for, see the log; {status}");
+        }
+        status
+    }
+}

@@ -1,0 +1,222 @@
+//! Following what the kernel tells of packets that did not get through.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use ipfilter_ebpf::abi::{AddressKey, EVENTS_RING, Event, LOG_RING, NO_API, Reason, Reports};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{
+    error::Error,
+    filter::Filter,
+    object::Object,
+    pins::Pins,
+    shared::{self, Shared},
+    sys::{self, Raw},
+};
+
+/// A packet that did not get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// When it came, in nanoseconds since boot without suspension (`CLOCK_MONOTONIC`).
+    pub time: u64,
+    /// The number of the interface that it came in by.
+    pub interface: u32,
+    /// The API's index; none for packets that reached no API's port.
+    pub api: Option<u32>,
+    /// Why.
+    pub reason: Reason,
+    /// 6 for TCP, 17 for UDP (IANA's protocol numbers); none where the ports are not known.
+    pub protocol: Option<u32>,
+    /// Where it said that it came from; none where that was not found.
+    pub source: Option<IpAddr>,
+    /// The source port, where there is a protocol.
+    pub source_port: u16,
+    /// The destination port, where there is a protocol.
+    pub port: u16,
+}
+
+/// Who reads events: each reader has a ring, of which the kernel knows one reader only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Whoever asks.
+    Anyone,
+    /// The daemon, for its log.
+    Log,
+}
+
+impl Reader {
+    fn ring(self) -> (&'static Shared, usize) {
+        match self {
+            Self::Anyone => (&shared::EVENTS, EVENTS_RING),
+            Self::Log => (&shared::LOG, LOG_RING),
+        }
+    }
+}
+
+/// Follows the packets that do not get through.
+pub struct Follower {
+    ring: RingBuf<MapData>,
+    descriptor: OwnedFd,
+    /// The id that the kernel gave the ring.
+    id: u32,
+    reports: Map,
+    /// Where the ring is pinned, if it is.
+    pins: Option<Pins>,
+    reader: Reader,
+    /// What came before is of no interest.
+    start: u64,
+    unreported: u64,
+}
+
+impl Filter {
+    /// Begins to follow, as one of the readers that there may be. Only one process at a time may be
+    /// the same reader: callers see to that.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is deployed, or its pins can't be opened.
+    pub fn follow_denials(&self, reader: Reader) -> Result<Follower, Error> {
+        let (ring, _) = reader.ring();
+        let reports = shared::REPORTS.open(&self.pins)?;
+        Follower::new(
+            self.pins.open(ring)?,
+            reports,
+            Some(self.pins.clone()),
+            reader,
+        )
+    }
+
+    /// How many packets that did not get through a reader was never told of, since the counters
+    /// were made: there were too many, or nobody read.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's counts can't be read.
+    pub fn unreported(&self, reader: Reader) -> Result<u64, Error> {
+        unreported(&shared::REPORTS.open(&self.pins)?, reader)
+    }
+}
+
+impl Follower {
+    fn new(map: OwnedFd, reports: Map, pins: Option<Pins>, reader: Reader) -> Result<Self, Error> {
+        let failed = |error| Error::io("can't look at the events", error);
+        let (_, id) = sys::identity(&map).map_err(failed)?;
+        let descriptor = map.try_clone().map_err(failed)?;
+        let ring = MapData::from_fd(map)
+            .and_then(|data| RingBuf::try_from(Map::RingBuf(data)))
+            .map_err(|error| follow_failed(&error))?;
+        let unreported = unreported(&reports, reader)?;
+        Ok(Self {
+            ring,
+            descriptor,
+            id,
+            reports,
+            pins,
+            reader,
+            start: monotonic(),
+            unreported,
+        })
+    }
+
+    /// Follows what the programs of `object` tell, which hands nothing on.
+    pub(super) fn of(object: &Object, reader: Reader) -> Result<Self, Error> {
+        let (ring, _) = reader.ring();
+        let reports = object.share(&shared::REPORTS)?;
+        Self::new(object.map_fd(ring.map)?, reports, None, reader)
+    }
+
+    /// The next packet, if there is one.
+    pub fn next_denial(&mut self) -> Option<Denial> {
+        while let Some(item) = self.ring.next() {
+            match sys::read_event(&item).and_then(|event| denial(&event)) {
+                Some(denial) if denial.time >= self.start => return Some(denial),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// How many packets were not told of since this was last asked, or since the beginning.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel's counts can't be read.
+    pub fn unreported(&mut self) -> Result<u64, Error> {
+        let now = unreported(&self.reports, self.reader)?;
+        let since = now.saturating_sub(self.unreported);
+        self.unreported = now;
+        Ok(since)
+    }
+
+    /// A descriptor that is readable when there are packets to be told of.
+    ///
+    /// # Errors
+    ///
+    /// When there are no descriptors left.
+    pub fn descriptor(&self) -> Result<OwnedFd, Error> {
+        let map = self.descriptor.as_fd().try_clone_to_owned();
+        map.map_err(|error| Error::io("can't duplicate a descriptor", error))
+    }
+
+    /// Whether what is deployed still tells this one: not once it was detached, or replaced by
+    /// another version of ipfilter.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        let (ring, _) = self.reader.ring();
+        let Some(pins) = &self.pins else {
+            return true;
+        };
+        let found = sys::open(&pins.shared(ring)).and_then(sys::identity);
+        found.is_ok_and(|(_, id)| id == self.id)
+    }
+}
+
+fn unreported(reports: &Map, reader: Reader) -> Result<u64, Error> {
+    let failed = |error: MapError| follow_failed(&error);
+    let array = PerCpuArray::<_, Raw<Reports>>::try_from(reports).map_err(failed)?;
+    let (_, ring) = reader.ring();
+    let cpus = array.get(&0, 0).map_err(failed)?;
+    Ok(cpus.iter().fold(0_u64, |sum, Raw(cpu)| {
+        let told = cpu.told.get(ring).copied().unwrap_or_default();
+        sum.wrapping_add(cpu.seen.saturating_sub(told))
+    }))
+}
+
+fn denial(event: &Event) -> Option<Denial> {
+    let reason = Reason::ALL.get(event.reason as usize)?;
+    Some(Denial {
+        time: event.time,
+        interface: event.interface,
+        api: (event.api < NO_API).then_some(event.api),
+        reason: *reason,
+        protocol: (event.protocol != 0).then_some(event.protocol),
+        source: address(&event.source),
+        source_port: event.source_port,
+        port: event.port,
+    })
+}
+
+/// An address of the kernel's; none if its family is none.
+pub(super) fn address(key: &AddressKey) -> Option<IpAddr> {
+    let bytes = key.address.map(u16::to_ne_bytes);
+    match key.family {
+        4 => Some(Ipv4Addr::from(*bytes.as_flattened().first_chunk::<4>()?).into()),
+        6 => Some(Ipv6Addr::from(*bytes.as_flattened().first_chunk::<16>()?).into()),
+        _ => None,
+    }
+}
+
+/// Nanoseconds since boot without suspension, as events have them.
+#[must_use]
+pub fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
+}
+
+fn follow_failed(error: &MapError) -> Error {
+    Error::failed("can't follow the events", error.to_string())
+}

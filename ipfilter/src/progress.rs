@@ -1,0 +1,91 @@
+//! Telling someone at a terminal what takes so long.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+/// How long something may take before anything is said.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is said how long it takes.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Something that may take long. While it is there, a line on standard error says so, from the first
+/// second on, if that is a terminal; dropped, it takes the line away.
+#[derive(Debug)]
+pub struct Progress {
+    writer: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+impl Progress {
+    /// Begins something; `what` is as in "reading policies".
+    #[must_use]
+    pub fn of(what: &'static str) -> Self {
+        let shown = io::stderr().is_terminal();
+        Self {
+            writer: shown.then(|| {
+                let (done, waiting) = mpsc::channel();
+                let tell = move || tell(what, PATIENCE, &waiting, io::stderr());
+                (done, thread::spawn(tell))
+            }),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some((done, writer)) = self.writer.take() {
+            drop(done);
+            // A writer that could not write is no reason to stop.
+            let _: thread::Result<()> = writer.join();
+        }
+    }
+}
+
+/// Writes to `out` how long it takes, until the other end of `waiting` is gone.
+fn tell(what: &str, patience: Duration, waiting: &mpsc::Receiver<()>, mut out: impl Write) {
+    let start = Instant::now();
+    let mut pause = patience;
+    let mut written = false;
+    while waiting.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        let seconds = start.elapsed().as_secs_f64();
+        written |= write!(out, "\r{what} … {seconds:.1} s").is_ok();
+        pause = TICK;
+    }
+    if written {
+        // Back to the line's beginning, and erase it (ECMA-48, EL).
+        let _ = write!(out, "\r\x1b[K");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(patience: Duration, work: Duration) -> String {
+        let (done, waiting) = mpsc::channel();
+        let worker = thread::spawn(move || {
+            thread::sleep(work);
+            drop(done);
+        });
+        let mut out = Vec::new();
+        tell("loading tables", patience, &waiting, &mut out);
+        worker.join().unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_quick_says_nothing() {
+        assert_eq!(told(Duration::from_secs(60), Duration::ZERO), "");
+    }
+
+    #[test]
+    fn what_takes_long_says_so_and_leaves_no_trace() {
+        let told = told(Duration::ZERO, Duration::from_millis(50));
+        assert!(told.starts_with("\rloading tables … 0."), "{told:?}");
+        assert!(told.ends_with("\r\x1b[K"), "{told:?}");
+    }
+}

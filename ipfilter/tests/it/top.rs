@@ -1,0 +1,176 @@
+//! `ipfilter top` on a real terminal: tmux's.
+
+use std::{fmt::Write as _, fs, process::Command, thread, time::Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use xtask::process::{TICK, is_gone};
+
+use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses};
+
+/// A terminal of 80×24. Dropped, it ends with everything in it.
+struct Screen<'l> {
+    lab: &'l Lab,
+    socket: String,
+}
+
+impl<'l> Screen<'l> {
+    /// Runs `ipfilter top` after a line of something else, and stays when it has ended.
+    fn new(lab: &'l Lab, name: &str, variables: &str) -> Self {
+        let folder = lab.folder.display();
+        let command = lab.ipfilter(&["top", "--interval", "0.2"]);
+        let mut line = String::new();
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                write!(line, "{}='{}' ", name.display(), value.display()).expect("memory");
+            }
+        }
+        write!(line, "{variables} exec {}", command.get_program().display()).expect("memory");
+        for argument in command.get_args() {
+            write!(line, " '{}'", argument.display()).expect("memory");
+        }
+        lab.write("top", format!("echo $$ > {folder}/pid\n{line}\n"));
+        let script = format!(
+            "echo what was there\nstty -g > {folder}/before\nsh {folder}/top\n\
+             echo ended with $?\nstty -g > {folder}/after\nexec sleep 600\n"
+        );
+        let script = lab.write("script", script);
+        let screen = Self {
+            lab,
+            // One that ends is in the way of the next for a moment.
+            socket: format!("{}-{name}", lab.instance),
+        };
+        let shell = format!("sh {script}");
+        screen.tmux(&["new", "-d", "-x", "80", "-y", "24", &shell]);
+        screen
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux")
+            .args(["-L", &self.socket, "-f", "/dev/null"])
+            .args(arguments)
+            .output()
+            .expect("tmux, which is needed here: apt-get install tmux");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    fn keys(&self, keys: &[&str]) {
+        self.tmux(&[&["send-keys"], keys].concat());
+    }
+
+    fn shown(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// Waits until something is shown, and returns all that is.
+    fn wait(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let start = Instant::now();
+        loop {
+            let shown = self.shown();
+            if wanted(&shown) {
+                return shown;
+            }
+            assert!(start.elapsed() < PATIENCE, "{shown}");
+            thread::sleep(TICK);
+        }
+    }
+
+    /// What was on the terminal before is there again, and the terminal is as it was.
+    fn is_as_it_was(&self, ended: &str) {
+        let shown = self.wait(|shown| shown.contains("ended with"));
+        let lines: Vec<_> = shown.lines().take(2).collect();
+        assert_eq!(lines, ["what was there", ended], "{shown}");
+        let after = self.lab.folder.join("after");
+        self.wait(|_| after.exists());
+        let mode = |name: &str| fs::read_to_string(self.lab.folder.join(name)).expect("a file");
+        assert_eq!(mode("before"), mode("after"));
+        let cursor = self.tmux(&["display", "-p", "#{cursor_flag} #{alternate_on}"]);
+        assert_eq!(cursor.trim(), "1 0");
+        fs::remove_file(after).expect("a file");
+    }
+
+    fn pid(&self) -> Pid {
+        let pid = fs::read_to_string(self.lab.folder.join("pid")).expect("a file");
+        Pid::from_raw(pid.trim().parse().expect("a number")).expect("a process")
+    }
+}
+
+impl Drop for Screen<'_> {
+    fn drop(&mut self) {
+        // Best effort: it may have ended by itself.
+        let _: std::io::Result<_> = Command::new("tmux")
+            .args(["-L", &self.socket, "kill-server"])
+            .output();
+    }
+}
+
+#[test]
+fn a_terminal_shows_what_happens_and_is_left_as_it_was() {
+    let lab = Lab::new("top");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let filter = lab.filter(&["--policy", &policy, "--deny", "reject"]);
+    assert_eq!(statuses(&lab), ONLY_GOOD);
+    let screen = Screen::new(&lab, "keys", "NO_COLOR=1");
+    let shown = screen.wait(|shown| shown.contains("reject"));
+    for part in [
+        format!("ipfilter {}  eth0 (native)  plan ", lab.instance),
+        "no reload yet".to_owned(),
+        "api            eth0       pass ".to_owned(),
+        "api            eth0       reject ".to_owned(),
+        "PACKETS/S".to_owned(),
+        "q quit".to_owned(),
+    ] {
+        assert!(shown.contains(&part), "{part}: {shown}");
+    }
+    let coloured = screen.tmux(&["capture-pane", "-p", "-e"]);
+    // `39` is the terminal's own colour.
+    let colour = |number: u8| coloured.contains(&format!("\u{1b}[{number}m"));
+    assert!(!(30..=38).any(colour), "{coloured:?}");
+    let denied = |shown: &str| {
+        let lines: Vec<_> = shown.lines().collect();
+        let sources = ["203.0.113.10 ", "2001:db8:113::10 "];
+        sources.iter().all(|source| {
+            let mut lines = lines.iter().filter(|line| line.starts_with(source));
+            lines.any(|line| line.contains(" api ") && line.ends_with(" ago"))
+        })
+    };
+    screen.wait(denied);
+    screen.keys(&["e"]);
+    screen.wait(|shown| shown.contains("they agree") && shown.contains("deny ("));
+    screen.keys(&["x"]);
+    screen.wait(denied);
+    screen.keys(&["p"]);
+    screen.wait(|shown| shown.contains("PAUSED"));
+    screen.keys(&["p", "/", "r", "e", "j", "e", "c", "Enter"]);
+    screen.wait(|shown| shown.contains("[filter: rejec") && !shown.contains(" pass "));
+    screen.keys(&["Escape"]);
+    screen.wait(|shown| shown.contains(" pass "));
+    screen.tmux(&["resize-window", "-x", "10", "-y", "5"]);
+    screen.wait(|shown| shown.starts_with("pass 0\nreject 0"));
+    screen.tmux(&["resize-window", "-x", "120", "-y", "40"]);
+    screen.wait(|shown| shown.contains("PACKETS/S"));
+    screen.keys(&["q"]);
+    screen.is_as_it_was("ended with 0");
+    drop(screen);
+    // Ended from outside.
+    for (name, signal) in [("term", Signal::TERM), ("int", Signal::INT)] {
+        let screen = Screen::new(&lab, name, "");
+        screen.wait(|shown| shown.contains("PACKETS/S"));
+        kill_process(screen.pid(), signal).expect("it runs");
+        screen.is_as_it_was("ended with 0");
+    }
+    // The terminal goes away, and there is nobody left to show anything to.
+    let screen = Screen::new(&lab, "gone", "");
+    screen.wait(|shown| shown.contains("PACKETS/S"));
+    let pid = screen.pid().as_raw_nonzero().get().cast_unsigned();
+    drop(screen);
+    let start = Instant::now();
+    while !is_gone(pid) {
+        assert!(start.elapsed() < PATIENCE, "it outlives its terminal");
+        thread::sleep(TICK);
+    }
+    let (code, said) = lab.tell(&["top"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("top needs a terminal"), "{said}");
+    lab.detach(filter);
+}

@@ -1,0 +1,177 @@
+//! What has to be reached, and whether it was.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::results::Results;
+
+/// One thing to reach.
+#[derive(Debug)]
+pub(super) struct Goal {
+    what: String,
+    limit: f64,
+    /// Whether less is better.
+    at_most: bool,
+    /// What was measured; nothing if it was not.
+    measured: Option<f64>,
+}
+
+impl Goal {
+    fn at_most(what: impl Into<String>, limit: f64, measured: Option<f64>) -> Self {
+        Self {
+            what: what.into(),
+            limit,
+            at_most: true,
+            measured,
+        }
+    }
+
+    fn at_least(what: impl Into<String>, limit: f64, measured: Option<f64>) -> Self {
+        Self {
+            at_most: false,
+            ..Self::at_most(what, limit, measured)
+        }
+    }
+
+    fn outcome(&self) -> &'static str {
+        match self.measured {
+            None => "not measured",
+            Some(measured) if (measured <= self.limit) == self.at_most => "reached",
+            Some(measured) if measured == self.limit => "reached",
+            Some(_) => "missed",
+        }
+    }
+}
+
+/// All goals.
+pub(super) fn judge(results: &Results) -> Vec<Goal> {
+    let mut goals = packets(results);
+    goals.extend(floods(results));
+    goals.extend(loads(results));
+    goals
+}
+
+fn packets(results: &Results) -> Vec<Goal> {
+    let ns = |case: &str, program: &str| results.median("packet", case, program);
+    let ratio = |case: &str| Some(ns(case, "intervals")? / ns(case, "drop")?);
+    let above = |case: &str| Some(ns(case, "intervals")? - ns(case, "parse")?);
+    let mut goals = Vec::new();
+    for (case, limit) in [
+        ("IPv4 sparse 1000000 random", 5.0),
+        ("IPv4 sparse 1000 random", 2.5),
+        ("IPv4 dense 500000 inside", 3.5),
+        ("IPv6 sparse 100000 random", 6.0),
+        ("IPv6 sparse 100000 inside", 6.0),
+        ("IPv6 long 100000 inside", 6.0),
+        ("IPv6 clusters 100000 inside", 6.0),
+    ] {
+        let what = format!("{case}: intervals, times XDP_DROP");
+        goals.push(Goal::at_most(what, limit, ratio(case)));
+    }
+    let case = "IPv4 sparse 1000000 random";
+    let what = format!("{case}: intervals, ns above parsing");
+    goals.push(Goal::at_most(what, 30.0, above(case)));
+    let slower = results
+        .cases("packet")
+        .into_iter()
+        .filter_map(|case| Some(ns(case, "intervals")? - ns(case, "trie")?));
+    let what = "intervals, ns slower than the trie where they are slowest beside it";
+    goals.push(Goal::at_most(what, 2.0, slower.reduce(f64::max)));
+    goals
+}
+
+fn floods(results: &Results) -> Vec<Goal> {
+    let times = |case: &str, rival: &str| {
+        let of = |contender| results.median("flood", case, contender);
+        Some(of(rival)? / of("ipfilter")?)
+    };
+    [
+        ("10 prefixes", "nftables netdev ingress", 4.0),
+        ("100000 prefixes", "nftables netdev ingress", 8.0),
+        ("1000000 prefixes", "nftables netdev ingress", 7.0),
+        ("1000000 prefixes", "iptables with ipset", 15.0),
+    ]
+    .into_iter()
+    .map(|(case, rival, limit)| {
+        let what = format!("flood, {case}: times cheaper than {rival}");
+        Goal::at_least(what, limit, times(case, rival))
+    })
+    .collect()
+}
+
+fn loads(results: &Results) -> Vec<Goal> {
+    let of = |case: &str, contender| results.median("load", case, contender);
+    let million = "1000000 prefixes";
+    let times = |rival| Some(of(million, rival)? / of(million, "ipfilter")?);
+    vec![
+        Goal::at_most("a million prefixes loaded, s", 1.0, of(million, "ipfilter")),
+        Goal::at_most(
+            "a hundred thousand prefixes loaded, s",
+            0.15,
+            of("100000 prefixes", "ipfilter"),
+        ),
+        Goal::at_least(
+            "a million loaded: times faster than nft -f of a merged list",
+            5.0,
+            times("nftables inet raw"),
+        ),
+        Goal::at_least(
+            "a million loaded: times faster than nft -f with auto-merge",
+            10.0,
+            times("nftables, auto-merge"),
+        ),
+        Goal::at_most(
+            "swap, ms",
+            50.0,
+            results.median("swap", "a program behind a link", "BPF_LINK_UPDATE"),
+        ),
+    ]
+}
+
+pub(super) fn markdown(goals: &[Goal]) -> String {
+    let mut text = "| to reach | limit | measured | |\n|---|---|---|---|\n".to_owned();
+    for goal in goals {
+        let sign = if goal.at_most { "≤" } else { "≥" };
+        let measured = goal
+            .measured
+            .map_or_else(|| "-".to_owned(), |measured| format!("{measured:.2}"));
+        // Writing to a string can't fail.
+        let _: std::fmt::Result = writeln!(
+            text,
+            "| {} | {sign} {} | {measured} | {} |",
+            goal.what,
+            goal.limit,
+            goal.outcome()
+        );
+    }
+    text
+}
+
+pub(super) fn json(goals: &[Goal]) -> Vec<Value> {
+    let goals = goals.iter();
+    goals
+        .map(|goal| {
+            json!({
+                "goal": goal.what,
+                "limit": goal.limit,
+                "measured": goal.measured,
+                "outcome": goal.outcome(),
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_hold_in_their_direction() {
+        assert_eq!(Goal::at_most("x", 2.0, Some(2.0)).outcome(), "reached");
+        assert_eq!(Goal::at_most("x", 2.0, Some(2.1)).outcome(), "missed");
+        assert_eq!(Goal::at_least("x", 2.0, Some(2.0)).outcome(), "reached");
+        assert_eq!(Goal::at_least("x", 2.0, Some(1.9)).outcome(), "missed");
+        assert_eq!(Goal::at_least("x", 2.0, None).outcome(), "not measured");
+    }
+}
