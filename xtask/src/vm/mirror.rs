@@ -20,12 +20,13 @@ use crate::{process::output, tool};
 const MIRROR: &str = "IPFILTER_DEBIAN_MIRROR";
 
 /// Parts of the machine's configuration that this folder answers itself, or that would act on the
-/// machine: hooks run after an update or around dpkg.
+/// machine: hooks run after an update, around an installation or around dpkg.
 const REPLACED: &[&str] = &[
     "APT::Default-Release ",
     "APT::Sandbox::User ",
     "APT::Update",
     "Acquire::Languages",
+    "AptCli",
     "DPkg",
     "Dir::Cache",
     "Dir::Etc ",
@@ -300,6 +301,7 @@ mod tests {
     #[test]
     fn the_machines_hooks_and_folders_are_left_behind_and_its_proxy_is_not() {
         let machine = "APT::Update::Post-Invoke:: \"rm -f x\";\nDir::State \"var/lib/apt\";\n\
+                       AptCli::Hooks::Install:: \"z\";\n\
                        Acquire::http::Proxy \"http://proxy.example\";\nDir::Etc::netrc \"auth.conf\";\n\
                        DPkg::Pre-Install-Pkgs:: \"y\";\nDir::Etc::parts \"apt.conf.d\";\n";
         assert_eq!(
