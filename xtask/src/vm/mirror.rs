@@ -120,6 +120,32 @@ impl Suite {
         let files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
         files.collect()
     }
+
+    /// Fetches a package and everything that it depends on, down to the C library. The files are in
+    /// this release's folder, and go with it.
+    ///
+    /// # Errors
+    /// When one does not exist, or the mirror fails.
+    pub(super) fn download_whole(&self, package: &str) -> Result<Vec<PathBuf>> {
+        let mut command = apt("apt-get", &self.folder)?;
+        // To apt, this is a machine with nothing on it: neither what is installed here nor what
+        // would be in the way of it counts.
+        command.args(["install", "--download-only", "--yes", "--quiet"]);
+        command.args(["--no-install-recommends", "--no-install-suggests", package]);
+        output(&mut command).with_context(|| {
+            format!(
+                "can't fetch `{package}` and what it needs from Debian `{}`",
+                self.name
+            )
+        })?;
+        let files = fs::read_dir(self.folder.join("cache/archives"))?;
+        let mut files: Vec<PathBuf> = files
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        // Apt's lock is there, too, and a folder for what is half fetched.
+        files.retain(|file| file.extension().is_some_and(|end| end == "deb"));
+        Ok(files)
+    }
 }
 
 /// Unpacks a package file into `folder`; nothing in it is run.
