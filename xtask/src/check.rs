@@ -12,7 +12,8 @@ use anyhow::{Result, anyhow};
 use xtask::{
     need_root,
     process::{Guard, Interrupt, shown},
-    promtool, vm,
+    promtool,
+    vm::{self, Emulator},
 };
 
 use crate::{build::cargo, dist, kernels, setup};
@@ -34,6 +35,7 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
         setup::tools("the package is made and tried with them", tools, interrupt)?;
     }
     promtool()?;
+    Emulator::fetch()?;
     done("set-up", start);
     steps.plain("format", cargo().args(["fmt", "--all", "--check"]))?;
     let mut clippy = cargo();

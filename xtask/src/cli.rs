@@ -59,15 +59,15 @@ enum Task {
     },
     /// Check everything: format, lints, and all tests, those on live interfaces and other kernels included
     ///
-    /// Needs root, and apt the first time, for the kernels (see `kernels`). The last line counts the tests: `N passed, N failed`.
+    /// Needs root, and apt the first time, for the kernels and what boots them (see `kernels`). The last line counts the tests: `N passed, N failed`.
     Test,
     /// Run the tests named `guest::` on Debian's kernels, with several network cards each
     ///
     /// Boots a guest in software emulation for every kernel and card, with the release binary and
     /// the integration tests in it; the cards are named to the tests in IPFILTER_TEST_NICS. A kernel's
     /// first card gets all of the tests, the others those named `guest::card::`. Kernels
-    /// are fetched once, through this machine's apt mirror, and kept in target/kernels; QEMU is
-    /// installed when it is missing. Ends with a table, and with 0 only if every test passed
+    /// are fetched once, through this machine's apt mirror, and kept in target/kernels. So is QEMU,
+    /// in target/vm, unless it is installed. Ends with a table, and with 0 only if every test passed
     /// everywhere.
     Kernels {
         /// Only these kernels: 5.10, 6.1, 6.12, newest (also by Debian's names)

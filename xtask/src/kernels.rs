@@ -20,7 +20,7 @@ use anyhow::Result;
 use xtask::{
     process::Interrupt,
     tool,
-    vm::{self, Kernel, Nic, Output, Series, Vm},
+    vm::{self, Emulator, Kernel, Nic, Output, Series, Vm},
 };
 
 use crate::{build, check::Counts, setup, table};
@@ -78,6 +78,8 @@ pub(crate) fn matrix(
 ) -> Result<(Counts, bool)> {
     setup::run(interrupt)?;
     setup::tools("guests with other kernels run in it", vm::TOOLS, interrupt)?;
+    let emulator = Emulator::fetch()?;
+    interrupt.check()?;
     let programs = programs(interrupt)?;
     let mut guests = Vec::new();
     for series in if series.is_empty() {
@@ -92,7 +94,7 @@ pub(crate) fn matrix(
             .iter()
             .zip(iter::once(TESTS).chain(iter::repeat(CARD_TESTS)))
         {
-            guests.push(guest(&kernel, nic, tests, &programs, interrupt));
+            guests.push(guest(&emulator, &kernel, nic, tests, &programs, interrupt));
         }
     }
     let results = run_all(&guests);
@@ -126,6 +128,7 @@ fn programs(interrupt: &Interrupt) -> Result<Vec<PathBuf>> {
 }
 
 fn guest(
+    emulator: &Emulator,
     kernel: &Kernel,
     nic: Nic,
     tests: &str,
@@ -143,7 +146,7 @@ fn guest(
         programs: programs.to_vec(),
         timeout: TIMEOUT,
         interrupt: Some(interrupt.clone()),
-        ..Vm::new(kernel.clone(), script)
+        ..Vm::new(emulator.clone(), kernel.clone(), script)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use xtask::{
     tool,
-    vm::{Nic, Series, Vm},
+    vm::{Emulator, Nic, Series, Vm},
 };
 
 /// What guests have that programs rely on.
@@ -23,10 +24,14 @@ cat /opt/given
 exit 7
 "#;
 
+fn vm(script: &str) -> Result<Vm> {
+    Ok(Vm::new(Emulator::fetch()?, Series::V6_1.fetch()?, script))
+}
+
 #[test]
 #[ignore = "boots a guest, and fetches its kernel when it is not there yet"]
 fn a_guest_has_the_programs_files_and_cards_it_was_given() {
-    let mut vm = Vm::new(Series::V6_1.fetch().unwrap(), SCENE);
+    let mut vm = vm(SCENE).unwrap();
     vm.nics = vec![Nic::Virtio, Nic::E1000e];
     vm.programs = vec![tool("ip", "iproute2").unwrap()];
     vm.files = vec![("src/vm/init.sh".into(), "/opt/given".into())];
@@ -44,7 +49,7 @@ fn a_guest_has_the_programs_files_and_cards_it_was_given() {
 #[test]
 #[ignore = "boots a guest, and fetches its kernel when it is not there yet"]
 fn a_guest_that_takes_too_long_is_ended_and_quoted() {
-    let mut vm = Vm::new(Series::V6_1.fetch().unwrap(), "echo still here; sleep 1000");
+    let mut vm = vm("echo still here; sleep 1000").unwrap();
     vm.timeout = Duration::from_secs(20);
     let error = format!("{:#}", vm.run().unwrap_err());
     assert!(error.contains("did not end within 20s"), "{error}");

@@ -4,7 +4,7 @@
 //! filter can't be attached to natively.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -15,8 +15,9 @@ use super::{
     compressed::extract_kernel,
     mirror::{Suite, unpack},
     modules::Modules,
+    need_x86_64,
 };
-use crate::{Refused, target_dir};
+use crate::target_dir;
 
 /// What guests may load.
 const MODULES: &[&str] = &[
@@ -92,12 +93,9 @@ impl Series {
     /// newer one, remove its folder in `target/kernels`.
     ///
     /// # Errors
-    /// [`Refused`] where guests can't be booted or there is no apt; when no mirror has it.
+    /// [`crate::Refused`] where guests can't be booted or there is no apt; when no mirror has it.
     pub fn fetch(self) -> Result<Kernel> {
-        if env::consts::ARCH != "x86_64" {
-            let refused = Refused("guests are booted on x86-64 only".to_owned());
-            return Err(refused.into());
-        }
+        need_x86_64()?;
         let home = target_dir()?.join("kernels").join(self.suite());
         if fs::read_to_string(home.join("stamp")).is_ok_and(|there| there == Self::stamp()) {
             return Kernel::open(&home);

@@ -20,12 +20,13 @@ use crate::{process::output, tool};
 const MIRROR: &str = "IPFILTER_DEBIAN_MIRROR";
 
 /// Parts of the machine's configuration that this folder answers itself, or that would act on the
-/// machine: hooks run after an update or around dpkg.
+/// machine: hooks run after an update, around an installation or around dpkg.
 const REPLACED: &[&str] = &[
     "APT::Default-Release ",
     "APT::Sandbox::User ",
     "APT::Update",
     "Acquire::Languages",
+    "AptCli",
     "DPkg",
     "Dir::Cache",
     "Dir::Etc ",
@@ -118,6 +119,32 @@ impl Suite {
             .with_context(|| format!("can't fetch packages of Debian `{}`", self.name))?;
         let files = fs::read_dir(folder)?.map(|entry| Ok(entry?.path()));
         files.collect()
+    }
+
+    /// Fetches a package and everything that it depends on, down to the C library. The files are in
+    /// this release's folder, and go with it.
+    ///
+    /// # Errors
+    /// When one does not exist, or the mirror fails.
+    pub(super) fn download_whole(&self, package: &str) -> Result<Vec<PathBuf>> {
+        let mut command = apt("apt-get", &self.folder)?;
+        // To apt, this is a machine with nothing on it: neither what is installed here nor what
+        // would be in the way of it counts.
+        command.args(["install", "--download-only", "--yes", "--quiet"]);
+        command.args(["--no-install-recommends", "--no-install-suggests", package]);
+        output(&mut command).with_context(|| {
+            format!(
+                "can't fetch `{package}` and what it needs from Debian `{}`",
+                self.name
+            )
+        })?;
+        let files = fs::read_dir(self.folder.join("cache/archives"))?;
+        let mut files: Vec<PathBuf> = files
+            .map(|entry| Ok(entry?.path()))
+            .collect::<Result<_>>()?;
+        // Apt's lock is there, too, and a folder for what is half fetched.
+        files.retain(|file| file.extension().is_some_and(|end| end == "deb"));
+        Ok(files)
     }
 }
 
@@ -300,6 +327,7 @@ mod tests {
     #[test]
     fn the_machines_hooks_and_folders_are_left_behind_and_its_proxy_is_not() {
         let machine = "APT::Update::Post-Invoke:: \"rm -f x\";\nDir::State \"var/lib/apt\";\n\
+                       AptCli::Hooks::Install:: \"z\";\n\
                        Acquire::http::Proxy \"http://proxy.example\";\nDir::Etc::netrc \"auth.conf\";\n\
                        DPkg::Pre-Install-Pkgs:: \"y\";\nDir::Etc::parts \"apt.conf.d\";\n";
         assert_eq!(

@@ -7,6 +7,7 @@
 
 pub(crate) mod cache;
 mod compressed;
+mod emulator;
 mod initramfs;
 mod kernel;
 pub(crate) mod mirror;
@@ -15,19 +16,23 @@ mod qemu;
 pub mod systemd;
 
 use std::{
+    env,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Result;
 
-pub use self::kernel::{Kernel, Series};
 use self::{cache::Scratch, initramfs::Tree, qemu::Machine};
-use crate::process::Interrupt;
+pub use self::{
+    emulator::Emulator,
+    kernel::{Kernel, Series},
+};
+use crate::{Refused, process::Interrupt};
 
-/// The programs outside Rust's own tools that guests need: name and Debian package.
+/// The programs outside Rust's own tools that guests need, beside the [`Emulator`]: name and Debian
+/// package.
 pub const TOOLS: &[(&str, &str)] = &[
-    ("qemu-system-x86_64", "qemu-system-x86"),
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
     ("ldd", "libc-bin"),
@@ -88,6 +93,8 @@ impl Nic {
 /// Mounted are proc, sysfs, devtmpfs, devpts, bpffs and cgroup2; loopback is up.
 #[derive(Debug, Clone)]
 pub struct Vm {
+    /// What to boot it with.
+    pub emulator: Emulator,
     /// What to boot.
     pub kernel: Kernel,
     /// Network cards, `eth0` and so on in this order. They hang on one hub, with nobody else.
@@ -112,8 +119,9 @@ pub struct Vm {
 impl Vm {
     /// A guest with one processor, 768 MiB and two minutes, without network cards.
     #[must_use]
-    pub fn new(kernel: Kernel, script: impl Into<String>) -> Self {
+    pub fn new(emulator: Emulator, kernel: Kernel, script: impl Into<String>) -> Self {
         Self {
+            emulator,
             kernel,
             nics: Vec::new(),
             memory: 768,
@@ -129,14 +137,14 @@ impl Vm {
     /// Boots it, and waits for its end.
     ///
     /// # Errors
-    /// [`crate::Refused`] when QEMU is not installed; when a file is missing; when the guest does
-    /// not come up or is not done in time. The message has the last of what it printed. That the
-    /// script fails is not an error.
+    /// When a file is missing; when the guest does not come up or is not done in time. The message
+    /// has the last of what it printed. That the script fails is not an error.
     pub fn run(&self) -> Result<Output> {
         let scratch = Scratch::new()?;
         let initramfs = scratch.path().join("initramfs");
         self.tree()?.write(&initramfs)?;
         Machine {
+            emulator: &self.emulator,
             image: &self.kernel.image,
             initramfs: &initramfs,
             settings: "quiet",
@@ -168,6 +176,15 @@ impl Vm {
         let drivers = self.nics.iter().flat_map(|nic| nic.modules());
         MODULES.iter().chain(drivers).copied().collect()
     }
+}
+
+/// # Errors
+/// [`Refused`] where a guest's programs, which are this machine's own, would not run in it.
+fn need_x86_64() -> Result<(), Refused> {
+    if env::consts::ARCH == "x86_64" {
+        return Ok(());
+    }
+    Err(Refused("guests are booted on x86-64 only".to_owned()))
 }
 
 /// What every guest starts with: a shell, mount points, modules to load in order.

@@ -5,22 +5,21 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, anyhow, bail};
 
-use super::{Nic, Output};
-use crate::{
-    process::{Guard, Interrupt, TICK},
-    tool,
-};
+use super::{Emulator, Nic, Output};
+use crate::process::{Guard, Interrupt, TICK};
 
 /// What QEMU is to emulate.
 #[derive(Debug)]
 pub(super) struct Machine<'a> {
+    /// What to emulate it with.
+    pub(super) emulator: &'a Emulator,
     /// The kernel's image.
     pub(super) image: &'a Path,
     /// The archive that it unpacks.
@@ -47,8 +46,8 @@ impl Machine<'_> {
     /// Runs the guest; `scratch` is a folder for its output.
     ///
     /// # Errors
-    /// When QEMU is not there or fails, on the timeout or a signal, and when the guest ended
-    /// without saying how its script did. QEMU does not outlive the call.
+    /// When QEMU fails, on the timeout or a signal, and when the guest ended without saying how its
+    /// script did. QEMU does not outlive the call.
     pub(super) fn run(&self, scratch: &Path) -> Result<Output> {
         let ports = Ports::in_folder(scratch);
         let start = Instant::now();
@@ -64,7 +63,7 @@ impl Machine<'_> {
     }
 
     fn start(&self, ports: &Ports) -> Result<Guard> {
-        let mut command = Command::new(tool("qemu-system-x86_64", "qemu-system-x86")?);
+        let mut command = self.emulator.command();
         command
             .args(self.arguments(ports))
             .stdin(Stdio::null())

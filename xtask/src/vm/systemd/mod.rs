@@ -10,7 +10,7 @@ use std::{path::PathBuf, process::Command, time::Duration};
 use anyhow::Result;
 
 use super::{
-    MODULES, Nic, Output, base,
+    Emulator, MODULES, Nic, Output, base,
     cache::Scratch,
     kernel::{Kernel, Series},
     qemu::Machine,
@@ -35,6 +35,8 @@ const DISK_MODULES: &[&str] = &[
 /// A machine that is off. Its disk goes away with it.
 #[derive(Debug)]
 pub struct System {
+    /// What to boot it with.
+    pub emulator: Emulator,
     /// Debian 12's own.
     pub kernel: Kernel,
     /// Network cards, `eth0` and so on in this order, on one hub.
@@ -83,6 +85,7 @@ impl System {
     /// [`crate::Refused`] where root or a tool is missing for the first one; when packages can't be
     /// fetched.
     pub fn new() -> Result<Self> {
+        let emulator = Emulator::fetch()?;
         let kernel = Series::V6_1.fetch()?;
         let image = image::fetch()?;
         let folder = Scratch::new()?;
@@ -90,6 +93,7 @@ impl System {
         copy.args(["--sparse=always", "--reflink=auto"]);
         output(copy.arg(image).arg(folder.path().join("disk")))?;
         Ok(Self {
+            emulator,
             kernel,
             nics: Vec::new(),
             memory: 768,
@@ -111,6 +115,7 @@ impl System {
         self.tree(boot)?.write(&initramfs)?;
         let scratch = Scratch::new()?;
         Machine {
+            emulator: &self.emulator,
             image: &self.kernel.image,
             initramfs: &initramfs,
             // What systemd starts and stops is part of the console's output.
