@@ -47,6 +47,9 @@ mod sealed {
         /// Words of roots.
         const ROOTS: usize;
 
+        /// Words at the end that are read and do not matter.
+        const SLACK: usize;
+
         /// Every slot, in the order of its addresses.
         fn slots(map: &SourceMap<Self>) -> Vec<Slot>;
 
@@ -92,7 +95,7 @@ pub enum Shape {
 /// Where a table's bytes go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Bytes of roots and palette, which even an empty table has.
+    /// Bytes of roots and palette, and at the end, which even an empty table has.
     pub roots: usize,
     /// Bytes of slots that are a list of boundaries of one kind, with their answers.
     pub lists: usize,
@@ -150,6 +153,7 @@ impl<A: Family> IntervalTable<A> {
                 *word = root;
             }
         }
+        words.resize(total, 0);
         let answer = |index: usize| map.palette().get(index).map_or(0, |apis| apis.bits());
         Ok(Self {
             words,
@@ -209,7 +213,7 @@ fn answer_words(ranks: usize, lanes: u32) -> usize {
 
 fn sizes<A: Family>(map: &SourceMap<A>, shapes: &[Shape]) -> Sizes {
     let mut sizes = Sizes {
-        roots: A::ROOTS + map.palette().len(),
+        roots: A::ROOTS + map.palette().len() + A::SLACK,
         ..Sizes::default()
     };
     for shape in shapes {

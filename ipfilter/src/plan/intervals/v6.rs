@@ -40,6 +40,7 @@ impl Family for u128 {
 
 impl Build for u128 {
     const ROOTS: usize = ROOTS_V6 as usize;
+    const SLACK: usize = 0;
 
     fn slots(map: &SourceMap<Self>) -> Vec<Slot> {
         let below = (SLOT_BELOW as usize, 0, DENSE - 1);
@@ -265,7 +266,7 @@ impl<'a> Builder<'a> {
             }
         }
         let fan = Fan::new(parts.turns, parts.bits, parts.shift);
-        Root::new(Kind::Fan, false, fan.0, index(place))
+        Root::new(Kind::Split, false, fan.0, index(place))
     }
 }
 
