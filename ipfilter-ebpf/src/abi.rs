@@ -9,7 +9,7 @@ mod report;
 
 pub use report::{
     EVENTS_RING, Event, LOG_RING, RING, RINGS, Reports, TALKERS, TALKERS_RATE, TALKERS_WEIGHT,
-    Talker,
+    Talker, gap,
 };
 
 use crate::interval::Layout;

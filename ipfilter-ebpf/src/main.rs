@@ -46,16 +46,19 @@ mod programs {
     const HEADERS: u32 = 512;
 
     #[xdp]
+    #[inline(always)]
     pub fn ipfilter_xdp(ctx: XdpContext) -> u32 {
         run_xdp(&ctx)
     }
 
     #[xdp(frags)]
+    #[inline(always)]
     pub fn ipfilter_frags(ctx: XdpContext) -> u32 {
         run_xdp(&Frags(ctx))
     }
 
     #[classifier]
+    #[inline(always)]
     pub fn ipfilter_tc(ctx: TcContext) -> i32 {
         match filter(&ctx) {
             // On to the programs and filters that others have put there.
@@ -106,15 +109,24 @@ mod programs {
     #[inline(always)]
     fn deny<P: Packet>(packet: &P, denied: &Denied, length: u32) -> Action {
         let bytes = u64::from(length);
-        let due = report::denied(packet, denied, length);
+        let due = report::is_due(packet);
+        let action = maps::deny(denied.api);
+        if due || action != deny::DROP {
+            report::denied(denied, length);
+        }
+        if due {
+            report::note(packet);
+        }
         // The flags are known at load, so that a deployment that answers nobody is verified without
         // the code that answers.
-        let reason = match maps::deny(denied.api) {
-            deny::REJECT if maps::has(flags::REJECT) => answer(packet, denied, length, false),
-            deny::RESPOND if maps::has(flags::RESPOND) => answer(packet, denied, length, true),
+        let reason = match action {
+            deny::REJECT if maps::has(flags::REJECT) => answer(packet, denied, false),
+            deny::RESPOND if maps::has(flags::RESPOND) => answer(packet, denied, true),
             _ => Reason::Denied,
         };
-        report::finish(due, reason);
+        if due {
+            report::tell(reason as u32);
+        }
         debug!(
             packet,
             "denied API {}: {} bytes, reason {}", denied.api, bytes, reason as u32

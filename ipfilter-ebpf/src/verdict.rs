@@ -15,6 +15,13 @@ pub trait Tables {
     fn callable(&self, source: &Address) -> ApiSet;
     /// All APIs of the deployment.
     fn apis(&self) -> ApiSet;
+
+    /// `value`, of which the kernel's verifier is to know nothing: it would go through what follows
+    /// again for each way through the headers.
+    #[inline(always)]
+    fn forget(&self, value: usize) -> usize {
+        value
+    }
 }
 
 /// What becomes of a packet.
@@ -41,13 +48,13 @@ pub struct Origin {
 
 impl Origin {
     #[inline(always)]
-    const fn of(datagram: &Datagram) -> Self {
+    fn of<T: Tables>(datagram: &Datagram, tables: &T) -> Self {
         Self {
             family: match datagram.source {
                 Address::V4(_) => Family::V4,
                 Address::V6(_) => Family::V6,
             },
-            network: datagram.network,
+            network: tables.forget(datagram.network),
         }
     }
 }
@@ -87,7 +94,9 @@ fn judge<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
         Packet::Ip(datagram) => match &datagram.content {
             Content::LaterFragment => Verdict::Pass(Reason::LaterFragment),
             Content::Other => Verdict::Pass(Reason::OtherProtocol),
-            Content::Malformed => Verdict::Drop(Reason::Malformed, Some(Origin::of(datagram))),
+            Content::Malformed => {
+                Verdict::Drop(Reason::Malformed, Some(Origin::of(datagram, tables)))
+            }
             Content::Unresolved => judge_unresolved(datagram, tables),
             Content::Segment(segment) => judge_segment(datagram, segment, tables),
         },
@@ -97,10 +106,11 @@ fn judge<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
 /// Without a port in sight only a source that may call every API is let through.
 #[inline(always)]
 fn judge_unresolved<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
+    let origin = Origin::of(datagram, tables);
     if tables.callable(&datagram.source).bits() & tables.apis().bits() == tables.apis().bits() {
         Verdict::Pass(Reason::UnresolvedAllowed)
     } else {
-        Verdict::Drop(Reason::Unresolved, Some(Origin::of(datagram)))
+        Verdict::Drop(Reason::Unresolved, Some(origin))
     }
 }
 
@@ -113,15 +123,20 @@ fn judge_segment<T: Tables>(datagram: &Datagram, segment: &Segment, tables: &T) 
     if !tables.protects(&datagram.destination) {
         return Verdict::Pass(Reason::OtherAddress);
     }
+    let Origin { family, network } = Origin::of(datagram, tables);
+    let segment = Segment {
+        transport: tables.forget(segment.transport),
+        fragment: tables.forget(usize::from(segment.fragment)) != 0,
+        ..*segment
+    };
     if tables.callable(&datagram.source).has(api) {
         Verdict::Allow(api)
     } else {
-        let Origin { family, network } = Origin::of(datagram);
         Verdict::Deny(Denied {
             api,
             family,
             network,
-            segment: *segment,
+            segment,
         })
     }
 }

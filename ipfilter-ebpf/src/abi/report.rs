@@ -42,21 +42,50 @@ pub const LOG_RING: usize = 1;
 pub struct Reports {
     /// When the present second will be over, in jiffies.
     pub over: u64,
+    /// Packets that did not get through, since the counters were made, those yet to be passed over
+    /// included.
+    pub seen: u64,
+    /// Events that were put into each ring, since then.
+    pub told: [u64; RINGS],
+    /// Packets yet to be passed over before one is looked at again.
+    pub skip: u32,
+    /// How many were to be passed over since the last one that was looked at.
+    pub gap: u32,
     /// Events that may still be told of in this second.
     pub events_left: u32,
     /// Packets that are still counted one by one for [`Talker`]s in this second.
     pub talkers_left: u32,
-    /// Packets that did not get through, since the counters were made.
-    pub seen: u64,
-    /// Events that were put into each ring, since then.
-    pub told: [u64; RINGS],
+    /// How many packets the present one stands for among those of its source.
+    pub weight: u32,
+    /// Whether an event is to be told of the present one: 1 or 0.
+    pub event: u32,
+}
+
+impl Reports {
+    /// Packets that did not get through, and were not put into `ring`.
+    #[must_use]
+    pub const fn unreported(&self, ring: usize) -> u64 {
+        self.seen
+            .wrapping_sub(self.skip as u64)
+            .saturating_sub(self.told[ring])
+    }
 }
 
 /// Denied packets a second and CPU that are counted one by one for [`Talker`]s.
 pub const TALKERS_RATE: u32 = 1000;
 
-/// Beyond those, one packet in so many is, and stands for all of them.
+/// Beyond those, one packet in so many is, on average, and stands for all since the last one.
 pub const TALKERS_WEIGHT: u32 = 1024;
+
+/// How many packets to pass over once `seen` did not get through: any number below twice
+/// [`TALKERS_WEIGHT`], and as good as random, so that no sender keeps in step.
+#[must_use]
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
+pub const fn gap(seen: u64) -> u32 {
+    // 2^32 by the golden ratio: multiples of it are spread evenly, and have no short period.
+    (seen as u32).wrapping_mul(0x9e37_79b1) >> (31 - TALKERS_WEIGHT.ilog2())
+}
 
 /// The most sources that are remembered.
 pub const TALKERS: u32 = 16384;
@@ -79,7 +108,7 @@ pub struct Talker {
 
 const _: () = {
     assert!(size_of::<Event>() == 48 && align_of::<Event>() == 8);
-    assert!(size_of::<Reports>() == 40);
+    assert!(size_of::<Reports>() == 56);
     assert!(size_of::<Talker>() == 32);
     assert!(RING.is_power_of_two() && RING.is_multiple_of(4096));
 };

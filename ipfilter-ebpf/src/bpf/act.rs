@@ -17,7 +17,7 @@ use ipfilter_ebpf::{
 
 use super::{
     context::{Packet, Scratch, opaque},
-    maps::{ANSWERING, Answering, NEXT_REJECT, RESPONSES, key, reject_interval},
+    maps::{NEXT_REJECT, RESPONSES, Subject, key, reject_interval, subject},
 };
 
 const TCP_LEN: usize = 20;
@@ -26,25 +26,13 @@ const TCP_LEN: usize = 20;
 /// 3.1), and the beginning of the data.
 const TCP_SEEN: u32 = 60 + 4;
 
-/// Turns a denied packet, `bytes` bytes long, into the answer that is due, if one is. `talks` says
-/// that the API's action is to respond, rather than just to reject.
+/// Turns the packet that is this CPU's [`Subject`] and was denied so into the answer that is due, if one
+/// is. `talks` says that the API's action is to respond, rather than just to reject.
 #[inline(always)]
-pub fn answer<P: Packet>(packet: &P, denied: &Denied, bytes: u32, talks: bool) -> Reason {
+pub fn answer<P: Packet>(packet: &P, denied: &Denied, talks: bool) -> Reason {
     let segment = &denied.segment;
-    let Some(answering) = ANSWERING.get_ptr_mut(0) else {
-        return Reason::Unanswered;
-    };
     if segment.fragment {
         return Reason::Unanswered;
-    }
-    // SAFETY: the pointer is to this CPU's own value, and nobody holds a reference to it.
-    unsafe {
-        *answering = Answering {
-            api: denied.api,
-            bytes,
-            network: denied.network as u32,
-            transport: segment.transport as u32,
-        };
     }
     match (denied.family, segment.protocol, talks) {
         (Family::V4, Protocol::Tcp, false) => reject::<P, false>(packet),
@@ -59,7 +47,7 @@ pub fn answer<P: Packet>(packet: &P, denied: &Denied, bytes: u32, talks: bool) -
 /// What an answer needs to know of its cause.
 struct Cause {
     family: Family,
-    now: Answering,
+    now: Subject,
     parties: Parties,
 }
 
@@ -67,8 +55,8 @@ impl Cause {
     #[inline(always)]
     fn find<P: Packet>(packet: &P, v6: bool) -> Option<Self> {
         let family = if v6 { Family::V6 } else { Family::V4 };
-        // SAFETY: the pointer is to this CPU's own value, which only `answer` writes.
-        let now = unsafe { *ANSWERING.get_ptr(0)? };
+        // SAFETY: it is copied.
+        let now = *unsafe { subject() }?;
         let (network, transport) = (now.network as usize, now.transport as usize);
         let parties = Parties::read(&Scratch(packet.buffer()), family, network, transport)?;
         Some(Self {
@@ -173,8 +161,8 @@ fn respond<P: Packet, const V6: bool>(packet: &P) -> Reason {
 /// Brings into sight what of the segment an answer depends on.
 #[inline(always)]
 fn show_segment<P: Packet>(packet: &P) -> Option<()> {
-    // SAFETY: the pointer is to this CPU's own value, which only `answer` writes.
-    let now = unsafe { *ANSWERING.get_ptr(0)? };
+    // SAFETY: nothing that is called from here asks for it too.
+    let now = unsafe { subject() }?;
     packet.show(now.bytes, now.transport + TCP_SEEN)
 }
 

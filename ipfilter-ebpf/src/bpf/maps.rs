@@ -1,6 +1,6 @@
 //! The deployment's tables and constants.
 
-use super::context::opaque;
+use super::context::{forget, opaque};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
@@ -71,52 +71,69 @@ static KEYS: Array<CookieKey, { KEYS_LEN as usize }> = Array::new();
 pub static NEXT_REJECT: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 #[btf_map]
-pub static REPORTS: PerCpuArray<Reports, 1> = PerCpuArray::new();
+static REPORTS: PerCpuArray<Reports, 1> = PerCpuArray::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Event, { RING as usize }> = RingBuf::new();
 #[btf_map]
 pub static LOG: RingBuf<Event, { RING as usize }> = RingBuf::new();
 #[btf_map]
 pub static TALKERS: LruHashMap<AddressKey, Talker, { TALKERS_LEN as usize }> = LruHashMap::new();
-
-/// The packet that this CPU is to tell of. Passed through a map as [`ANSWERING`] is.
 #[btf_map]
-pub static SIGHTING: PerCpuArray<Sighting, 1> = PerCpuArray::new();
+static DRAFT: PerCpuArray<Event, 1> = PerCpuArray::new();
 
-/// A packet that does not get through, and what is to be told of it.
+/// The packet that this CPU is to answer or to tell of. Passed through a map rather than as arguments,
+/// so that the verifier takes what is done with it apart once, not again for each way to get there, and
+/// so that the path of a packet that is dropped in silence does not keep it on its stack.
+#[btf_map]
+static SUBJECT: PerCpuArray<Subject, 1> = PerCpuArray::new();
+
+/// A packet that does not get through, and what is known of it.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Sighting {
-    /// What will be told.
-    pub event: Event,
-    /// Where the IP header begins, in bytes from the start of the frame.
-    pub network: u32,
-    /// The length of the whole frame, in bytes.
-    pub bytes: u32,
-    /// How many packets it stands for among those of its source; 0 for none.
-    pub weight: u32,
-    /// Not used; zero.
-    pub reserved: u32,
-}
-
-/// The denied packet that this CPU is answering. Passed through a map rather than as an argument,
-/// so that the verifier takes the answers apart once, not again for each way to get there.
-#[btf_map]
-pub static ANSWERING: PerCpuArray<Answering, 1> = PerCpuArray::new();
-
-/// A denied packet, and what is known of it.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Answering {
-    /// The API's index.
+pub struct Subject {
+    /// The API's index, or [`NO_API`](ipfilter_ebpf::abi::NO_API).
     pub api: u32,
     /// The length of the whole frame, in bytes.
     pub bytes: u32,
+    /// 4 or 6; 0 if no IP header was found.
+    pub family: u32,
     /// Where the IP header begins, in bytes from the start of the frame.
     pub network: u32,
+    /// 6 for TCP, 17 for UDP; 0 if no header of theirs was found.
+    pub protocol: u32,
     /// Where the TCP or UDP header begins.
     pub transport: u32,
 }
+
+/// The value that this CPU has for itself in a map of one.
+macro_rules! own {
+    ($(#[$doc:meta])* $name:ident, $map:ident: $value:ty) => {
+        $(#[$doc])*
+        ///
+        /// # Safety
+        ///
+        /// No other reference to it is held at the same time.
+        #[inline(always)]
+        pub unsafe fn $name() -> Option<&'static mut $value> {
+            // SAFETY: the pointer is to this CPU's own value. A program is not preempted by another run
+            // of itself on the same CPU, and within a run there is no other reference: the caller's word.
+            $map.get_ptr_mut(0).map(|value| unsafe { &mut *value })
+        }
+    };
+}
+
+own!(
+    /// The packet to answer or to tell of.
+    subject, SUBJECT: Subject
+);
+own!(
+    /// What was told, and may still be told.
+    reports, REPORTS: Reports
+);
+own!(
+    /// The event that is being put together.
+    draft, DRAFT: Event
+);
 
 /// A field of [`CONFIG`], read such that the compiler can't assume the value it was compiled with.
 macro_rules! config {
@@ -225,6 +242,11 @@ impl Tables for Deployed {
     fn apis(&self) -> ApiSet {
         config!(apis)
     }
+
+    #[inline(always)]
+    fn forget(&self, value: usize) -> usize {
+        forget(value as u64) as usize
+    }
 }
 
 #[inline(always)]
@@ -263,6 +285,11 @@ impl Words for IntervalsV4 {
     fn word(&self, index: u32) -> Option<u64> {
         INTERVALS_V4.get(index).copied()
     }
+
+    #[inline(always)]
+    fn forget(&self, value: u64) -> u64 {
+        forget(value)
+    }
 }
 
 struct IntervalsV6;
@@ -271,5 +298,10 @@ impl Words for IntervalsV6 {
     #[inline(always)]
     fn word(&self, index: u32) -> Option<u64> {
         INTERVALS_V6.get(index).copied()
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u64) -> u64 {
+        forget(value)
     }
 }

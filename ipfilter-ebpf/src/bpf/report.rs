@@ -1,8 +1,9 @@
 //! Telling of packets that do not get through: as events, and by their sources.
 //!
 //! Both are limited, and the limit costs next to nothing to whoever exceeds it: the clock is the
-//! kernel's tick counter, which the verifier turns into a load. Neither ever changes a verdict.
-//! The work that is left is in functions of their own, as answers are, and for the same reasons.
+//! kernel's tick counter, which the verifier turns into a load, and what is over the limit is counted
+//! down. Neither ever changes a verdict. The work that is left is in functions of their own, as answers
+//! are, and for the same reasons.
 
 use core::arch::asm;
 
@@ -12,8 +13,8 @@ use aya_ebpf::{
 };
 use ipfilter_ebpf::{
     abi::{
-        AddressKey, EVENTS_RING, Event, LOG_RING, NO_API, Reason, TALKERS_RATE, TALKERS_WEIGHT,
-        Talker, flags,
+        AddressKey, EVENTS_RING, Event, LOG_RING, NO_API, Reason, Reports, TALKERS_RATE, Talker,
+        flags, gap,
     },
     verdict::{Denied, Origin},
     wire::{Family, Frame as _, Protocol},
@@ -21,201 +22,163 @@ use ipfilter_ebpf::{
 
 use super::{
     context::{Packet, Scratch},
-    maps::{EVENTS, LOG, REPORTS, SIGHTING, Sighting, TALKERS, events, has, quiet, second},
+    maps::{EVENTS, LOG, Subject, TALKERS, draft, events, has, quiet, reports, second, subject},
 };
 
-/// 2^32 by the golden ratio: multiples of it are spread evenly and without a short period, so that
-/// no sender keeps in step with the sample.
-const SPREAD: u32 = 0x9e37_79b1;
-
-/// What is to be told of a packet.
-#[derive(Clone, Copy)]
-pub struct Due {
-    event: bool,
-    /// How many packets it stands for among those of its source; 0 for none.
-    weight: u32,
-}
-
-/// What may be told of another packet that came by `interface`.
+/// Whether anything is to be told of another packet: then [`note`] it, and [`tell`] what became of it.
 #[inline(always)]
-fn due(interface: u32) -> Due {
-    let mut due = Due {
-        event: false,
-        weight: 0,
-    };
-    if events() == 0 || interface == quiet() {
-        return due;
+pub fn is_due<P: Packet>(packet: &P) -> bool {
+    if events() == 0 {
+        return false;
     }
-    let Some(reports) = REPORTS.get_ptr_mut(0) else {
-        return due;
+    // SAFETY: nothing that is called from here asks for them too.
+    let Some(reports) = (unsafe { reports() }) else {
+        return false;
     };
-    // SAFETY: the pointer is to this CPU's own value, and nobody holds a reference to it.
-    let reports = unsafe { &mut *reports };
     // SAFETY: the helper takes no pointers.
     let now = unsafe { bpf_jiffies64() };
+    if now < reports.over && reports.skip > 0 {
+        reports.skip -= 1;
+        return false;
+    }
+    if packet.interface() == quiet() {
+        return false;
+    }
+    choose(reports, now);
+    true
+}
+
+/// Chooses what to tell of a packet, and how many of those after it to pass over.
+#[inline(always)]
+fn choose(reports: &mut Reports, now: u64) {
     if now >= reports.over {
         reports.over = now + u64::from(second());
         reports.events_left = events();
         reports.talkers_left = TALKERS_RATE;
+        // What would have been passed over is not.
+        reports.seen -= u64::from(reports.skip);
+        reports.skip = 0;
+        reports.gap = 0;
     }
     reports.seen += 1;
+    reports.weight = reports.gap + 1;
+    reports.event = 0;
     if reports.events_left > 0 {
         reports.events_left -= 1;
-        due.event = true;
+        reports.event = 1;
     }
     if reports.talkers_left > 0 {
         reports.talkers_left -= 1;
-        due.weight = 1;
-    } else if (reports.seen as u32).wrapping_mul(SPREAD) < u32::MAX / TALKERS_WEIGHT {
-        due.weight = TALKERS_WEIGHT;
+    } else if reports.events_left == 0 {
+        reports.gap = gap(reports.seen);
+        reports.skip = reports.gap;
+        reports.seen += u64::from(reports.gap);
     }
-    due
 }
 
-/// Begins to tell of a denied packet of `bytes` bytes, while it is still as it came. Finish with
-/// [`finish`].
+/// Makes a denied packet of `bytes` bytes this CPU's [`Subject`].
 #[inline(always)]
-pub fn denied<P: Packet>(packet: &P, denied: &Denied, bytes: u32) -> Due {
-    let interface = packet.interface();
-    let due = due(interface);
-    if due.event || due.weight > 0 {
-        let segment = &denied.segment;
-        begin(
-            packet,
-            &Sighting {
-                event: Event {
-                    time: 0,
-                    interface,
-                    api: denied.api,
-                    reason: 0,
-                    protocol: match segment.protocol {
-                        Protocol::Tcp => 6,
-                        Protocol::Udp => 17,
-                    },
-                    source: unknown(denied.family),
-                    source_port: segment.source_port,
-                    port: segment.port,
-                },
-                network: denied.network as u32,
-                bytes,
-                weight: due.weight,
-                reserved: 0,
+pub fn denied(denied: &Denied, bytes: u32) {
+    // SAFETY: it is gone at the end of this function.
+    if let Some(subject) = unsafe { subject() } {
+        *subject = Subject {
+            api: denied.api,
+            bytes,
+            family: number(denied.family),
+            network: denied.network as u32,
+            protocol: match denied.segment.protocol {
+                Protocol::Tcp => 6,
+                Protocol::Udp => 17,
             },
-        );
+            transport: denied.segment.transport as u32,
+        };
     }
-    due
 }
 
 /// Tells of a packet that was dropped without regard to its source, which is at `origin` if it was
 /// found.
 #[inline(always)]
 pub fn dropped<P: Packet>(packet: &P, origin: Option<Origin>, reason: Reason) {
-    let interface = packet.interface();
-    let due = due(interface);
-    if !due.event {
+    if !is_due(packet) {
         return;
     }
-    let none = AddressKey {
-        family: 0,
-        address: [0; 8],
-    };
-    begin(
-        packet,
-        &Sighting {
-            event: Event {
-                time: 0,
-                interface,
-                api: NO_API,
-                reason: 0,
-                protocol: 0,
-                source: origin.map_or(none, |origin| unknown(origin.family)),
-                source_port: 0,
-                port: 0,
-            },
-            network: origin.map_or(0, |origin| origin.network as u32),
+    // SAFETY: it is gone before `note` asks for it.
+    if let Some(subject) = unsafe { subject() } {
+        *subject = Subject {
+            api: NO_API,
             bytes: 0,
-            weight: 0,
-            reserved: 0,
-        },
-    );
-    finish(due, reason);
-}
-
-/// Has the event told, now that what became of the packet is known.
-#[inline(always)]
-pub fn finish(due: Due, reason: Reason) {
-    if due.event {
-        tell(reason as u32);
+            family: origin.map_or(0, |origin| number(origin.family)),
+            network: origin.map_or(0, |origin| origin.network as u32),
+            protocol: 0,
+            transport: 0,
+        };
     }
-}
-
-/// An address that is yet to be read.
-#[inline(always)]
-fn unknown(family: Family) -> AddressKey {
-    AddressKey {
-        family: match family {
-            Family::V4 => 4,
-            Family::V6 => 6,
-        },
-        address: [0; 8],
-    }
+    note(packet);
+    tell(reason as u32);
 }
 
 #[inline(always)]
-fn begin<P: Packet>(packet: &P, sighting: &Sighting) {
-    if let Some(place) = SIGHTING.get_ptr_mut(0) {
-        // SAFETY: the pointer is to this CPU's own value, and nobody holds a reference to it.
-        unsafe { *place = *sighting };
-        note(packet);
+fn number(family: Family) -> u32 {
+    match family {
+        Family::V4 => 4,
+        Family::V6 => 6,
     }
 }
 
-/// Reads the source, and counts the packet under it.
+/// Writes down what the subject, which is still as it came, says of itself, and counts it under its
+/// source.
 #[inline(never)]
-fn note<P: Packet>(packet: &P) {
-    let Some(sighting) = SIGHTING.get_ptr_mut(0) else {
+pub fn note<P: Packet>(packet: &P) {
+    // SAFETY: nothing that is called from here asks for them too.
+    let all = unsafe { (subject(), reports(), draft()) };
+    let (Some(subject), Some(reports), Some(event)) = all else {
         return;
     };
-    // SAFETY: the pointer is to this CPU's own value, and nobody holds a reference to it.
-    let sighting = unsafe { &mut *sighting };
     let frame = Scratch(packet.buffer());
-    let network = sighting.network as usize;
-    let source = &mut sighting.event.source;
-    let read = match source.family {
+    let network = subject.network as usize;
+    let read = match subject.family {
         4 => frame.read(network + 12).map(AddressKey::v4),
         6 => frame.read(network + 8).map(AddressKey::v6),
         _ => None,
     };
-    let Some(read) = read else {
-        source.family = 0;
-        return;
-    };
-    *source = read;
-    if sighting.weight > 0 {
-        count(&read, sighting);
+    event.source = read.unwrap_or(AddressKey {
+        family: 0,
+        address: [0; 8],
+    });
+    let ports = (subject.protocol > 0).then(|| frame.read(subject.transport as usize));
+    [event.source_port, event.port] = ports.flatten().unwrap_or_default().map(u16::from_be);
+    event.interface = packet.interface();
+    event.api = subject.api;
+    event.protocol = subject.protocol;
+    if subject.api != NO_API {
+        count(event, reports.weight, subject.bytes);
     }
 }
 
+/// Counts as many packets of `bytes` bytes under an event's source as the packet stands for.
 #[inline(always)]
-fn count(source: &AddressKey, sighting: &Sighting) {
-    let weight = u64::from(sighting.weight);
-    let (packets, bytes) = (weight, weight * u64::from(sighting.bytes));
+fn count(event: &Event, weight: u32, bytes: u32) {
+    let packets = u64::from(weight);
+    let bytes = packets * u64::from(bytes);
     // SAFETY: the helper takes no pointers.
     let last = unsafe { bpf_ktime_get_ns() };
-    if TALKERS.get_ptr_mut(source).is_none() {
+    if TALKERS.get_ptr_mut(&event.source).is_none() {
         let talker = Talker {
             packets,
             bytes,
             last,
-            api: sighting.event.api,
-            interface: sighting.event.interface,
+            api: event.api,
+            interface: event.interface,
         };
-        if TALKERS.insert(source, talker, BPF_NOEXIST.into()).is_ok() {
+        if TALKERS
+            .insert(&event.source, talker, BPF_NOEXIST.into())
+            .is_ok()
+        {
             return;
         }
         // Another CPU was first.
     }
-    if let Some(talker) = TALKERS.get_ptr_mut(source) {
+    if let Some(talker) = TALKERS.get_ptr_mut(&event.source) {
         // SAFETY: values of this map stay where they are while a program runs, and only CPUs that do
         // as this one write to these fields: the sums by atomic additions, the time in one store.
         unsafe {
@@ -237,21 +200,24 @@ unsafe fn add(sum: *mut u64, by: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) sum, in(reg) by, options(nostack)) };
 }
 
-/// Puts the event into the rings.
+/// Puts what was [noted](note) into the rings, if an event is due, now that what became of the packet is
+/// known.
 #[inline(never)]
-fn tell(reason: u32) {
-    let (Some(sighting), Some(reports)) = (SIGHTING.get_ptr_mut(0), REPORTS.get_ptr_mut(0)) else {
+pub fn tell(reason: u32) {
+    // SAFETY: nothing that is called from here asks for them too.
+    let (Some(event), Some(reports)) = (unsafe { (draft(), reports()) }) else {
         return;
     };
-    // SAFETY: the pointers are to this CPU's own values, and nobody holds a reference to them.
-    let (sighting, reports) = unsafe { (&mut *sighting, &mut *reports) };
-    sighting.event.reason = reason;
+    if reports.event == 0 {
+        return;
+    }
+    event.reason = reason;
     // SAFETY: the helper takes no pointers.
-    sighting.event.time = unsafe { bpf_ktime_get_ns() };
-    if EVENTS.output(&sighting.event, 0).is_ok() {
+    event.time = unsafe { bpf_ktime_get_ns() };
+    if EVENTS.output(&*event, 0).is_ok() {
         reports.told[EVENTS_RING] += 1;
     }
-    if has(flags::LOG) && LOG.output(&sighting.event, 0).is_ok() {
+    if has(flags::LOG) && LOG.output(&*event, 0).is_ok() {
         reports.told[LOG_RING] += 1;
     }
 }

@@ -181,8 +181,7 @@ fn unreported(reports: &Map, reader: Reader) -> Result<u64, Error> {
     let (_, ring) = reader.ring();
     let cpus = array.get(&0, 0).map_err(failed)?;
     Ok(cpus.iter().fold(0_u64, |sum, Raw(cpu)| {
-        let told = cpu.told.get(ring).copied().unwrap_or_default();
-        sum.wrapping_add(cpu.seen.saturating_sub(told))
+        sum.wrapping_add(cpu.unreported(ring))
     }))
 }
 
