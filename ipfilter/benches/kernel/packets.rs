@@ -85,6 +85,10 @@ struct Contender {
 fn measure(args: &Args, shape: Shape, family: Family, size: usize) -> Result<()> {
     let list = List::new(shape, family, size);
     let plan = plan(&list)?;
+    let unreported = Plan {
+        events: 0,
+        ..plan.clone()
+    };
     let inside = list.inside(INSIDE);
     let words = IntervalTable::<u32>::new(&plan.v4)?.words().len()
         + IntervalTable::<u128>::new(&plan.v6)?.words().len()
@@ -101,6 +105,12 @@ fn measure(args: &Args, shape: Shape, family: Family, size: usize) -> Result<()>
             Contender::own(&mut programs, "bench_read")?,
             Contender::deployed("other port", &plan, Lookup::Intervals, OTHER_PORT)?,
             Contender::deployed("intervals", &plan, Lookup::Intervals, PORT)?,
+            Contender::deployed(
+                "intervals, no reports",
+                &unreported,
+                Lookup::Intervals,
+                PORT,
+            )?,
         ];
         if args.no_trie_from.is_none_or(|limit| size < limit) {
             contenders.push(Contender::deployed("trie", &plan, Lookup::Trie, PORT)?);

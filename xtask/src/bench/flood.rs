@@ -1,8 +1,15 @@
 //! A flood of denied frames on a live interface: CPU time per frame on the receiver's side.
 
-use std::{thread, time::Duration};
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow, bail};
 use xtask::{
     lists::{Family, List, Shape},
     process::output,
@@ -12,18 +19,28 @@ use super::{
     Bench,
     bed::Bed,
     results::{Results, Row, Spread},
-    rivals::{Loaded, PORT, Rival},
+    rivals::{Loaded, PORT, Rival, ipfilter},
 };
 
 /// Who is flooded.
-const RIVALS: [Rival; 6] = [
+const RIVALS: [Rival; 7] = [
     Rival::Ipfilter,
+    Rival::Unreported,
     Rival::Trie,
     Rival::NftNetdev,
     Rival::NftInet,
     Rival::Ipset,
     Rival::XdpFilter,
 ];
+
+/// Prefixes in the list that is enforced while metrics are asked for.
+const SCRAPED: usize = 1000;
+
+/// Time between two scrapes: twenty times as often as anyone would.
+const SCRAPE_EVERY: Duration = Duration::from_millis(50);
+
+/// How long the daemon may take until it has metrics.
+const READY: Duration = Duration::from_secs(20);
 
 /// Calls of a hundred thousand frames each, in one round.
 const CALLS: &str = "5";
@@ -32,6 +49,7 @@ pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     for size in bench.options.large() {
         flood(bench, size, results)?;
     }
+    scraped(bench, results)?;
     swap(bench, results)
 }
 
@@ -68,6 +86,75 @@ fn flood(bench: &Bench<'_>, size: usize, results: &mut Results) -> Result<()> {
             unit: "ns of CPU time per frame",
             note: String::new(),
         });
+    }
+    Ok(())
+}
+
+/// What a frame costs while the metrics are asked for again and again, and while they are not.
+fn scraped(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
+    let list = List::new(Shape::Sparse, Family::V4, SCRAPED);
+    let bed = Bed::new()?;
+    let path = Rival::Ipfilter.write(bench, &list, &bed)?;
+    let socket = bench.folder.join("metrics");
+    let mut command = ipfilter(bench, &bed);
+    command
+        .args(["run", "--detach-on-exit", "--interface", &bed.interface])
+        .args(["--port", PORT, "--policy"])
+        .arg(path)
+        .arg("--metrics")
+        .arg(format!("unix:{}", socket.display()));
+    let _daemon = bed.receiver.spawn(&mut command)?;
+    let start = Instant::now();
+    while let Err(error) = scrape(&socket) {
+        bench.interrupt.check()?;
+        if start.elapsed() > READY {
+            return Err(error.context("the metrics never came"));
+        }
+        thread::sleep(SCRAPE_EVERY);
+    }
+    let contenders = [("not scraped", false), ("scraped 20 times a second", true)];
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..bench.options.rounds {
+        for ((_, scraped), times) in contenders.iter().zip(&mut times) {
+            bench.interrupt.check()?;
+            let (ended, told) = mpsc::channel::<()>();
+            let scraper = scraped.then(|| {
+                let socket = socket.clone();
+                thread::spawn(move || {
+                    while told.recv_timeout(SCRAPE_EVERY) == Err(RecvTimeoutError::Timeout) {
+                        scrape(&socket)?;
+                    }
+                    anyhow::Ok(())
+                })
+            });
+            times.push(round(bench, &bed)?);
+            drop(ended);
+            if let Some(scraper) = scraper {
+                scraper.join().map_err(|_| anyhow!("scraping failed"))??;
+            }
+        }
+    }
+    for ((name, _), times) in contenders.iter().zip(times) {
+        results.push(Row {
+            part: "scrape",
+            case: format!("{SCRAPED} prefixes"),
+            contender: (*name).to_owned(),
+            spread: Spread::of(times).context("no rounds")?,
+            unit: "ns of CPU time per frame",
+            note: String::new(),
+        });
+    }
+    Ok(())
+}
+
+/// Asks for the metrics, and reads them.
+fn scrape(socket: &Path) -> Result<()> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page)?;
+    if !page.contains("ipfilter_packets_total") {
+        bail!("these are no metrics: {page}");
     }
     Ok(())
 }

@@ -48,6 +48,7 @@ impl Goal {
 pub(super) fn judge(results: &Results) -> Vec<Goal> {
     let mut goals = packets(results);
     goals.extend(floods(results));
+    goals.extend(reports(results));
     goals.extend(loads(results));
     goals
 }
@@ -98,6 +99,55 @@ fn floods(results: &Results) -> Vec<Goal> {
         Goal::at_least(what, limit, times(case, rival))
     })
     .collect()
+}
+
+/// What it costs to tell of packets, by how many times a packet is dearer with it than without.
+fn reports(results: &Results) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for (part, case, with, without) in [
+        (
+            "packet",
+            "IPv4 sparse 10 random",
+            "intervals",
+            "intervals, no reports",
+        ),
+        (
+            "packet",
+            "IPv6 sparse 10 random",
+            "intervals",
+            "intervals, no reports",
+        ),
+        (
+            "packet",
+            "IPv4 sparse 1000000 random",
+            "intervals",
+            "intervals, no reports",
+        ),
+        ("flood", "10 prefixes", "ipfilter", "ipfilter, no reports"),
+        (
+            "flood",
+            "1000000 prefixes",
+            "ipfilter",
+            "ipfilter, no reports",
+        ),
+        (
+            "scrape",
+            "1000 prefixes",
+            "scraped 20 times a second",
+            "not scraped",
+        ),
+    ] {
+        let of = |contender| results.median(part, case, contender);
+        let ratio = of(with)
+            .zip(of(without))
+            .map(|(with, without)| with / without);
+        goals.push(Goal::at_most(
+            format!("{part}, {case}: times {without}"),
+            1.15,
+            ratio,
+        ));
+    }
+    goals
 }
 
 fn loads(results: &Results) -> Vec<Goal> {

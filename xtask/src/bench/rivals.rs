@@ -28,6 +28,8 @@ const XDP_FILTER_MOST: usize = 10;
 pub(super) enum Rival {
     /// ipfilter with the table it chooses.
     Ipfilter,
+    /// The same, telling of no packet: no events, no talkers.
+    Unreported,
     /// ipfilter with the kernel's trie.
     Trie,
     /// nftables at the netdev family's ingress hook.
@@ -46,6 +48,7 @@ impl Rival {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ipfilter => "ipfilter",
+            Self::Unreported => "ipfilter, no reports",
             Self::Trie => "ipfilter, trie",
             Self::NftNetdev => "nftables netdev ingress",
             Self::NftInet => "nftables inet raw",
@@ -58,7 +61,7 @@ impl Rival {
     /// Whether it is installed and takes so many prefixes.
     pub(super) fn can(self, prefixes: usize) -> bool {
         match self {
-            Self::Ipfilter | Self::Trie => true,
+            Self::Ipfilter | Self::Unreported | Self::Trie => true,
             Self::NftNetdev | Self::NftInet | Self::NftAutoMerge => tool("nft", "").is_ok(),
             Self::Ipset => tool("ipset", "").is_ok() && tool("iptables", "").is_ok(),
             Self::XdpFilter => tool("xdp-filter", "").is_ok() && prefixes <= XDP_FILTER_MOST,
@@ -71,7 +74,7 @@ impl Rival {
             .folder
             .join(format!("{self:?}-{}", list.prefixes.len()));
         let text = match self {
-            Self::Ipfilter | Self::Trie | Self::XdpFilter => list.policy(true),
+            Self::Ipfilter | Self::Unreported | Self::Trie | Self::XdpFilter => list.policy(true),
             Self::NftNetdev => {
                 let hook = format!("hook ingress device {} priority 0", bed.interface);
                 nft("netdev", &hook, "flags interval", list)
@@ -103,12 +106,15 @@ impl Rival {
     ) -> Result<Command> {
         let path = path.display().to_string();
         Ok(match self {
-            Self::Ipfilter | Self::Trie => {
+            Self::Ipfilter | Self::Unreported | Self::Trie => {
                 let mut command = ipfilter(bench, bed);
                 let lookup = if self == Self::Trie { "trie" } else { "auto" };
                 command
                     .args(["deploy", "--interface", &bed.interface, "--port", PORT])
                     .args(["--lookup", lookup, "--policy", &path]);
+                if self == Self::Unreported {
+                    command.args(["--events", "0"]);
+                }
                 command
             }
             Self::NftNetdev | Self::NftInet | Self::NftAutoMerge => {
@@ -173,7 +179,7 @@ impl Rival {
             Ok(command)
         };
         Ok(match self {
-            Self::Ipfilter | Self::Trie => {
+            Self::Ipfilter | Self::Unreported | Self::Trie => {
                 let mut command = ipfilter(bench, bed);
                 command.arg("detach");
                 vec![command]
