@@ -86,7 +86,7 @@ mod programs {
         let bytes = u64::from(length);
         let mut shown = false;
         loop {
-            match parse(&packet.buffer(), By(&Deployed)) {
+            match parse(&packet.buffer(), By(&Deployed(bytes))) {
                 Verdict::Pass(reason) | Verdict::Drop(reason, _)
                     if !shown && shows_more(packet, length, reason) =>
                 {

@@ -1,7 +1,7 @@
 //! What becomes of a packet: a pure decision over what the parser saw and what the tables say.
 
 use crate::{
-    abi::{ApiSet, Reason},
+    abi::{ApiSet, NO_API, Reason},
     wire::{Address, Content, Datagram, Family, Judge, Packet, Protocol, Segment},
 };
 
@@ -19,8 +19,14 @@ pub trait Tables {
     /// `value`, of which the kernel's verifier is to know nothing: it would go through what follows
     /// again for each way through the headers.
     #[inline(always)]
-    fn forget(&self, value: usize) -> usize {
+    fn forget(&self, value: u32) -> u32 {
         value
+    }
+
+    /// The same for a place in the packet, which not every verifier minds.
+    #[inline(always)]
+    fn forget_place(&self, place: usize) -> usize {
+        place
     }
 }
 
@@ -46,19 +52,6 @@ pub struct Origin {
     pub network: usize,
 }
 
-impl Origin {
-    #[inline(always)]
-    fn of<T: Tables>(datagram: &Datagram, tables: &T) -> Self {
-        Self {
-            family: match datagram.source {
-                Address::V4(_) => Family::V4,
-                Address::V6(_) => Family::V6,
-            },
-            network: tables.forget(datagram.network),
-        }
-    }
-}
-
 /// A denied packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denied {
@@ -68,8 +61,12 @@ pub struct Denied {
     pub family: Family,
     /// Where its IP header begins, in bytes from the start of the frame.
     pub network: usize,
-    /// The segment or datagram.
-    pub segment: Segment,
+    /// Where its TCP or UDP header begins, likewise.
+    pub transport: usize,
+    /// Which of them it is.
+    pub protocol: Protocol,
+    /// Whether it is the first fragment of a datagram.
+    pub fragment: bool,
 }
 
 /// Judges packets by a deployment's tables.
@@ -91,52 +88,93 @@ fn judge<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
         Packet::NotIp => Verdict::Pass(Reason::NotIp),
         Packet::TooManyTags => Verdict::Drop(Reason::Unresolved, None),
         Packet::Malformed => Verdict::Drop(Reason::Malformed, None),
-        Packet::Ip(datagram) => match &datagram.content {
-            Content::LaterFragment => Verdict::Pass(Reason::LaterFragment),
-            Content::Other => Verdict::Pass(Reason::OtherProtocol),
-            Content::Malformed => {
-                Verdict::Drop(Reason::Malformed, Some(Origin::of(datagram, tables)))
-            }
-            Content::Unresolved => judge_unresolved(datagram, tables),
-            Content::Segment(segment) => judge_segment(datagram, segment, tables),
-        },
-    }
-}
-
-/// Without a port in sight only a source that may call every API is let through.
-#[inline(always)]
-fn judge_unresolved<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
-    let origin = Origin::of(datagram, tables);
-    if tables.callable(&datagram.source).bits() & tables.apis().bits() == tables.apis().bits() {
-        Verdict::Pass(Reason::UnresolvedAllowed)
-    } else {
-        Verdict::Drop(Reason::Unresolved, Some(origin))
+        Packet::Ip(datagram) => judge_datagram(datagram, tables),
     }
 }
 
 /// Port first: traffic to other services never pays for a source lookup.
 #[inline(always)]
-fn judge_segment<T: Tables>(datagram: &Datagram, segment: &Segment, tables: &T) -> Verdict {
-    let Some(api) = tables.api(segment.protocol, segment.port) else {
-        return Verdict::Pass(Reason::OtherPort);
+fn judge_datagram<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
+    let family = datagram.source.family();
+    let network = tables.forget_place(datagram.network);
+    let origin = Some(Origin { family, network });
+    let (asked, transport) = match &datagram.content {
+        Content::LaterFragment => return Verdict::Pass(Reason::LaterFragment),
+        Content::Other => return Verdict::Pass(Reason::OtherProtocol),
+        Content::Malformed => return Verdict::Drop(Reason::Malformed, origin),
+        Content::Unresolved => (Asked::NOTHING, 0),
+        Content::Segment(segment) => {
+            let Some(api) = tables.api(segment.protocol, segment.port) else {
+                return Verdict::Pass(Reason::OtherPort);
+            };
+            if !tables.protects(&datagram.destination) {
+                return Verdict::Pass(Reason::OtherAddress);
+            }
+            (Asked::of(api, segment), segment.transport)
+        }
     };
-    if !tables.protects(&datagram.destination) {
-        return Verdict::Pass(Reason::OtherAddress);
+    let asked = Asked(tables.forget(asked.0));
+    let transport = tables.forget_place(transport);
+    let callable = tables.callable(&datagram.source);
+    let api = asked.api();
+    if api == NO_API {
+        // Without a port in sight only a source that may call every API is let through.
+        return if callable.bits() & tables.apis().bits() == tables.apis().bits() {
+            Verdict::Pass(Reason::UnresolvedAllowed)
+        } else {
+            Verdict::Drop(Reason::Unresolved, origin)
+        };
     }
-    let Origin { family, network } = Origin::of(datagram, tables);
-    let segment = Segment {
-        transport: tables.forget(segment.transport),
-        fragment: tables.forget(usize::from(segment.fragment)) != 0,
-        ..*segment
-    };
-    if tables.callable(&datagram.source).has(api) {
-        Verdict::Allow(api)
-    } else {
-        Verdict::Deny(Denied {
-            api,
-            family,
-            network,
-            segment,
-        })
+    if callable.has(api) {
+        return Verdict::Allow(api);
+    }
+    Verdict::Deny(Denied {
+        api,
+        family,
+        network,
+        transport,
+        protocol: asked.protocol(),
+        fragment: asked.is_fragment(),
+    })
+}
+
+/// What a packet asks for, in one word, so that it can be [forgotten](Tables::forget) at once and the
+/// lookup of its source is the same whatever it is. From the low bits: the API's index or [`NO_API`] (7),
+/// whether it is UDP (1), whether it is a fragment (1).
+#[derive(Clone, Copy)]
+struct Asked(u32);
+
+impl Asked {
+    const NOTHING: Self = Self(NO_API);
+    const UDP: u32 = 1 << 7;
+    const FRAGMENT: u32 = 1 << 8;
+
+    #[inline(always)]
+    const fn of(api: u32, segment: &Segment) -> Self {
+        let protocol = match segment.protocol {
+            Protocol::Tcp => 0,
+            Protocol::Udp => Self::UDP,
+        };
+        let fragment = if segment.fragment { Self::FRAGMENT } else { 0 };
+        Self(api | protocol | fragment)
+    }
+
+    #[inline(always)]
+    const fn api(self) -> u32 {
+        self.0 & 0x7f
+    }
+
+    #[inline(always)]
+    const fn protocol(self) -> Protocol {
+        if self.0 & Self::UDP == 0 {
+            Protocol::Tcp
+        } else {
+            Protocol::Udp
+        }
+    }
+
+    #[inline(always)]
+    const fn is_fragment(self) -> bool {
+        self.0 & Self::FRAGMENT != 0
     }
 }

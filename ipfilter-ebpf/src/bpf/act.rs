@@ -30,11 +30,10 @@ const TCP_SEEN: u32 = 60 + 4;
 /// is. `talks` says that the API's action is to respond, rather than just to reject.
 #[inline(always)]
 pub fn answer<P: Packet>(packet: &P, denied: &Denied, talks: bool) -> Reason {
-    let segment = &denied.segment;
-    if segment.fragment {
+    if denied.fragment {
         return Reason::Unanswered;
     }
-    match (denied.family, segment.protocol, talks) {
+    match (denied.family, denied.protocol, talks) {
         (Family::V4, Protocol::Tcp, false) => reject::<P, false>(packet),
         (Family::V4, Protocol::Tcp, true) => respond::<P, false>(packet),
         (Family::V4, Protocol::Udp, _) => prohibit::<P, false>(packet),

@@ -267,11 +267,27 @@ pub fn opaque(mut value: usize) -> usize {
     value
 }
 
-/// `value`, such that not even the verifier knows what range it is in. On little-endian machines the
-/// instruction is none at all once it is compiled.
+/// `value`, such that the compiler does not know where it comes from, nor a verifier before Linux 6.15
+/// what range it is in. On little-endian machines the instruction is none at all once it is compiled.
 #[inline(always)]
 pub fn forget(mut value: u64) -> u64 {
     // SAFETY: a register is converted in place; its value stays what it is where that matters.
     unsafe { asm!("{0} = le64 {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
+/// `value`, such that no verifier knows anything of it, if it knows nothing of `veil` either.
+#[inline(always)]
+pub fn veil(mut value: u64, veil: u64) -> u64 {
+    // SAFETY: a register is changed and changed back.
+    unsafe {
+        asm!(
+            "{0} ^= {1}",
+            "{0} ^= {1}",
+            inout(reg) value,
+            in(reg) veil,
+            options(nomem, nostack, preserves_flags)
+        );
+    };
     value
 }

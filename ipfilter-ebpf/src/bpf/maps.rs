@@ -1,6 +1,6 @@
 //! The deployment's tables and constants.
 
-use super::context::{forget, opaque};
+use super::context::{forget, opaque, veil};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
@@ -198,8 +198,9 @@ pub fn key(slot: u32) -> &'static CookieKey {
     KEYS.get(key_index(slot)).unwrap_or(NONE)
 }
 
-/// The tables of the deployment that this program belongs to.
-pub struct Deployed;
+/// The tables of the deployment that this program belongs to, and a number that the verifier does not
+/// know.
+pub struct Deployed(pub u64);
 
 impl Tables for Deployed {
     #[inline(always)]
@@ -244,8 +245,13 @@ impl Tables for Deployed {
     }
 
     #[inline(always)]
-    fn forget(&self, value: usize) -> usize {
-        forget(value as u64) as usize
+    fn forget(&self, value: u32) -> u32 {
+        veil(value.into(), self.0) as u32
+    }
+
+    #[inline(always)]
+    fn forget_place(&self, place: usize) -> usize {
+        forget(place as u64) as usize
     }
 }
 

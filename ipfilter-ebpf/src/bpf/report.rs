@@ -86,11 +86,11 @@ pub fn denied(denied: &Denied, bytes: u32) {
             bytes,
             family: number(denied.family),
             network: denied.network as u32,
-            protocol: match denied.segment.protocol {
+            protocol: match denied.protocol {
                 Protocol::Tcp => 6,
                 Protocol::Udp => 17,
             },
-            transport: denied.segment.transport as u32,
+            transport: denied.transport as u32,
         };
     }
 }

@@ -70,6 +70,18 @@ pub enum Address {
     V6([u16; 8]),
 }
 
+impl Address {
+    /// Its family.
+    #[must_use]
+    #[inline(always)]
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::V4(_) => Family::V4,
+            Self::V6(_) => Family::V6,
+        }
+    }
+}
+
 /// The family of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
