@@ -136,17 +136,16 @@ fn longest_list(counts: &[usize], lanes: u32, budget: usize) -> usize {
 /// How many of a list's `starts` lie in each eighth of their /16, and of its `padding`, which lies in
 /// the first; nothing if that is too many.
 fn counts(starts: &[u32], padding: usize) -> Option<Counts> {
-    let mut eighths = [0; 8];
-    eighths[0] = padding;
-    for start in starts {
-        eighths[Counts::eighth(*start) as usize] += 1;
-    }
-    let fits = eighths.iter().all(|count| *count <= Counts::MOST);
-    let counts = eighths
-        .iter()
-        .rev()
-        .fold(0, |counts, count| counts << 4 | index(*count));
-    fits.then_some(Counts(counts))
+    let in_eighth = |eighth: u32| {
+        starts
+            .iter()
+            .filter(|start| Counts::eighth(**start) == eighth)
+            .count()
+    };
+    (0..8).rev().try_fold(Counts(0), |Counts(counts), eighth| {
+        let count = in_eighth(eighth) + if eighth == 0 { padding } else { 0 };
+        (count <= Counts::MOST).then_some(Counts(counts << 4 | index(count)))
+    })
 }
 
 /// Appends one bit per address of a /16: the answer, which alternates at `starts`.
