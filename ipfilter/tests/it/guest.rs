@@ -15,9 +15,10 @@ use std::{
 
 use ipfilter::{
     addresses::AddressSet,
-    dataplane::{Action, Kind, Trial},
+    dataplane::{Action, Kind, Reader, Trial},
     plan::{Api, Deny, Lookup, Plan, Protocols, Response},
 };
+use ipfilter_ebpf::abi::Reason;
 
 use crate::{
     gapless::with_the_binary,
@@ -124,6 +125,33 @@ fn every_program_loads_and_judges() {
                 }
             }
         }
+    }
+}
+
+#[test]
+#[ignore = "changes the network it runs in: for guests, by `cargo xtask kernels`"]
+fn denied_packets_are_told_of() {
+    let source = [203, 0, 113, 10];
+    let kinds = Kind::ALL.into_iter();
+    for kind in kinds.filter(|kind| *kind != Kind::XdpFrags || knows_frags()) {
+        let trial = Trial::load(&plan(Lookup::Intervals), kind).unwrap();
+        let mut denials = trial.follow_denials(Reader::Anyone).unwrap();
+        for (port, reason) in [
+            (80, Reason::Denied),
+            (81, Reason::Reset),
+            (82, Reason::SynAck),
+        ] {
+            trial.run(&syn(&source, port)).unwrap();
+            let denial = denials.next_denial().unwrap();
+            assert_eq!(denial.source, Some(source.into()), "{kind:?}");
+            assert_eq!((denial.port, denial.source_port), (port.into(), 40_000));
+            assert_eq!(denial.reason, reason, "{kind:?}");
+        }
+        trial.run(&syn(&[198, 51, 100, 10], 80)).unwrap();
+        assert_eq!(denials.next_denial(), None, "{kind:?}");
+        let talkers = trial.talkers(usize::MAX).unwrap();
+        let talkers: Vec<_> = talkers.iter().map(|t| (t.source, t.packets)).collect();
+        assert_eq!(talkers, [(source.into(), 3)], "{kind:?}");
     }
 }
 
