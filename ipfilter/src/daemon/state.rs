@@ -22,9 +22,11 @@ impl Daemon {
         let current = record.current();
         let apis = current.map_or_else(Vec::new, |deployed| names(&deployed.apis));
         let counts = self.filter.counters(apis.len());
+        let logs = self.policies.spec().log_denied;
         let readers = [("events", Reader::Anyone), ("log", Reader::Log)].into_iter();
-        let unreported =
-            readers.filter_map(|(name, reader)| Some((name, self.filter.unreported(reader).ok()?)));
+        let unreported = readers
+            .filter(|(_, reader)| logs || *reader != Reader::Log)
+            .filter_map(|(name, reader)| Some((name, self.filter.unreported(reader).ok()?)));
         let unmended = Some(&self.unmended).filter(|failed| !failed.is_empty());
         Snapshot {
             counts: counts.map_err(|error| error.to_string()),

@@ -148,7 +148,7 @@ impl fmt::Display for Report {
         };
         writeln!(
             f,
-            "          {} as it was deployed {}{changed}",
+            "          {} as it was deployed {:.0}{changed}",
             policy.file, policy.since
         )?;
         writeln!(

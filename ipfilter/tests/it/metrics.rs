@@ -147,6 +147,9 @@ fn a_page_tells_what_the_filter_does() {
     ] {
         assert_eq!(sample(&after, name, labels), Some(value), "{name}: {after}");
     }
+    // Nothing is missing from a log that nobody asked for.
+    let missed = |reader| sample(&after, "ipfilter_events_unreported_total", &[reader]);
+    assert_eq!((missed("events"), missed("log")), (Some(0.0), None));
     lab.write("policy.json", until(2999, &BAD));
     lab.reload(&filter);
     lab.write("policy.json", "{");
