@@ -98,11 +98,17 @@ fn scraped(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     let socket = bench.folder.join("metrics");
     let mut command = ipfilter(bench, &bed);
     command
-        .args(["run", "--detach-on-exit", "--interface", &bed.interface])
+        .args(["run", "--interface", &bed.interface])
         .args(["--port", PORT, "--policy"])
         .arg(path)
         .arg("--metrics")
         .arg(format!("unix:{}", socket.display()));
+    // The filter outlives its daemon, which ends first.
+    let _loaded = Loaded {
+        rival: Rival::Ipfilter,
+        bench,
+        bed: &bed,
+    };
     let _daemon = bed.receiver.spawn(&mut command)?;
     let start = Instant::now();
     while let Err(error) = scrape(&socket) {
