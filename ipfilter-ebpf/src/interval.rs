@@ -17,8 +17,8 @@
 //!   the high ones, apart from them because they are hardly ever read.
 //! - A *split* list is an IPv4 list whose root says how many boundaries lie in each eighth of the slot
 //!   ([`Counts`]), zeros in front included, if that is at most 15 in each. Nothing is searched then: an
-//!   address's eighth is three words or fewer, which are looked at without a branch that depends on
-//!   them. A branch that can't be predicted costs as much as a cache miss, and has the processor wait
+//!   address's eighth is in three words, rarely five, which are looked at without a branch that depends
+//!   on them. A branch that can't be predicted costs as much as a cache miss, and has the processor wait
 //!   for the misses instead of going on with the next packet.
 //! - A *bitmap* node serves an IPv4 slot with too many boundaries for a quick search.
 //! - A *fan* node does so in IPv6, where addresses cluster: it has roots of its own for equal parts

@@ -95,6 +95,28 @@ fn a_dense_policy_is_a_bitmap_per_slash_sixteen() {
     assert_eq!(table.sizes().lists, 0);
 }
 
+/// With as many boundaries in an eighth of a /16 as its root can count, one less and one more, behind as
+/// many others as are needed to begin anywhere in a word.
+#[test]
+fn an_eighth_agrees_at_the_most_that_a_root_counts() {
+    for inside in 6..=9_u32 {
+        for before in 0..6 {
+            let hosts = (0..before).chain((0..inside).map(|host| 0x2000 + 3 * host));
+            let mut ranges: Vec<_> = hosts
+                .map(|host| (0xcb00_0000 + 2 * host, 0xcb00_0000 + 2 * host))
+                .collect();
+            // One that ends in the next slot: an odd number of boundaries here.
+            ranges.push((0xcb00_fffe, 0xcb01_0003));
+            let other = Intervals::from_ranges(ranges.iter().copied().step_by(2).collect());
+            let set = Intervals::from_ranges(ranges);
+            let all = (0xcb00_0000..=0xcb01_0010).step_by(61);
+            check(&[set.complement()], all.clone());
+            check(&[set.clone(), other], all.clone());
+            check(&[set], all);
+        }
+    }
+}
+
 #[test]
 fn a_dense_policy_of_two_apis_agrees() {
     let other = Intervals::from_ranges(vec![(0x0a03_0001, 0x0a05_7fff)]);
