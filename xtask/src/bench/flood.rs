@@ -77,17 +77,8 @@ fn flood(bench: &Bench<'_>, size: usize, results: &mut Results) -> Result<()> {
             times.push(round(bench, bed)?);
         }
     }
-    for ((name, _), times) in contenders.iter().zip(times) {
-        results.push(Row {
-            part: "flood",
-            case: format!("{size} prefixes"),
-            contender: (*name).to_owned(),
-            spread: Spread::of(times).context("no rounds")?,
-            unit: "ns of CPU time per frame",
-            note: String::new(),
-        });
-    }
-    Ok(())
+    let names = contenders.iter().map(|(name, _)| *name);
+    push(results, "flood", size, names.zip(times))
 }
 
 /// What a frame costs while the metrics are asked for again and again, and while they are not.
@@ -140,11 +131,22 @@ fn scraped(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
             }
         }
     }
-    for ((name, _), times) in contenders.iter().zip(times) {
+    let names = contenders.iter().map(|(name, _)| *name);
+    push(results, "scrape", SCRAPED, names.zip(times))
+}
+
+/// A row for each contender with its times.
+fn push<'a>(
+    results: &mut Results,
+    part: &'static str,
+    prefixes: usize,
+    contenders: impl Iterator<Item = (&'a str, Vec<f64>)>,
+) -> Result<()> {
+    for (name, times) in contenders {
         results.push(Row {
-            part: "scrape",
-            case: format!("{SCRAPED} prefixes"),
-            contender: (*name).to_owned(),
+            part,
+            case: format!("{prefixes} prefixes"),
+            contender: name.to_owned(),
             spread: Spread::of(times).context("no rounds")?,
             unit: "ns of CPU time per frame",
             note: String::new(),
