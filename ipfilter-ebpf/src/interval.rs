@@ -35,6 +35,12 @@
 //! The code runs in the kernel: no loop without a constant bound, no division, no indexing that
 //! could panic, and every read may fail, which a well-formed table never makes it do.
 
+mod v4;
+mod v6;
+
+pub use v4::{Counts, lookup_v4};
+pub use v6::{FAN_DEPTH, FAN_HEADER, Fan, lookup_v6, slot_v6};
+
 use crate::abi::ApiSet;
 
 /// Words of roots at the beginning of an IPv4 table.
@@ -64,12 +70,6 @@ pub const MAX_LENGTH: u32 = (1 << 29) - 1;
 
 /// Words that an IPv4 table has at its end, as a split list's words are read past the last.
 pub const SLACK_V4: u32 = 3;
-
-/// Words of any IPv4 list that are looked at, at most: two, and then one for each halving of 2^14.
-const STEPS_V4: u32 = 2 + 14;
-
-/// Halvings that any IPv6 list needs at most: its length is below 2^29.
-const STEPS_V6: u32 = 29;
 
 /// What a lookup must know of a table beyond its words; constant for a deployment.
 #[repr(C)]
@@ -141,87 +141,6 @@ impl Root {
     }
 }
 
-/// How many of a split list's boundaries lie in each eighth of its slot: four bits each, the lowest
-/// eighth's in the low bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts(pub u32);
-
-impl Counts {
-    /// The most that an eighth can have.
-    pub const MOST: usize = 15;
-
-    /// The eighth of its slot that an address with these low 16 bits is in.
-    #[inline(always)]
-    #[must_use]
-    pub const fn eighth(at: u32) -> u32 {
-        (at >> 13) & 7
-    }
-
-    /// How many lie in the first `eighths` eighths; `eighths` is below 8.
-    #[inline(always)]
-    const fn below(self, eighths: u32) -> u32 {
-        Self::sum(self.0 & ((1 << (eighths * 4)) - 1))
-    }
-
-    /// How many lie in an eighth.
-    #[inline(always)]
-    const fn of(self, eighth: u32) -> u32 {
-        (self.0 >> (eighth * 4)) & 15
-    }
-
-    /// How many there are.
-    #[inline(always)]
-    const fn all(self) -> u32 {
-        Self::sum(self.0)
-    }
-
-    /// The sum of eight numbers of four bits: pairs are added, and then a multiplication adds these.
-    #[inline(always)]
-    const fn sum(counts: u32) -> u32 {
-        const LOW: u32 = 0x0f0f_0f0f;
-        let pairs = (counts & LOW) + (counts >> 4 & LOW);
-        pairs.wrapping_mul(0x0101_0101) >> 24
-    }
-}
-
-/// The most fans from a root to a list.
-pub const FAN_DEPTH: u32 = 3;
-
-/// Words of a fan before those of its parts: the high 64 bits that it is for if it divides low ones,
-/// the lowest address of the divided prefix (the half that matters), the root of what lies below the
-/// prefix and of what lies above.
-pub const FAN_HEADER: u32 = 4;
-
-/// How a fan divides its prefix, as a [`Root`]'s length: from the high bits, whether it turns to the
-/// low half of the address (1), the base-2 logarithm of the number of parts (5), and that of a
-/// part's size (6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fan(pub u32);
-
-impl Fan {
-    /// A fan of 2^`bits` parts of 2^`shift` numbers each; `bits` is below 32, `shift` below 64.
-    #[must_use]
-    pub const fn new(turns: bool, bits: u32, shift: u32) -> Self {
-        Self((turns as u32) << 11 | bits << 6 | shift)
-    }
-
-    #[inline(always)]
-    const fn turns(self) -> bool {
-        self.0 >> 11 & 1 == 1
-    }
-
-    /// The offset of the root for what is `distance` past the prefix's lowest number.
-    #[inline(always)]
-    const fn offset(self, distance: u64) -> u32 {
-        let part = distance >> (self.0 & 63);
-        if part >> (self.0 >> 6 & 31) == 0 {
-            FAN_HEADER + low(part)
-        } else {
-            3
-        }
-    }
-}
-
 /// A table's words, wherever they are.
 pub trait Words {
     /// The word at `index`, or nothing past the end.
@@ -241,230 +160,6 @@ impl Words for [u64] {
     fn word(&self, index: u32) -> Option<u64> {
         self.get(index as usize).copied()
     }
-}
-
-/// Which APIs the IPv4 source `address` (host byte order) may call; nothing if the table is not
-/// well formed.
-#[inline(always)]
-pub fn lookup_v4<W: Words + ?Sized>(words: &W, layout: &Layout, address: u32) -> Option<ApiSet> {
-    let root = Root(words.word(address >> 16)?);
-    let at = address & 0xffff;
-    if root.kind() == Kind::Split as u32 {
-        return split(words, layout, root, at);
-    }
-    if root.kind() == Kind::Uniform as u32 {
-        return uniform(words, layout, root);
-    }
-    if root.kind() == Kind::List as u32 {
-        let rank = rank_v4(words, root, at)?;
-        return listed(words, layout, root, root.length(), rank);
-    }
-    if layout.lanes == 0 {
-        let bits = root.read(words, at >> 6)?;
-        return Some(of_pair(layout, low(bits >> (at & 63))));
-    }
-    let group = root.read(words, at >> 5)?;
-    let up_to = low(group) & (u32::MAX >> (31 - (at & 31)));
-    let rank = high(group).wrapping_add(up_to.count_ones());
-    listed(words, layout, root, RANK_WORDS, rank)
-}
-
-/// Which APIs the IPv6 source with these halves (host byte order) may call; nothing if the table
-/// is not well formed.
-#[inline(always)]
-pub fn lookup_v6<W: Words + ?Sized>(
-    words: &W,
-    layout: &Layout,
-    high: u64,
-    low: u64,
-) -> Option<ApiSet> {
-    let root = Root(words.word(slot_v6(high))?);
-    let (root, half) = descend(words, root, high, low)?;
-    if root.kind() == Kind::Uniform as u32 {
-        return uniform(words, layout, root);
-    }
-    if root.kind() == Kind::List as u32 {
-        let rank = rank_v6(words, root, half)?;
-        return listed(words, layout, root, root.length(), rank);
-    }
-    let rank = rank_wide(words, root, high, low)?;
-    listed(words, layout, root, root.length() << 1, rank)
-}
-
-/// The slot of the IPv6 addresses whose high 64 bits are `high`.
-#[inline(always)]
-#[must_use]
-pub const fn slot_v6(high: u64) -> u32 {
-    let slot = (high >> 45) as u32;
-    match slot >> 16 {
-        1 => slot & 0xffff,
-        0 => SLOT_BELOW,
-        _ => SLOT_ABOVE,
-    }
-}
-
-/// The answer of a split list.
-#[inline(always)]
-fn split<W: Words + ?Sized>(words: &W, layout: &Layout, root: Root, at: u32) -> Option<ApiSet> {
-    let counts = Counts(root.place());
-    let list = Root::new(Kind::List, root.first() == 1, 0, root.length());
-    let eighth = Counts::eighth(at);
-    let below = counts.below(eighth);
-    let from = below >> 2;
-    // Those of the first word that are below the eighth, and all of the eighth.
-    let wanted = (below & 3) + counts.of(eighth);
-    let mut found = at_most(list.read(words, from)?, at, keep(words, wanted, 0))
-        + at_most(list.read(words, from + 1)?, at, keep(words, wanted, 1))
-        + at_most(list.read(words, from + 2)?, at, keep(words, wanted, 2));
-    if wanted > 3 * BOUNDARIES_PER_WORD {
-        found += at_most(list.read(words, from + 3)?, at, LANES)
-            + at_most(list.read(words, from + 4)?, at, keep(words, wanted, 4));
-    }
-    let rank = from * BOUNDARIES_PER_WORD + sum_lanes(found);
-    listed(words, layout, list, counts.all() >> 2, rank)
-}
-
-/// All lanes of word number `word` if any of `wanted` boundaries is in it, else none: what stands there
-/// is another node's.
-#[inline(always)]
-fn keep<W: Words + ?Sized>(words: &W, wanted: u32, word: u32) -> u64 {
-    let left = i64::from(wanted) - i64::from(word * BOUNDARIES_PER_WORD + 1);
-    // All ones if there is none: the sign.
-    let none = words.forget((left >> 63).cast_unsigned());
-    LANES & !none
-}
-
-/// How many of an IPv4 list's boundaries are at or below `at`, the zeros in front included.
-///
-/// Looks first where `at` would be if the boundaries lay evenly, then at the neighbour, and only then
-/// halves what is left. In a large table a list is two cache lines or more, neither of them in a near
-/// cache: of most lists this reads one.
-#[inline(always)]
-fn rank_v4<W: Words + ?Sized>(words: &W, root: Root, at: u32) -> Option<u32> {
-    let (mut from, mut to) = (0, root.length());
-    let mut middle = at.wrapping_mul(to) >> 16;
-    for step in 0..STEPS_V4 {
-        let is_left = low(root.read(words, middle)?) & 0xffff <= at;
-        if is_left {
-            from = middle;
-        } else {
-            to = middle;
-        }
-        (from, to) = (forget(words, from), forget(words, to));
-        if to.wrapping_sub(from) <= 1 {
-            break;
-        }
-        middle = if step > 0 {
-            (from + to) >> 1
-        } else if is_left {
-            from + 1
-        } else {
-            to - 1
-        };
-    }
-    let word = root.read(words, from)?;
-    Some(
-        from.wrapping_mul(BOUNDARIES_PER_WORD)
-            .wrapping_add(sum_lanes(at_most(word, at, LANES))),
-    )
-}
-
-/// A one in each of a word's four lanes of 16 bits.
-const LANES: u64 = 0x0001_0001_0001_0001;
-
-/// A one in each of `lanes` in which `word` is at most `at`: a comparison lane by lane without a branch.
-#[inline(always)]
-const fn at_most(word: u64, at: u32, lanes: u64) -> u64 {
-    const TOPS: u64 = LANES << 15;
-    let at = at as u64 * LANES;
-    // The top bit of each lane: no borrow out of the low 15 bits.
-    let low_bits = (at | TOPS) - (word & !TOPS);
-    let at_least = (at & !word) | (!(at ^ word) & low_bits);
-    at_least >> 15 & lanes
-}
-
-/// The sum of four lanes.
-#[inline(always)]
-const fn sum_lanes(lanes: u64) -> u32 {
-    high(lanes.wrapping_mul(LANES)) >> 16
-}
-
-/// Follows fans; the half of the address that a list holds comes with the root.
-#[inline(always)]
-fn descend<W: Words + ?Sized>(
-    words: &W,
-    mut root: Root,
-    high: u64,
-    low: u64,
-) -> Option<(Root, u64)> {
-    let mut half = high;
-    for _ in 0..FAN_DEPTH {
-        if root.kind() != Kind::Split as u32 {
-            break;
-        }
-        let fan = Fan(root.length());
-        let mut below = false;
-        let mut above = false;
-        if fan.turns() {
-            let own = root.read(words, 0)?;
-            below = high < own;
-            above = high > own;
-            half = low;
-        }
-        let base = root.read(words, 1)?;
-        let offset = if below || (half < base && !above) {
-            2
-        } else if above {
-            3
-        } else {
-            fan.offset(half - base)
-        };
-        root = Root(root.read(words, offset)?);
-    }
-    Some((root, half))
-}
-
-/// How many of an IPv6 list's boundaries are at or below `half`, which is of the half they are of.
-#[inline(always)]
-fn rank_v6<W: Words + ?Sized>(words: &W, root: Root, half: u64) -> Option<u32> {
-    let (mut rank, mut length) = (0, root.length());
-    for _ in 0..STEPS_V6 {
-        if length == 0 {
-            break;
-        }
-        let step = length >> 1;
-        if root.read(words, rank + step)? <= half {
-            rank += step + 1;
-            length -= step + 1;
-        } else {
-            length = step;
-        }
-        (rank, length) = (forget(words, rank), forget(words, length));
-    }
-    Some(rank)
-}
-
-/// How many of a list's 128-bit boundaries are at or below the address. The low halves are read
-/// only where the high ones are the address's own.
-#[inline(always)]
-fn rank_wide<W: Words + ?Sized>(words: &W, root: Root, high: u64, low: u64) -> Option<u32> {
-    let (mut rank, mut length) = (0, root.length());
-    for _ in 0..STEPS_V6 {
-        if length == 0 {
-            break;
-        }
-        let half = length >> 1;
-        let middle = rank + half;
-        let bound = root.read(words, middle)?;
-        if bound < high || (bound == high && root.read(words, root.length() + middle)? <= low) {
-            rank = middle + 1;
-            length -= half + 1;
-        } else {
-            length = half;
-        }
-        (rank, length) = (forget(words, rank), forget(words, length));
-    }
-    Some(rank)
 }
 
 /// The answer of a slot that has but one.
@@ -540,15 +235,6 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lanes_are_counted_as_one_by_one(lanes in any::<[u16; 4]>(), at in any::<u16>()) {
-            let word = (0..).zip(lanes).fold(0, |word, (i, lane)| word | u64::from(lane) << (16 * i));
-            for at in lanes.into_iter().chain([at, 0, 0x7fff, 0x8000, u16::MAX]) {
-                let want = lanes.iter().filter(|lane| **lane <= at).count();
-                prop_assert_eq!(sum_lanes(at_most(word, at.into(), LANES)) as usize, want);
-            }
-        }
-
-        #[test]
         fn no_table_makes_a_lookup_panic(
             root in any::<u64>(),
             small in any::<bool>(),
@@ -564,16 +250,5 @@ mod tests {
             let _ = lookup_v4(words, &layout, super::low(low) & 0xffff);
             let _ = lookup_v6(words, &layout, 0x2000 << 48, low);
         }
-    }
-
-    #[test]
-    fn slots_follow_the_addresses() {
-        assert_eq!(slot_v6(0), SLOT_BELOW);
-        assert_eq!(slot_v6((0x2000 << 48) - 1), SLOT_BELOW);
-        assert_eq!(slot_v6(0x2000 << 48), 0);
-        assert_eq!(slot_v6((0x2000 << 48) + (1 << 45)), 1);
-        assert_eq!(slot_v6((0x4000 << 48) - 1), 0xffff);
-        assert_eq!(slot_v6(0x4000 << 48), SLOT_ABOVE);
-        assert_eq!(slot_v6(u64::MAX), SLOT_ABOVE);
     }
 }
