@@ -267,12 +267,21 @@ pub fn opaque(mut value: usize) -> usize {
     value
 }
 
-/// `value`, such that the compiler does not know where it comes from, nor a verifier before Linux 6.15
-/// what range it is in. On little-endian machines the instruction is none at all once it is compiled.
+/// `value`, such that the compiler does not know where it comes from, nor an older verifier what range
+/// it is in (that of Linux 6.18 does). Made in the machine's own byte order it is no instruction at all
+/// once it is compiled.
 #[inline(always)]
 pub fn forget(mut value: u64) -> u64 {
-    // SAFETY: a register is converted in place; its value stays what it is where that matters.
-    unsafe { asm!("{0} = le64 {0}", inout(reg) value, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: a register is converted to the byte order that it has: its value stays what it is.
+    #[cfg(target_endian = "little")]
+    unsafe {
+        asm!("{0} = le64 {0}", inout(reg) value, options(nomem, nostack, preserves_flags));
+    };
+    // SAFETY: as above.
+    #[cfg(target_endian = "big")]
+    unsafe {
+        asm!("{0} = be64 {0}", inout(reg) value, options(nomem, nostack, preserves_flags));
+    };
     value
 }
 
