@@ -15,7 +15,7 @@ pub use report::{
 use crate::interval::Layout;
 
 /// Version of everything in this module.
-pub const VERSION: u32 = if cfg!(feature = "next-abi") { 3 } else { 2 };
+pub const VERSION: u32 = if cfg!(feature = "next-abi") { 4 } else { 3 };
 
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;
@@ -81,6 +81,8 @@ pub mod names {
     pub const SOURCES_V6: &str = "SOURCES_V6";
     /// The words of the IPv4 [interval table](crate::interval).
     pub const INTERVALS_V4: &str = "INTERVALS_V4";
+    /// Its broad roots.
+    pub const ROOTS_V4: &str = "ROOTS_V4";
     /// The words of the IPv6 interval table.
     pub const INTERVALS_V6: &str = "INTERVALS_V6";
     /// [`super::Row`] by [`super::row_index`], one per CPU.

@@ -7,19 +7,21 @@
 //! IPv4 boundaries. Most of a lookup's cost is cache and TLB misses: what is read together lies
 //! together, and everything is as small as it can be.
 //!
-//! - The table begins with its *roots*, one word per slot of the address space: IPv4, one slot per
-//!   /16 ([`ROOTS_V4`]); IPv6, one per /19 of 2000::/3 where addresses are dense, and one each for
-//!   what lies below and above ([`ROOTS_V6`]). A [`Root`] holds its slot's one answer, or points to
-//!   its node.
+//! - The table begins with its *roots*, one per slot of the address space. IPv4: one per /16, or per
+//!   smaller prefix in a large table ([`Layout::slot_bits`]), of which each is a word or four
+//!   ([`Broad`]). IPv6: a word per /19 of 2000::/3 where addresses are dense, and one each for what lies
+//!   below and above ([`ROOTS_V6`]). A [`Root`] holds its slot's one answer, or points to its node.
+//! - An IPv4 root may *hold* its slot's few prefixes itself ([`held`]), if there are no more than two
+//!   answers. The lookup then reads no more than the root: one cache miss, in a table of any size. All are
+//!   compared at once, and no branch depends on what was read: one that can't be predicted costs as much
+//!   as a miss, and has the processor wait for the misses instead of going on with the next packet.
+//! - A *sieve* comes before broad roots: a bit for each 32nd part of a slot, which says whether any
+//!   address there has another answer than the usual one. It is an eighth as large as the roots, thus
+//!   more likely in a near cache, and says enough of most addresses that a flood may come from.
 //! - A *list* node is its boundaries in ascending order. IPv4: the low 16 bits, four a word, lowest
 //!   in the low bits, the first word filled up with zeros in front, which are below every address.
 //!   IPv6: the high 64 bits; if a boundary is not on a /64, the low 64 bits of all follow after
 //!   the high ones, apart from them because they are hardly ever read.
-//! - A *split* list is an IPv4 list whose root says how many boundaries lie in each eighth of the slot
-//!   ([`Counts`]), zeros in front included, if that is at most 15 in each. Nothing is searched then: an
-//!   address's eighth is in three words, rarely five, which are looked at without a branch that depends
-//!   on them. A branch that can't be predicted costs as much as a cache miss, and has the processor wait
-//!   for the misses instead of going on with the next packet.
 //! - A *bitmap* node serves an IPv4 slot with too many boundaries for a quick search.
 //! - A *fan* node does so in IPv6, where addresses cluster: it has roots of its own for equal parts
 //!   of the smallest prefix around its boundaries, and for what lies below and above that. The
@@ -38,13 +40,23 @@
 mod v4;
 mod v6;
 
-pub use v4::{Counts, lookup_v4};
+pub use v4::{HELD_IN_ROOT, HELD_IN_WORD, held, lookup_v4};
 pub use v6::{FAN_DEPTH, FAN_HEADER, Fan, lookup_v6, slot_v6};
 
 use crate::abi::ApiSet;
 
-/// Words of roots at the beginning of an IPv4 table.
-pub const ROOTS_V4: u32 = 1 << 16;
+/// The base-2 logarithm of the addresses in an IPv4 slot, at most.
+pub const SLOT_BITS_V4: u8 = 16;
+
+/// The base-2 logarithm of the bits that an IPv4 table's sieve has for a slot.
+pub const SIEVE_BITS: u32 = 5;
+
+/// A broad root: its first word is a [`Root`]. An element of a map of its own, as looking for an element
+/// costs more than reading its words.
+pub type Broad = [u64; BROAD_WORDS as usize];
+
+/// Words of a [`Broad`] root: half a cache line.
+pub const BROAD_WORDS: u32 = 4;
 
 /// Words of roots at the beginning of an IPv6 table: 2000::/3 by /19, then everything below, then
 /// everything above.
@@ -59,17 +71,8 @@ pub const SLOT_ABOVE: u32 = SLOT_BELOW + 1;
 /// IPv4 boundaries in a word.
 pub const BOUNDARIES_PER_WORD: u32 = 4;
 
-/// Words of an IPv4 bitmap node whose bits are the answers: 64 addresses each.
-pub const BITMAP_WORDS: u32 = 1 << 10;
-
-/// Words of an IPv4 bitmap node with ranks: 32 addresses each.
-pub const RANK_WORDS: u32 = 1 << 11;
-
 /// The largest length a [`Root`] can hold.
 pub const MAX_LENGTH: u32 = (1 << 29) - 1;
-
-/// Words that an IPv4 table has at its end, as a split list's words are read past the last.
-pub const SLACK_V4: u32 = 3;
 
 /// What a lookup must know of a table beyond its words; constant for a deployment.
 #[repr(C)]
@@ -81,7 +84,13 @@ pub struct Layout {
     pub palette: u32,
     /// 0 if the answers alternate; else the base-2 logarithm of the palette indices in a word:
     /// 3 for 8 bits each, 2 for 16, 1 for 32.
-    pub lanes: u32,
+    pub lanes: u8,
+    /// IPv4: the base-2 logarithm of the addresses in a slot, from [`SIEVE_BITS`] to [`SLOT_BITS_V4`].
+    pub slot_bits: u8,
+    /// IPv4: 1 if roots are [`Broad`] and the table begins with a sieve, 0 if it begins with roots.
+    pub broad: u8,
+    /// IPv4: where there is a sieve, the palette index, 0 or 1, of the answer for which it has no bit.
+    pub usual: u8,
 }
 
 const _: () = assert!(size_of::<Layout>() == 24 && align_of::<Layout>() == 8);
@@ -96,13 +105,12 @@ pub enum Kind {
     List = 1,
     /// A bitmap (IPv4), or a list of 128-bit boundaries (IPv6); the length counts these.
     Wide = 2,
-    /// A list whose root has the [`Counts`] as its place, and the place as its length (IPv4), or
-    /// further roots, whose length is a [`Fan`] (IPv6).
-    Split = 3,
+    /// Prefixes that the root [holds](held) (IPv4), or further roots, whose length is a [`Fan`] (IPv6).
+    Parts = 3,
 }
 
 /// A slot's root: from the high bits, kind (2), the lowest bit of the answer below the first
-/// boundary (1), length (29), place (32).
+/// boundary, or outside the prefixes that it holds (1), length (29), place (32).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Root(pub u64);
 
@@ -155,10 +163,39 @@ pub trait Words {
     }
 }
 
+/// A table that may have broad roots.
+pub trait Roots: Words {
+    /// The broad root of a slot, or nothing past the end.
+    fn root(&self, slot: u32) -> Option<&Broad>;
+}
+
 impl Words for [u64] {
     #[inline(always)]
     fn word(&self, index: u32) -> Option<u64> {
         self.get(index as usize).copied()
+    }
+}
+
+/// A table in memory: its words and its broad roots.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    /// Its words.
+    pub words: &'a [u64],
+    /// Its broad roots, if it has any.
+    pub roots: &'a [Broad],
+}
+
+impl Words for Image<'_> {
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u64> {
+        self.words.word(index)
+    }
+}
+
+impl Roots for Image<'_> {
+    #[inline(always)]
+    fn root(&self, slot: u32) -> Option<&Broad> {
+        self.roots.get(slot as usize)
     }
 }
 
@@ -183,7 +220,7 @@ fn listed<W: Words + ?Sized>(
     if layout.lanes == 0 {
         return Some(of_pair(layout, root.first() ^ rank));
     }
-    let lanes = layout.lanes & 3;
+    let lanes = u32::from(layout.lanes & 3);
     let word = root.read(words, length.wrapping_add(rank >> lanes))?;
     let lane = rank & ((1 << lanes) - 1);
     let bits = 64 >> lanes;
@@ -239,15 +276,19 @@ mod tests {
             root in any::<u64>(),
             small in any::<bool>(),
             rest in prop::collection::vec(any::<u64>(), 0..64),
-            lanes in 0..4u32,
+            lanes in 0..4u8,
+            slot_bits in 10..=16u8,
+            broad in 0..2u8,
+            usual in 0..2u8,
             palette in any::<u32>(),
             low in any::<u64>(),
         ) {
             // Roots that stay inside the table reach the code behind them.
             let root = if small { root & (3 << 62 | 1 << 61 | 31 << 32 | 31) } else { root };
             let words: &[u64] = &[&[root], rest.as_slice()].concat();
-            let layout = Layout { pair: [0, 1], palette, lanes };
-            let _ = lookup_v4(words, &layout, super::low(low) & 0xffff);
+            let layout = Layout { pair: [0, 1], palette, lanes, slot_bits, broad, usual };
+            let image = Image { words, roots: words.as_chunks().0 };
+            let _ = lookup_v4(&image, &layout, super::low(low) & 0xffff);
             let _ = lookup_v6(words, &layout, 0x2000 << 48, low);
         }
     }

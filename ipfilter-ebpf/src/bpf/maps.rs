@@ -12,7 +12,7 @@ use ipfilter_ebpf::{
         RING, ROWS, Reports, Response, Row, TALKERS as TALKERS_LEN, Talker, VERSION, flags,
         key_index,
     },
-    interval::{Layout, Words, lookup_v4, lookup_v6},
+    interval::{Broad, Layout, Roots, Words, lookup_v4, lookup_v6},
     reply::Key as CookieKey,
     verdict::Tables,
     wire::{Address, Protocol},
@@ -22,6 +22,9 @@ const NO_INTERVALS: Layout = Layout {
     pair: [0; 2],
     palette: 0,
     lanes: 0,
+    slot_bits: 0,
+    broad: 0,
+    usual: 0,
 };
 
 /// Alone in its section, so that its map holds a [`Config`] and nothing else.
@@ -55,6 +58,9 @@ static SOURCES_V6: LpmTrie<KeyV6, ApiSet, 1> = LpmTrie::new();
 /// Filled through a memory map.
 #[btf_map]
 static INTERVALS_V4: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+/// Apart from what else is in the table, as they are of another size.
+#[btf_map]
+static ROOTS_V4: Array<Broad, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static INTERVALS_V6: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
@@ -151,6 +157,9 @@ macro_rules! layout {
             pair: [config!($table.pair[0]), config!($table.pair[1])],
             palette: config!($table.palette),
             lanes: config!($table.lanes),
+            slot_bits: config!($table.slot_bits),
+            broad: config!($table.broad),
+            usual: config!($table.usual),
         }
     };
 }
@@ -295,6 +304,13 @@ impl Words for IntervalsV4 {
     #[inline(always)]
     fn forget(&self, value: u64) -> u64 {
         forget(value)
+    }
+}
+
+impl Roots for IntervalsV4 {
+    #[inline(always)]
+    fn root(&self, slot: u32) -> Option<&Broad> {
+        ROOTS_V4.get(slot)
     }
 }
 

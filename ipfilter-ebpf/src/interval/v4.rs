@@ -1,71 +1,68 @@
-//! IPv4: bitmaps, lists, and lists that are split.
+//! IPv4: prefixes in the root, lists, and bitmaps.
 
 use super::{
-    BOUNDARIES_PER_WORD, Kind, Layout, RANK_WORDS, Root, Words, forget, high, listed, low, of_pair,
-    uniform,
+    BOUNDARIES_PER_WORD, Kind, Layout, Root, Roots, SIEVE_BITS, Words, forget, high, listed, low,
+    of_pair, uniform,
 };
 use crate::abi::ApiSet;
 
 /// Words of any IPv4 list that are looked at, at most: two, and then one for each halving of 2^14.
 const STEPS_V4: u32 = 2 + 14;
 
-/// How many of a split list's boundaries lie in each eighth of its slot: four bits each, the lowest
-/// eighth's in the low bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts(pub u32);
+/// Prefixes in a root of one word, or in the first word of a broad one: of 20 bits each, from the low
+/// bits up. Above them are the bits that any [`Root`] has there.
+pub const HELD_IN_ROOT: u32 = 3;
 
-impl Counts {
-    /// The most that an eighth can have.
-    pub const MOST: usize = 15;
+/// Prefixes in each further word of a broad root, of 16 bits each: slots with such roots have 2^15
+/// addresses at most.
+pub const HELD_IN_WORD: u32 = 4;
 
-    /// The eighth of its slot that an address with these low 16 bits is in.
-    #[inline(always)]
-    #[must_use]
-    pub const fn eighth(at: u32) -> u32 {
-        (at >> 13) & 7
-    }
-
-    /// How many lie in the first `eighths` eighths; `eighths` is below 8.
-    #[inline(always)]
-    const fn below(self, eighths: u32) -> u32 {
-        Self::sum(self.0 & ((1 << (eighths * 4)) - 1))
-    }
-
-    /// How many lie in an eighth.
-    #[inline(always)]
-    const fn of(self, eighth: u32) -> u32 {
-        (self.0 >> (eighth * 4)) & 15
-    }
-
-    /// How many there are.
-    #[inline(always)]
-    const fn all(self) -> u32 {
-        Self::sum(self.0)
-    }
-
-    /// The sum of eight numbers of four bits: pairs are added, and then a multiplication adds these.
-    #[inline(always)]
-    const fn sum(counts: u32) -> u32 {
-        const LOW: u32 = 0x0f0f_0f0f;
-        let pairs = (counts & LOW) + (counts >> 4 & LOW);
-        pairs.wrapping_mul(0x0101_0101) >> 24
-    }
+/// A prefix as a root holds it: `first`, its lowest address in the slot, and behind the last bit that
+/// its addresses have in common, of which they differ in `host_bits`, a one.
+///
+/// One number for address and length, of one bit more than the slot's addresses have. What is above the
+/// lowest bit that is set is the prefix, so that an address, with a one behind its last bit, is in it
+/// if it differs nowhere there. A root that could hold more has some prefix again.
+#[must_use]
+pub const fn held(first: u32, host_bits: u32) -> u32 {
+    first << 1 | 1 << host_bits
 }
 
 /// Which APIs the IPv4 source `address` (host byte order) may call; nothing if the table is not
 /// well formed.
 #[inline(always)]
-pub fn lookup_v4<W: Words + ?Sized>(words: &W, layout: &Layout, address: u32) -> Option<ApiSet> {
-    let root = Root(words.word(address >> 16)?);
-    let at = address & 0xffff;
-    if root.kind() == Kind::Split as u32 {
-        return split(words, layout, root, at);
+pub fn lookup_v4<W: Roots + ?Sized>(words: &W, layout: &Layout, address: u32) -> Option<ApiSet> {
+    let slot_bits = u32::from(layout.slot_bits);
+    let slot = address >> slot_bits;
+    let at = address & !(u32::MAX << slot_bits);
+    let broad = if layout.broad == 0 {
+        None
+    } else {
+        let part = address >> (slot_bits - SIEVE_BITS);
+        if words.word(part >> 6)? >> (part & 63) & 1 == 0 {
+            return Some(of_pair(layout, layout.usual.into()));
+        }
+        Some(words.root(slot)?)
+    };
+    let root = Root(match broad {
+        Some([first, ..]) => *first,
+        None => words.word(slot)?,
+    });
+    if root.kind() == Kind::Parts as u32 {
+        let asked = at << 1 | 1;
+        let mut inside = Lanes::THREE.with(root.0, asked);
+        if let Some([_, second, third, fourth]) = broad {
+            inside |= Lanes::FOUR.with(*second, asked)
+                | Lanes::FOUR.with(*third, asked)
+                | Lanes::FOUR.with(*fourth, asked);
+        }
+        return Some(of_pair(layout, root.first() ^ is_some(words, inside)));
     }
     if root.kind() == Kind::Uniform as u32 {
         return uniform(words, layout, root);
     }
     if root.kind() == Kind::List as u32 {
-        let rank = rank_v4(words, root, at)?;
+        let rank = rank_v4(words, layout, root, at)?;
         return listed(words, layout, root, root.length(), rank);
     }
     if layout.lanes == 0 {
@@ -75,38 +72,43 @@ pub fn lookup_v4<W: Words + ?Sized>(words: &W, layout: &Layout, address: u32) ->
     let group = root.read(words, at >> 5)?;
     let up_to = low(group) & (u32::MAX >> (31 - (at & 31)));
     let rank = high(group).wrapping_add(up_to.count_ones());
-    listed(words, layout, root, RANK_WORDS, rank)
+    listed(words, layout, root, root.length(), rank)
 }
 
-/// The answer of a split list.
+/// 1 if any bit is set, else 0, without a branch.
 #[inline(always)]
-fn split<W: Words + ?Sized>(words: &W, layout: &Layout, root: Root, at: u32) -> Option<ApiSet> {
-    let counts = Counts(root.place());
-    let list = Root::new(Kind::List, root.first() == 1, 0, root.length());
-    let eighth = Counts::eighth(at);
-    let below = counts.below(eighth);
-    let from = below >> 2;
-    // Those of the first word that are below the eighth, and all of the eighth.
-    let wanted = (below & 3) + counts.of(eighth);
-    let mut found = at_most(list.read(words, from)?, at, keep(words, wanted, 0))
-        + at_most(list.read(words, from + 1)?, at, keep(words, wanted, 1))
-        + at_most(list.read(words, from + 2)?, at, keep(words, wanted, 2));
-    if wanted > 3 * BOUNDARIES_PER_WORD {
-        found += at_most(list.read(words, from + 3)?, at, LANES)
-            + at_most(list.read(words, from + 4)?, at, keep(words, wanted, 4));
+fn is_some<W: Words + ?Sized>(words: &W, bits: u64) -> u32 {
+    high(bits | words.forget(bits.wrapping_neg())) >> 31
+}
+
+/// Several [held] prefixes in a word.
+struct Lanes {
+    /// A one in the lowest bit of each.
+    lowest: u64,
+    /// A one in a bit of each above those in which prefixes differ, once these are moved down by one.
+    above: u64,
+}
+
+impl Lanes {
+    const THREE: Self = Self {
+        lowest: 1 | 1 << 20 | 1 << 40,
+        above: 1 << 18 | 1 << 38 | 1 << 58,
+    };
+    const FOUR: Self = Self {
+        lowest: LANES,
+        above: LANES << 15,
+    };
+
+    /// Not zero if `asked`, an address with a one behind its last bit, is in some prefix of `word`.
+    #[inline(always)]
+    const fn with(&self, word: u64, asked: u32) -> u64 {
+        // In each, the bits above the lowest that is set: no borrow goes from one to the next, as none is 0.
+        let common = word ^ (self.lowest - 1).wrapping_sub(word);
+        let differing = (word ^ (asked as u64).wrapping_mul(self.lowest)) & common;
+        // The lowest bit is never among them: moved down, they leave room for the bit above, which stays as it
+        // is only if nothing differs.
+        self.above.wrapping_sub(differing >> 1) & self.above
     }
-    let rank = from * BOUNDARIES_PER_WORD + sum_lanes(found);
-    listed(words, layout, list, counts.all() >> 2, rank)
-}
-
-/// All lanes of word number `word` if any of `wanted` boundaries is in it, else none: what stands there
-/// is another node's.
-#[inline(always)]
-fn keep<W: Words + ?Sized>(words: &W, wanted: u32, word: u32) -> u64 {
-    let left = i64::from(wanted) - i64::from(word * BOUNDARIES_PER_WORD + 1);
-    // All ones if there is none: the sign.
-    let none = words.forget((left >> 63).cast_unsigned());
-    LANES & !none
 }
 
 /// How many of an IPv4 list's boundaries are at or below `at`, the zeros in front included.
@@ -115,9 +117,9 @@ fn keep<W: Words + ?Sized>(words: &W, wanted: u32, word: u32) -> u64 {
 /// halves what is left. In a large table a list is two cache lines or more, neither of them in a near
 /// cache: of most lists this reads one.
 #[inline(always)]
-fn rank_v4<W: Words + ?Sized>(words: &W, root: Root, at: u32) -> Option<u32> {
+fn rank_v4<W: Words + ?Sized>(words: &W, layout: &Layout, root: Root, at: u32) -> Option<u32> {
     let (mut from, mut to) = (0, root.length());
-    let mut middle = at.wrapping_mul(to) >> 16;
+    let mut middle = at.wrapping_mul(to) >> u32::from(layout.slot_bits);
     for step in 0..STEPS_V4 {
         let is_left = low(root.read(words, middle)?) & 0xffff <= at;
         if is_left {
@@ -140,22 +142,22 @@ fn rank_v4<W: Words + ?Sized>(words: &W, root: Root, at: u32) -> Option<u32> {
     let word = root.read(words, from)?;
     Some(
         from.wrapping_mul(BOUNDARIES_PER_WORD)
-            .wrapping_add(sum_lanes(at_most(word, at, LANES))),
+            .wrapping_add(sum_lanes(at_most(word, at))),
     )
 }
 
 /// A one in each of a word's four lanes of 16 bits.
 const LANES: u64 = 0x0001_0001_0001_0001;
 
-/// A one in each of `lanes` in which `word` is at most `at`: a comparison lane by lane without a branch.
+/// A one in each lane in which `word` is at most `at`: a comparison lane by lane without a branch.
 #[inline(always)]
-const fn at_most(word: u64, at: u32, lanes: u64) -> u64 {
+const fn at_most(word: u64, at: u32) -> u64 {
     const TOPS: u64 = LANES << 15;
     let at = at as u64 * LANES;
     // The top bit of each lane: no borrow out of the low 15 bits.
     let low_bits = (at | TOPS) - (word & !TOPS);
     let at_least = (at & !word) | (!(at ^ word) & low_bits);
-    at_least >> 15 & lanes
+    at_least >> 15 & LANES
 }
 
 /// The sum of four lanes.
@@ -176,7 +178,38 @@ mod tests {
             let word = (0..).zip(lanes).fold(0, |word, (i, lane)| word | u64::from(lane) << (16 * i));
             for at in lanes.into_iter().chain([at, 0, 0x7fff, 0x8000, u16::MAX]) {
                 let want = lanes.iter().filter(|lane| **lane <= at).count();
-                prop_assert_eq!(sum_lanes(at_most(word, at.into(), LANES)) as usize, want);
+                prop_assert_eq!(sum_lanes(at_most(word, at.into())) as usize, want);
+            }
+        }
+
+        #[test]
+        fn prefixes_are_compared_as_one_by_one(
+            prefixes in any::<[(u16, u8); HELD_IN_WORD as usize]>(),
+            three in any::<bool>(),
+            top in 0..16u64,
+            at in any::<u16>(),
+        ) {
+            let (lanes, count, bits, top) = if three {
+                (Lanes::THREE, HELD_IN_ROOT as usize, 16, top << 60)
+            } else {
+                (Lanes::FOUR, HELD_IN_WORD as usize, 15, 0)
+            };
+            let lane = if three { 20 } else { 16 };
+            let prefixes = prefixes.map(|(first, host_bits)| {
+                let host_bits = u32::from(host_bits) % (bits + 1);
+                let first = u32::from(first) & ((1 << bits) - 1);
+                (first >> host_bits << host_bits, host_bits)
+            });
+            let there = &prefixes[..count];
+            let numbers = (0..).zip(there).map(|(place, (first, bits))| u64::from(held(*first, *bits)) << (place * lane));
+            let word = numbers.fold(top, |word, number| word | number);
+            let edges = there.iter().flat_map(|(first, bits)| {
+                let last = first + (1 << bits) - 1;
+                [first.wrapping_sub(1), *first, last, last + 1]
+            });
+            for at in edges.chain([at.into()]).filter(|at| *at < 1 << bits) {
+                let want = there.iter().any(|(first, bits)| first >> bits == at >> bits);
+                prop_assert_eq!(lanes.with(word, at << 1 | 1) != 0, want, "{:x} {:?}", at, there);
             }
         }
     }

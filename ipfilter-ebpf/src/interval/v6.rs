@@ -88,7 +88,7 @@ fn descend<W: Words + ?Sized>(
 ) -> Option<(Root, u64)> {
     let mut half = high;
     for _ in 0..FAN_DEPTH {
-        if root.kind() != Kind::Split as u32 {
+        if root.kind() != Kind::Parts as u32 {
             break;
         }
         let fan = Fan(root.length());

@@ -90,9 +90,9 @@ fn measure(args: &Args, shape: Shape, family: Family, size: usize) -> Result<()>
         ..plan.clone()
     };
     let inside = list.inside(INSIDE);
-    let words = IntervalTable::<u32>::new(&plan.v4)?.words().len()
-        + IntervalTable::<u128>::new(&plan.v6)?.words().len()
-        - EMPTY;
+    let bytes = IntervalTable::new(&plan.v4)?.sizes().total()
+        + IntervalTable::new(&plan.v6)?.sizes().total();
+    let words = bytes / size_of::<u64>() - EMPTY;
     let bits = words.next_power_of_two().ilog2();
     for (sources, name) in [
         (Sources::Random, "random"),

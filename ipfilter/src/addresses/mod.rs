@@ -4,8 +4,10 @@
 //! `::ffff:203.0.113.7` is an IPv6 address. Nothing here does IO, and nothing here knows what a
 //! policy, a map or a packet is.
 
+mod blocks;
 mod intervals;
 
+pub use blocks::blocks;
 pub use intervals::{Address, Intervals};
 
 use std::net::IpAddr;

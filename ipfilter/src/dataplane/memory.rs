@@ -48,7 +48,7 @@ fn need<A: Family>(sources: &Sources<A>) -> Need {
         Sources::Intervals(table) => Need {
             family: A::NAME,
             table: "interval table",
-            count: table.words().len(),
+            count: table.sizes().total() / size_of::<u64>(),
             each: size_of::<u64>(),
             unit: "words",
         },

@@ -34,13 +34,14 @@ use crate::{
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-ebpf"));
 
 /// Tables that the kernel must not let anyone change once they are filled.
-const FROZEN: [&str; 7] = [
+const FROZEN: [&str; 8] = [
     names::PORTS,
     names::ADDRESSES,
     names::RESPONSES,
     names::SOURCES_V4,
     names::SOURCES_V6,
     names::INTERVALS_V4,
+    names::ROOTS_V4,
     names::INTERVALS_V6,
 ];
 
@@ -75,6 +76,7 @@ impl Object {
             map.check(path)?;
         }
         let level = trace::level();
+        let (v4, v6) = (tables.v4.image(), tables.v6.image());
         let mut loader = EbpfLoader::new();
         loader
             // No log unless something is wrong, and then not of every instruction: either takes the
@@ -84,8 +86,9 @@ impl Object {
             .override_global(trace::LEVEL, &level, false)
             .map_max_entries(names::SOURCES_V4, entries(tables.v4.entries().len())?)
             .map_max_entries(names::SOURCES_V6, entries(tables.v6.entries().len())?)
-            .map_max_entries(names::INTERVALS_V4, entries(tables.v4.words().len())?)
-            .map_max_entries(names::INTERVALS_V6, entries(tables.v6.words().len())?)
+            .map_max_entries(names::INTERVALS_V4, entries(v4.words.len())?)
+            .map_max_entries(names::ROOTS_V4, entries(v4.roots.len())?)
+            .map_max_entries(names::INTERVALS_V6, entries(v6.words.len())?)
             .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?)
             .map_max_entries(names::RESPONSES, entries(plan.apis.len())?);
         for (map, path) in pinned {
@@ -162,8 +165,9 @@ impl Object {
         self.fill_addresses(&plan.addresses)?;
         self.fill_trie::<u32, KeyV4>(names::SOURCES_V4, tables.v4.entries(), key_v4)?;
         self.fill_trie::<u128, KeyV6>(names::SOURCES_V6, tables.v6.entries(), key_v6)?;
-        self.fill_words(names::INTERVALS_V4, tables.v4.words())?;
-        self.fill_words(names::INTERVALS_V6, tables.v6.words())?;
+        self.fill_words(names::INTERVALS_V4, tables.v4.image().words)?;
+        self.fill_words(names::ROOTS_V4, tables.v4.image().roots.as_flattened())?;
+        self.fill_words(names::INTERVALS_V6, tables.v6.image().words)?;
         keys::fill(self.map(names::KEYS)?)
     }
 

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use ipfilter_ebpf::{abi::ApiSet, interval::Layout};
+use ipfilter_ebpf::{
+    abi::ApiSet,
+    interval::{Image, Layout},
+};
 
 use super::error::Error;
 use crate::plan::{Entry, Family, IntervalTable, Plan, SourceMap, TRIE_ENTRY_BYTES, Table, cover};
@@ -31,7 +34,7 @@ pub struct TableSize {
 pub(super) enum Sources<A> {
     /// Entries of a trie.
     Trie(Vec<Entry<A>>),
-    /// Words of an interval table.
+    /// An interval table.
     Intervals(IntervalTable<A>),
 }
 
@@ -53,11 +56,14 @@ impl<A: Family> Sources<A> {
         }
     }
 
-    /// The words of the interval table: none where the trie is used.
-    pub(super) fn words(&self) -> &[u64] {
+    /// The interval table: nothing where the trie is used.
+    pub(super) fn image(&self) -> Image<'_> {
         match self {
-            Self::Trie(_) => &[],
-            Self::Intervals(table) => table.words(),
+            Self::Trie(_) => Image {
+                words: &[],
+                roots: &[],
+            },
+            Self::Intervals(table) => table.image(),
         }
     }
 
@@ -82,7 +88,7 @@ impl<A: Family> Sources<A> {
             },
             Self::Intervals(table) => TableSize {
                 entries: map.starts().len(),
-                bytes: size_of_val(table.words()),
+                bytes: table.sizes().total(),
             },
         }
     }

@@ -9,7 +9,12 @@ mod v6;
 
 use std::{marker::PhantomData, ops::Range};
 
-use ipfilter_ebpf::{abi::ApiSet, interval::Layout};
+use ipfilter_ebpf::{
+    abi::ApiSet,
+    interval::{Broad, Image, Layout},
+};
+
+use sealed::Builder as _;
 
 use super::SourceMap;
 use crate::addresses::Address;
@@ -40,40 +45,46 @@ pub trait Family: Address + sealed::Build {
 }
 
 mod sealed {
-    use super::{ApiSet, Layout, Shape, Slot, SourceMap};
+    use super::{ApiSet, Image, Layout, Shape, Slot, SourceMap, Store};
 
-    /// How one family's tables are built and read.
+    /// A family's tables: how they are built and read.
     pub trait Build: Sized {
-        /// Words of roots.
-        const ROOTS: usize;
-
-        /// Words at the end that are read and do not matter.
-        const SLACK: usize;
-
-        /// Every slot, in the order of its addresses.
-        fn slots(map: &SourceMap<Self>) -> Vec<Slot>;
-
-        /// What each slot's node will be.
-        fn shapes(map: &SourceMap<Self>, slots: &[Slot], lanes: u32) -> Vec<Shape>;
-
-        /// Appends the node of a slot to `words` and returns its root.
-        fn push(
-            map: &SourceMap<Self>,
-            slot: &Slot,
-            shape: Shape,
-            lanes: u32,
-            words: &mut Vec<u64>,
-        ) -> u64;
+        /// What builds them.
+        type Builder<'a>: Builder<'a, Self>;
 
         /// Looks `address` up.
-        fn lookup(words: &[u64], layout: &Layout, address: Self) -> Option<ApiSet>;
+        fn lookup(image: Image<'_>, layout: &Layout, address: Self) -> Option<ApiSet>;
+    }
+
+    /// Builds one table.
+    pub trait Builder<'a, A> {
+        /// Decides how the address space is divided into slots.
+        fn new(map: &'a SourceMap<A>, lanes: u8) -> Self;
+
+        /// Words that a table has before its palette and nodes.
+        fn fixed_words(&self) -> usize;
+
+        /// These, without the roots' values.
+        fn fixed(&self) -> Store;
+
+        /// The fields of a layout that say how the space is divided; the others are of no meaning.
+        fn division(&self) -> Layout;
+
+        /// Every slot, in the order of its addresses.
+        fn slots(&self) -> Vec<Slot>;
+
+        /// What each slot's node will be.
+        fn shapes(&self, slots: &[Slot]) -> Vec<Shape>;
+
+        /// Appends the node of a slot, and writes its root.
+        fn push(&self, slot: &Slot, shape: Shape, store: &mut Store);
     }
 }
 
 /// One slot of the address space that has a root of its own.
 #[derive(Clone, Debug)]
 pub struct Slot {
-    /// The index of its root.
+    /// The number of its root.
     root: usize,
     /// The step that holds at the slot's lowest address.
     first: usize,
@@ -84,8 +95,10 @@ pub struct Slot {
 /// How a slot is stored, and the words of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// In its root alone.
+    /// In its root alone: one answer.
     Uniform,
+    /// In its root alone: prefixes, and the answer outside them (IPv4).
+    Held { outside: u32 },
     /// As boundaries.
     List(usize),
     /// As a bitmap (IPv4), or with boundaries of two words or fans (IPv6).
@@ -95,7 +108,7 @@ pub enum Shape {
 /// Where a table's bytes go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Bytes of roots and palette, and at the end, which even an empty table has.
+    /// Bytes of what comes before lists, which even an empty table has: roots, and what belongs to them.
     pub roots: usize,
     /// Bytes of slots that are a list of boundaries of one kind, with their answers.
     pub lists: usize,
@@ -111,10 +124,28 @@ impl Sizes {
     }
 }
 
-/// The words of an interval table and what else a lookup must know of it.
+/// A table's words and broad roots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    words: Vec<u64>,
+    roots: Vec<Broad>,
+}
+
+impl Store {
+    /// The words of the root with this number.
+    fn root(&mut self, number: usize) -> &mut [u64] {
+        if self.roots.is_empty() {
+            self.words.get_mut(number..=number).unwrap_or_default()
+        } else {
+            self.roots.get_mut(number).map_or(&mut [], |root| root)
+        }
+    }
+}
+
+/// An interval table and what else a lookup must know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IntervalTable<A> {
-    words: Vec<u64>,
+    store: Store,
     layout: Layout,
     sizes: Sizes,
     family: PhantomData<A>,
@@ -131,46 +162,56 @@ impl<A: Family> IntervalTable<A> {
 
     fn within(map: &SourceMap<A>, limit: usize) -> Result<Self, TableTooLarge> {
         let lanes = lanes(map.palette().len());
-        let slots = A::slots(map);
-        let shapes = A::shapes(map, &slots, lanes);
-        let sizes = sizes::<A>(map, &shapes);
+        Self::build(&A::Builder::new(map, lanes), map, lanes, limit)
+    }
+
+    fn build(
+        builder: &A::Builder<'_>,
+        map: &SourceMap<A>,
+        lanes: u8,
+        limit: usize,
+    ) -> Result<Self, TableTooLarge> {
+        let slots = builder.slots();
+        let shapes = builder.shapes(&slots);
+        let sizes = sizes(builder.fixed_words() + map.palette().len(), &shapes);
         let total = sizes.total() / size_of::<u64>();
         let too_large = || TableTooLarge {
             family: A::NAME,
             words: total,
             limit,
         };
-        let palette = u32::try_from(A::ROOTS).map_err(|_| too_large())?;
         if total > limit {
             return Err(too_large());
         }
-        let mut words = Vec::with_capacity(total);
-        words.resize(A::ROOTS, 0);
-        words.extend(map.palette().iter().map(|apis| apis.bits()));
+        let mut store = builder.fixed();
+        store.words.reserve_exact(total - builder.fixed_words());
+        let palette = u32::try_from(store.words.len()).map_err(|_| too_large())?;
+        let answers = map.palette().iter().map(|apis| apis.bits());
+        store.words.extend(answers);
         for (slot, shape) in slots.iter().zip(shapes) {
-            let root = A::push(map, slot, shape, lanes, &mut words);
-            if let Some(word) = words.get_mut(slot.root) {
-                *word = root;
-            }
+            builder.push(slot, shape, &mut store);
         }
-        words.resize(total, 0);
         let answer = |index: usize| map.palette().get(index).map_or(0, |apis| apis.bits());
         Ok(Self {
-            words,
+            store,
             layout: Layout {
                 pair: [answer(0), answer(1)],
                 palette,
                 lanes,
+                ..builder.division()
             },
             sizes,
             family: PhantomData,
         })
     }
 
-    /// The image to copy into the array map, whose length is also the map's entries.
+    /// What to copy into the array maps, whose entries are as many as its parts are long.
     #[must_use]
-    pub fn words(&self) -> &[u64] {
-        &self.words
+    pub fn image(&self) -> Image<'_> {
+        Image {
+            words: &self.store.words,
+            roots: &self.store.roots,
+        }
     }
 
     /// What the program must know beside the words.
@@ -188,12 +229,12 @@ impl<A: Family> IntervalTable<A> {
     /// Which APIs `address` may call, by the very code that the kernel runs.
     #[must_use]
     pub fn at(&self, address: A) -> ApiSet {
-        A::lookup(&self.words, &self.layout, address).unwrap_or(ApiSet::NONE)
+        A::lookup(self.image(), &self.layout, address).unwrap_or(ApiSet::NONE)
     }
 }
 
 /// The base-2 logarithm of the palette indices in a word; 0 if none are stored.
-fn lanes(palette: usize) -> u32 {
+fn lanes(palette: usize) -> u8 {
     match palette {
         0..=2 => 0,
         3..=0x100 => 3,
@@ -203,7 +244,7 @@ fn lanes(palette: usize) -> u32 {
 }
 
 /// The words that the palette indices of `ranks` ranks take.
-fn answer_words(ranks: usize, lanes: u32) -> usize {
+fn answer_words(ranks: usize, lanes: u8) -> usize {
     if lanes == 0 {
         0
     } else {
@@ -211,18 +252,17 @@ fn answer_words(ranks: usize, lanes: u32) -> usize {
     }
 }
 
-fn sizes<A: Family>(map: &SourceMap<A>, shapes: &[Shape]) -> Sizes {
-    let mut sizes = Sizes {
-        roots: A::ROOTS + map.palette().len() + A::SLACK,
-        ..Sizes::default()
-    };
+/// Where the bytes of a table go that begins with `fixed` words of roots and palette.
+fn sizes(fixed: usize, shapes: &[Shape]) -> Sizes {
+    let mut sizes = Sizes::default();
     for shape in shapes {
         match shape {
-            Shape::Uniform => {}
+            Shape::Uniform | Shape::Held { .. } => {}
             Shape::List(words) => sizes.lists += words,
             Shape::Wide(words) => sizes.wide += words,
         }
     }
+    sizes.roots = fixed;
     sizes.roots *= size_of::<u64>();
     sizes.lists *= size_of::<u64>();
     sizes.wide *= size_of::<u64>();
@@ -273,7 +313,7 @@ fn pack(words: &mut Vec<u64>, bits: u32, values: impl Iterator<Item = u64>) {
 }
 
 /// Appends the palette indices of a node whose rank `padding` is the first of `answers`.
-fn pack_answers(words: &mut Vec<u64>, lanes: u32, padding: usize, answers: &[u32]) {
+fn pack_answers(words: &mut Vec<u64>, lanes: u8, padding: usize, answers: &[u32]) {
     if lanes > 0 {
         let padding = std::iter::repeat_n(0, padding);
         let values = padding.chain(answers.iter().copied().map(u64::from));

@@ -1,7 +1,7 @@
 //! How large a plan is, and what its tables take.
 
 use super::{Family, IntervalTable, Sizes, SourceMap, TableTooLarge, cover};
-use crate::addresses::Address;
+use crate::addresses::{Address, blocks};
 
 /// About how many bytes the kernel's trie takes per entry, from 100 to 125 MB measured at a million: a node
 /// of 64 bytes each, and nearly one more for each branch.
@@ -46,7 +46,10 @@ impl FamilyMeasures {
     fn of<A: Family>(map: &SourceMap<A>) -> Self {
         let intervals = ranges(map);
         Self {
-            prefixes: intervals.iter().map(prefixes).sum(),
+            prefixes: intervals
+                .iter()
+                .map(|(first, last)| blocks(*first, *last).count())
+                .sum(),
             intervals: intervals.len(),
             answers: map.palette().len(),
             entries: cover(map).len(),
@@ -76,44 +79,4 @@ fn ranges<A: Address>(map: &SourceMap<A>) -> Vec<(u128, u128)> {
     steps
         .map(|((start, _), end)| (start.to_u128(), end))
         .collect()
-}
-
-/// The fewest disjoint prefixes that make up the closed range: from its start on, always the
-/// largest that begins there and does not reach past its end.
-fn prefixes(&(mut first, last): &(u128, u128)) -> usize {
-    for count in 1.. {
-        let aligned = first.trailing_zeros();
-        let room = (last - first).checked_add(1).map_or(128, u128::ilog2);
-        let host = u128::MAX.checked_shr(128 - aligned.min(room)).unwrap_or(0);
-        match (first | host).checked_add(1) {
-            Some(next) if next <= last => first = next,
-            _ => return count,
-        }
-    }
-    0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges_are_split_into_the_fewest_prefixes() {
-        let v4 = u128::from(u32::MAX);
-        for (first, last, want) in [
-            (0, 0, 1),
-            (0, v4, 1),
-            (0, u128::MAX, 1),
-            (1, u128::MAX, 128),
-            (1, v4 - 1, 62),
-            (1, v4, 32),
-            (0, v4 - 1, 32),
-            (7, 8, 2),
-            (8, 15, 1),
-            (8, 16, 2),
-            (u128::MAX, u128::MAX, 1),
-        ] {
-            assert_eq!(prefixes(&(first, last)), want, "{first}-{last}");
-        }
-    }
 }

@@ -66,13 +66,13 @@ fn run(line: &str) -> String {
 
 /// What deployments hand on.
 const MAPS: [&str; 7] = [
-    "counters_v2",
-    "events_v2",
-    "interfaces_v2",
-    "keys_v2",
-    "log_v2",
-    "reports_v2",
-    "talkers_v2",
+    "counters_v3",
+    "events_v3",
+    "interfaces_v3",
+    "keys_v3",
+    "log_v3",
+    "reports_v3",
+    "talkers_v3",
 ];
 
 const MODES: [Mode; 4] = [Mode::Native, Mode::Tc, Mode::Clsact, Mode::Generic];
@@ -408,8 +408,8 @@ fn what_others_undo_is_put_right() {
                     "link_"
                 },
             );
-            fs::remove_file(pin("counters_v2")).expect("a pin");
-            mend("counters removed", "counters_v2");
+            fs::remove_file(pin("counters_v3")).expect("a pin");
+            mend("counters removed", "counters_v3");
             run("umount /sys/fs/bpf");
             mend("unmounted", "mounted it again");
             // Someone mounted it again already.
@@ -482,14 +482,14 @@ fn what_is_not_ours_is_left_alone_or_named() {
         let filter = Filter::of(&instance());
         let deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Native);
         // An older version's counters, and things of others.
-        fs::hard_link(pin("counters_v2"), pin("counters_v1")).expect("a pin");
-        fs::hard_link(pin("counters_v2"), pin("mine")).expect("a pin");
+        fs::hard_link(pin("counters_v3"), pin("counters_v1")).expect("a pin");
+        fs::hard_link(pin("counters_v3"), pin("mine")).expect("a pin");
         let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Native);
         assert!(!pin("counters_v1").exists());
         assert!(pin("mine").exists());
 
         // A name of ours, but no link behind it.
-        fs::hard_link(pin("counters_v2"), pin("link_99_native")).expect("a pin");
+        fs::hard_link(pin("counters_v3"), pin("link_99_native")).expect("a pin");
         let said = filter.inspect().expect_err("strange").to_string();
         assert!(said.contains("link_99_native"), "{said}");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
@@ -501,12 +501,12 @@ fn what_is_not_ours_is_left_alone_or_named() {
 
         // Counters of another shape.
         drop((deployment, second));
-        fs::rename(pin("keys_v2"), pin("counters_v2")).expect("a pin");
+        fs::rename(pin("keys_v3"), pin("counters_v3")).expect("a pin");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
         let Err(error) = failed else {
             panic!("took strange counters over")
         };
-        assert!(error.to_string().contains("counters_v2"), "{error}");
+        assert!(error.to_string().contains("counters_v3"), "{error}");
         filter.detach().expect("it comes off");
         assert_eq!(pins(), ["mine"]);
     });

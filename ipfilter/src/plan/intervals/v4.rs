@@ -1,14 +1,19 @@
-//! IPv4: a root per /16, 16-bit boundaries, bitmaps where those are many.
+//! IPv4: a root per /16 or smaller slot that holds a few prefixes itself, 16-bit boundaries, bitmaps
+//! where those are many.
 
 use ipfilter_ebpf::{
     abi::ApiSet,
     interval::{
-        self, BITMAP_WORDS, BOUNDARIES_PER_WORD, Counts, Kind, Layout, RANK_WORDS, ROOTS_V4, Root,
-        SLACK_V4,
+        self, BOUNDARIES_PER_WORD, BROAD_WORDS, Broad, HELD_IN_ROOT, HELD_IN_WORD, Image, Kind,
+        Layout, Root, SIEVE_BITS, SLOT_BITS_V4, held,
     },
 };
 
-use super::{Family, Shape, Slot, SourceMap, answer_words, pack, pack_answers, sealed::Build};
+use super::{
+    Family, Shape, Slot, SourceMap, Store, answer_words, pack, pack_answers,
+    sealed::{self, Build, Builder as _},
+};
+use crate::addresses::blocks;
 
 /// Up to this many boundaries a list is as fast as a bitmap (measured: beyond, the search's misses
 /// tell), and far smaller.
@@ -19,50 +24,184 @@ const LIST_BOUNDARIES: usize = 64;
 /// save. So the densest slots have them, and the others somewhat longer searches.
 const BITMAP_BUDGET: usize = 1 << 20;
 
-/// From this many words on a list is split if it can be: in fewer a search has nothing to guess wrong
-/// (measured: it takes 7 ns less for one word).
-const SPLIT_WORDS: usize = 3;
-
 /// Boundaries in a list's word.
 const LANES: usize = BOUNDARIES_PER_WORD as usize;
+
+/// Boundaries in a list that a search has nothing to guess wrong in.
+const SHORT_LIST: usize = 2 * LANES;
+
+/// One slot in so many may need more than its root before the slots are made smaller.
+const FEW: usize = 10;
+
+/// Roots take at most this many words per boundary, except in the smallest table: where boundaries lie
+/// in few slots, all the others would be made smaller for nothing.
+const ROOT_WORDS_PER_BOUNDARY: usize = 2;
+
+/// If more than one slot in so many holds prefixes, one with a single answer holds all of itself as a
+/// prefix: to tell these kinds of slots apart takes a branch that is then too often predicted wrong.
+const UNIFORM_PER_HELD: usize = 8;
+
+/// The smallest slots have 2^10 addresses.
+const DIVISIONS: u8 = 9;
 
 impl Family for u32 {
     const NAME: &'static str = "IPv4";
 }
 
 impl Build for u32 {
-    const ROOTS: usize = ROOTS_V4 as usize;
-    const SLACK: usize = SLACK_V4 as usize;
+    type Builder<'a> = Builder<'a>;
 
-    fn slots(map: &SourceMap<Self>) -> Vec<Slot> {
-        let spans = (0..ROOTS_V4).map(|slot| (slot as usize, slot << 16, slot << 16 | 0xffff));
-        super::slots(map, 0, spans)
+    fn lookup(image: Image<'_>, layout: &Layout, address: Self) -> Option<ApiSet> {
+        interval::lookup_v4(&image, layout, address)
     }
+}
 
-    fn shapes(_: &SourceMap<Self>, slots: &[Slot], lanes: u32) -> Vec<Shape> {
-        let counts: Vec<usize> = slots.iter().map(|slot| slot.inner.len()).collect();
-        let longest = longest_list(&counts, lanes, BITMAP_BUDGET);
-        let shape = |boundaries: usize| match boundaries {
-            0 => Shape::Uniform,
-            _ if boundaries <= longest => Shape::List(list_words(boundaries, lanes)),
-            _ => Shape::Wide(bitmap_words(boundaries, lanes)),
+/// How the address space is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Division {
+    /// The base-2 logarithm of the addresses in a slot.
+    slot_bits: u8,
+    /// Whether roots are broad.
+    broad: bool,
+}
+
+impl Division {
+    /// The division whose roots take 2^`doublings` times the least, with prefixes held in the roots or
+    /// not.
+    fn new(doublings: u8, holds: bool) -> Self {
+        // From some size on a root takes four words, which hold more prefixes than those of four slots, as
+        // these are seldom full at once.
+        let (halvings, broad) = match doublings {
+            3.. if holds => (doublings - 2, true),
+            _ => (doublings, false),
         };
-        counts.into_iter().map(shape).collect()
+        Self {
+            slot_bits: SLOT_BITS_V4 - halvings,
+            broad,
+        }
     }
 
-    fn push(
-        map: &SourceMap<Self>,
-        slot: &Slot,
-        shape: Shape,
-        lanes: u32,
-        words: &mut Vec<u64>,
-    ) -> u64 {
-        let starts = map.starts().get(slot.inner.clone()).unwrap_or_default();
-        let answers = map.answers().get(slot.first..slot.inner.end);
+    fn slots(self) -> u32 {
+        1 << (32 - self.slot_bits)
+    }
+
+    /// Words of all roots.
+    fn root_words(self) -> usize {
+        let words = if self.broad { BROAD_WORDS } else { 1 };
+        (self.slots() * words) as usize
+    }
+
+    /// Words of the sieve.
+    fn sieve_words(self) -> usize {
+        (self.slots() as usize) << SIEVE_BITS >> 6
+    }
+
+    /// Prefixes that a root can hold.
+    fn holds(self) -> usize {
+        let further = if self.broad { BROAD_WORDS - 1 } else { 0 };
+        (HELD_IN_ROOT + further * HELD_IN_WORD) as usize
+    }
+
+    /// The addresses of a slot, less one.
+    fn mask(self) -> u32 {
+        (1 << self.slot_bits) - 1
+    }
+}
+
+/// Builds an IPv4 table.
+pub struct Builder<'a> {
+    map: &'a SourceMap<u32>,
+    lanes: u8,
+    division: Division,
+}
+
+impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
+    /// Takes the largest slots of which but few need more than their root, or than a short list where
+    /// roots hold no prefixes.
+    fn new(map: &'a SourceMap<u32>, lanes: u8) -> Self {
+        let builder = |doublings| Self {
+            map,
+            lanes,
+            division: Division::new(doublings, lanes == 0),
+        };
+        let most = map.boundaries_len() * ROOT_WORDS_PER_BOUNDARY;
+        (0..DIVISIONS)
+            .map(builder)
+            .take_while(|builder| builder.division.root_words() <= most)
+            .find(Self::suffices)
+            .unwrap_or_else(|| builder(0))
+    }
+
+    fn fixed_words(&self) -> usize {
+        let roots = self.division.root_words();
+        if self.division.broad {
+            roots + self.division.sieve_words()
+        } else {
+            roots
+        }
+    }
+
+    fn fixed(&self) -> Store {
+        if self.division.broad {
+            Store {
+                words: self.sieve(),
+                roots: vec![Broad::default(); self.division.slots() as usize],
+            }
+        } else {
+            Store {
+                words: vec![0; self.fixed_words()],
+                roots: Vec::new(),
+            }
+        }
+    }
+
+    fn division(&self) -> Layout {
+        Layout {
+            slot_bits: self.division.slot_bits,
+            broad: self.division.broad.into(),
+            usual: u8::from(self.usual() == 1),
+            ..Layout::default()
+        }
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let spans = (0..self.division.slots()).map(|slot| {
+            let lowest = slot << self.division.slot_bits;
+            (slot as usize, lowest, lowest | self.division.mask())
+        });
+        super::slots(self.map, 0, spans)
+    }
+
+    fn shapes(&self, slots: &[Slot]) -> Vec<Shape> {
+        let counts: Vec<usize> = slots.iter().map(|slot| slot.inner.len()).collect();
+        let longest = self.longest_list(&counts, BITMAP_BUDGET);
+        let shape = |slot: &Slot| match (self.outside(slot), slot.inner.len()) {
+            (_, 0) => Shape::Uniform,
+            (Some(outside), _) => Shape::Held { outside },
+            (None, boundaries) if boundaries <= longest => Shape::List(self.list_words(boundaries)),
+            (None, boundaries) => Shape::Wide(self.bitmap_words(boundaries)),
+        };
+        let mut shapes: Vec<Shape> = slots.iter().map(shape).collect();
+        let held = |shape: &&Shape| matches!(shape, Shape::Held { .. });
+        if shapes.iter().filter(held).count() * UNIFORM_PER_HELD > shapes.len() {
+            for (shape, slot) in shapes.iter_mut().zip(slots) {
+                if let (Shape::Uniform, Some(outside)) = (&shape, self.outside(slot)) {
+                    *shape = Shape::Held { outside };
+                }
+            }
+        }
+        shapes
+    }
+
+    fn push(&self, slot: &Slot, shape: Shape, store: &mut Store) {
+        let words = &mut store.words;
+        let starts = self.starts(slot);
+        let answers = self.map.answers().get(slot.first..slot.inner.end);
         let answers = answers.unwrap_or_default();
         let first = answers.first().copied().unwrap_or_default();
         let place = index(words.len());
         let root = match shape {
+            Shape::Held { outside } => return self.hold(slot, outside, store.root(slot.root)),
             Shape::Uniform => Root::new(Kind::Uniform, false, 0, first),
             Shape::List(_) => {
                 let length = starts.len().div_ceil(LANES);
@@ -71,32 +210,228 @@ impl Build for u32 {
                 pack(
                     words,
                     16,
-                    zeros.chain(starts.iter().map(|s| u64::from(s & 0xffff))),
+                    zeros.chain(starts.iter().map(|start| self.low(*start).into())),
                 );
-                pack_answers(words, lanes, padding, answers);
+                pack_answers(words, self.lanes, padding, answers);
                 let odd = (first as usize ^ padding) & 1 == 1;
-                match counts(starts, padding) {
-                    Some(Counts(counts)) if length >= SPLIT_WORDS => {
-                        Root::new(Kind::Split, odd, place, counts)
-                    }
-                    _ => Root::new(Kind::List, odd, index(length), place),
-                }
+                Root::new(Kind::List, odd, index(length), place)
             }
-            Shape::Wide(_) if lanes == 0 => {
-                push_bitmap(words, starts, first == 1);
+            Shape::Wide(_) if self.lanes == 0 => {
+                self.push_bitmap(words, starts, first == 1);
                 Root::new(Kind::Wide, false, 0, place)
             }
             Shape::Wide(_) => {
-                push_ranks(words, starts);
-                pack_answers(words, lanes, 0, answers);
-                Root::new(Kind::Wide, false, 0, place)
+                self.push_ranks(words, starts);
+                pack_answers(words, self.lanes, 0, answers);
+                Root::new(Kind::Wide, false, index(self.rank_words()), place)
             }
         };
-        root.0
+        if let Some(word) = store.root(slot.root).first_mut() {
+            *word = root.0;
+        }
+    }
+}
+
+impl Builder<'_> {
+    /// Whether but few slots need more than their root, or than a short list.
+    fn suffices(&self) -> bool {
+        let limit = if self.lanes == 0 {
+            // A prefix has two boundaries at most.
+            2 * self.division.holds()
+        } else {
+            SHORT_LIST
+        };
+        let starts = self.map.starts();
+        let slots = starts.chunk_by(|a, b| (a ^ b) >> self.division.slot_bits == 0);
+        let (some, many) = slots.fold((0, 0), |(some, many), slot| {
+            (some + 1, many + usize::from(slot.len() > limit))
+        });
+        if many * FEW > some {
+            return false;
+        }
+        if self.lanes > 0 {
+            return true;
+        }
+        let slots = self.slots();
+        let slots = slots.iter().filter(|slot| !slot.inner.is_empty());
+        let (some, many) = slots.fold((0, 0), |(some, many), slot| {
+            (some + 1, many + usize::from(self.outside(slot).is_none()))
+        });
+        many * FEW <= some
     }
 
-    fn lookup(words: &[u64], layout: &Layout, address: Self) -> Option<ApiSet> {
-        interval::lookup_v4(words, layout, address)
+    /// Each step of the map: its first and last address, and the palette index of its answer.
+    fn steps(&self) -> impl Iterator<Item = (u32, u32, u32)> {
+        let starts = self.map.starts();
+        let lasts = starts.iter().skip(1).map(|next| next - 1).chain([u32::MAX]);
+        let spans = starts.iter().zip(lasts).zip(self.map.answers());
+        spans.map(|((first, last), answer)| (*first, last, *answer))
+    }
+
+    /// The first two answers' palette index that more addresses have.
+    fn usual(&self) -> u32 {
+        let sizes = self
+            .steps()
+            .fold([0, 0], |[even, odd], (first, last, answer)| {
+                let size = u64::from(last - first) + 1;
+                match answer {
+                    0 => [even + size, odd],
+                    _ => [even, odd + size],
+                }
+            });
+        let [even, odd] = sizes;
+        u32::from(odd > even)
+    }
+
+    /// The bits of the slots' parts in which some address has another answer than the usual one.
+    fn sieve(&self) -> Vec<u64> {
+        let usual = self.usual();
+        let part_bits = u32::from(self.division.slot_bits) - SIEVE_BITS;
+        let mut words = vec![0; self.division.sieve_words()];
+        for (first, last, _) in self.steps().filter(|(_, _, answer)| *answer != usual) {
+            for part in first >> part_bits..=last >> part_bits {
+                if let Some(word) = words.get_mut(part as usize >> 6) {
+                    *word |= 1 << (part & 63);
+                }
+            }
+        }
+        words
+    }
+
+    fn starts(&self, slot: &Slot) -> &[u32] {
+        self.map
+            .starts()
+            .get(slot.inner.clone())
+            .unwrap_or_default()
+    }
+
+    /// A slot's place of `address`.
+    fn low(&self, address: u32) -> u32 {
+        address & self.division.mask()
+    }
+
+    /// The answer of a slot's addresses outside the prefixes that its root holds: nothing if these do not
+    /// fit, or if there are more than two answers.
+    fn outside(&self, slot: &Slot) -> Option<u32> {
+        let first = self.map.answers().get(slot.first).copied();
+        let first = first.unwrap_or_default();
+        if slot.inner.is_empty() {
+            return Some(first ^ 1);
+        }
+        let holds = self.division.holds();
+        if self.lanes > 0 || slot.inner.len() > 2 * holds {
+            return None;
+        }
+        let fits = |outside: &u32| self.prefixes(slot, outside ^ 1).nth(holds).is_none();
+        [first, first ^ 1].into_iter().find(fits)
+    }
+
+    /// The prefixes of a slot that have one of two answers, as a root holds them.
+    fn prefixes(&self, slot: &Slot, answer: u32) -> impl Iterator<Item = u32> {
+        let starts = self.starts(slot);
+        let lowest = index(slot.root) << self.division.slot_bits;
+        let first = self.map.answers().get(slot.first).copied();
+        let skipped = usize::from(first.unwrap_or_default() != answer);
+        (skipped..=starts.len()).step_by(2).flat_map(move |step| {
+            let before = step.checked_sub(1).and_then(|before| starts.get(before));
+            let first = before.map_or(lowest, |start| *start);
+            let last = starts
+                .get(step)
+                .map_or(lowest | self.division.mask(), |next| next - 1);
+            blocks(first, last).map(|(first, host_bits)| held(self.low(first), host_bits))
+        })
+    }
+
+    /// Writes the root that holds a slot's prefixes.
+    fn hold(&self, slot: &Slot, outside: u32, root: &mut [u64]) {
+        let mut last = 0;
+        let prefixes = self.prefixes(slot, outside ^ 1).map(u64::from);
+        // Those that are too many are the last one again.
+        let mut prefixes = prefixes
+            .map(Some)
+            .chain(std::iter::repeat(None))
+            .map(|prefix| {
+                last = prefix.unwrap_or(last);
+                last
+            });
+        let mut some = |count, bits| {
+            (0..count).fold(0, |word, place| {
+                word | prefixes.next().unwrap_or_default() << (bits * place)
+            })
+        };
+        let [first, others @ ..] = root else {
+            return;
+        };
+        *first = Root::new(Kind::Parts, outside == 1, 0, 0).0 | some(HELD_IN_ROOT, 20);
+        for word in others {
+            *word = some(HELD_IN_WORD, 16);
+        }
+    }
+
+    fn list_words(&self, boundaries: usize) -> usize {
+        let words = boundaries.div_ceil(LANES);
+        words + answer_words(words * LANES + 1, self.lanes)
+    }
+
+    /// Words of a bitmap whose bits are the answers: 64 addresses each.
+    fn answer_bitmap_words(&self) -> u32 {
+        1 << (self.division.slot_bits - 6)
+    }
+
+    /// Words of a bitmap with ranks: 32 addresses each.
+    fn rank_words(&self) -> usize {
+        1 << (self.division.slot_bits - 5)
+    }
+
+    fn bitmap_words(&self, boundaries: usize) -> usize {
+        if self.lanes == 0 {
+            self.answer_bitmap_words() as usize
+        } else {
+            self.rank_words() + answer_words(boundaries + 1, self.lanes)
+        }
+    }
+
+    /// The most boundaries that a slot has as a list, so that the bitmaps of the others take no more
+    /// than `budget` words.
+    fn longest_list(&self, counts: &[usize], budget: usize) -> usize {
+        let mut longest = LIST_BOUNDARIES;
+        loop {
+            let dense = counts.iter().filter(|count| **count > longest);
+            let words: usize = dense.map(|count| self.bitmap_words(*count)).sum();
+            if words <= budget {
+                return longest;
+            }
+            longest *= 2;
+        }
+    }
+
+    /// Appends one bit per address of a slot: the answer, which alternates at `starts`.
+    fn push_bitmap(&self, words: &mut Vec<u64>, starts: &[u32], first: bool) {
+        let mut starts = starts.iter().map(|start| self.low(*start)).peekable();
+        let mut answer = u64::from(first);
+        for word in 0..self.answer_bitmap_words() {
+            let mut bits = answer.wrapping_neg();
+            while let Some(start) = starts.next_if(|start| start >> 6 == word) {
+                answer ^= 1;
+                bits ^= u64::MAX << (start & 63);
+            }
+            words.push(bits);
+        }
+    }
+
+    /// Appends, for each 32 addresses of a slot, the number of `starts` below them and a bit for each
+    /// that is one.
+    fn push_ranks(&self, words: &mut Vec<u64>, starts: &[u32]) {
+        let mut starts = starts.iter().map(|start| self.low(*start)).peekable();
+        let mut rank = 0u64;
+        for word in 0..index(self.rank_words()) {
+            let mut bits = rank << 32;
+            while let Some(start) = starts.next_if(|start| start >> 5 == word) {
+                rank += 1;
+                bits |= 1 << (start & 31);
+            }
+            words.push(bits);
+        }
     }
 }
 
@@ -106,87 +441,5 @@ pub(super) fn index(number: usize) -> u32 {
     number as u32
 }
 
-fn list_words(boundaries: usize, lanes: u32) -> usize {
-    let words = boundaries.div_ceil(LANES);
-    words + answer_words(words * LANES + 1, lanes)
-}
-
-fn bitmap_words(boundaries: usize, lanes: u32) -> usize {
-    if lanes == 0 {
-        BITMAP_WORDS as usize
-    } else {
-        RANK_WORDS as usize + answer_words(boundaries + 1, lanes)
-    }
-}
-
-/// The most boundaries that a slot has as a list, so that the bitmaps of the others take no more
-/// than `budget` words.
-fn longest_list(counts: &[usize], lanes: u32, budget: usize) -> usize {
-    let mut longest = LIST_BOUNDARIES;
-    loop {
-        let dense = counts.iter().filter(|count| **count > longest);
-        let words: usize = dense.map(|count| bitmap_words(*count, lanes)).sum();
-        if words <= budget {
-            return longest;
-        }
-        longest *= 2;
-    }
-}
-
-/// How many of a list's `starts` lie in each eighth of their /16, and of its `padding`, which lies in
-/// the first; nothing if that is too many.
-fn counts(starts: &[u32], padding: usize) -> Option<Counts> {
-    let in_eighth = |eighth: u32| {
-        starts
-            .iter()
-            .filter(|start| Counts::eighth(**start) == eighth)
-            .count()
-    };
-    (0..8).rev().try_fold(Counts(0), |Counts(counts), eighth| {
-        let count = in_eighth(eighth) + if eighth == 0 { padding } else { 0 };
-        (count <= Counts::MOST).then_some(Counts(counts << 4 | index(count)))
-    })
-}
-
-/// Appends one bit per address of a /16: the answer, which alternates at `starts`.
-fn push_bitmap(words: &mut Vec<u64>, starts: &[u32], first: bool) {
-    let mut starts = starts.iter().map(|start| start & 0xffff).peekable();
-    let mut answer = u64::from(first);
-    for word in 0..BITMAP_WORDS {
-        let mut bits = answer.wrapping_neg();
-        while let Some(start) = starts.next_if(|start| start >> 6 == word) {
-            answer ^= 1;
-            bits ^= u64::MAX << (start & 63);
-        }
-        words.push(bits);
-    }
-}
-
-/// Appends, for each 32 addresses of a /16, the number of `starts` below them and a bit for each
-/// that is one.
-fn push_ranks(words: &mut Vec<u64>, starts: &[u32]) {
-    let mut starts = starts.iter().map(|start| start & 0xffff).peekable();
-    let mut rank = 0u64;
-    for word in 0..RANK_WORDS {
-        let mut bits = rank << 32;
-        while let Some(start) = starts.next_if(|start| start >> 5 == word) {
-            rank += 1;
-            bits |= 1 << (start & 31);
-        }
-        words.push(bits);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bitmaps_go_to_the_densest_slots_within_the_budget() {
-        let words = BITMAP_WORDS as usize;
-        assert_eq!(longest_list(&[64, 65, 300], 0, 2 * words), 64);
-        assert_eq!(longest_list(&[64, 65, 300], 0, words), 128);
-        assert_eq!(longest_list(&[65_535; 100], 0, words), 65_536);
-        assert_eq!(longest_list(&[], 0, 0), 64);
-    }
-}
+mod tests;

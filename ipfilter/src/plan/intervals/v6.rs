@@ -4,11 +4,17 @@
 use ipfilter_ebpf::{
     abi::ApiSet,
     interval::{
-        self, FAN_DEPTH, FAN_HEADER, Fan, Kind, Layout, ROOTS_V6, Root, SLOT_ABOVE, SLOT_BELOW,
+        self, FAN_DEPTH, FAN_HEADER, Fan, Image, Kind, Layout, ROOTS_V6, Root, SLOT_ABOVE,
+        SLOT_BELOW,
     },
 };
 
-use super::{Family, Shape, Slot, SourceMap, answer_words, pack_answers, sealed::Build, v4::index};
+use super::{
+    Family, Shape, Slot, SourceMap, Store, answer_words, pack_answers,
+    sealed::{self, Build},
+    slots,
+    v4::index,
+};
 
 /// The lowest address of 2000::/3.
 const DENSE: u128 = 0x2000 << 112;
@@ -39,39 +45,10 @@ impl Family for u128 {
 }
 
 impl Build for u128 {
-    const ROOTS: usize = ROOTS_V6 as usize;
-    const SLACK: usize = 0;
+    type Builder<'a> = Builder<'a>;
 
-    fn slots(map: &SourceMap<Self>) -> Vec<Slot> {
-        let below = (SLOT_BELOW as usize, 0, DENSE - 1);
-        let above = (SLOT_ABOVE as usize, DENSE * 2, Self::MAX);
-        let dense = (0..SLOT_BELOW).map(|slot| {
-            let lowest = DENSE + SPAN * Self::from(slot);
-            (slot as usize, lowest, lowest + (SPAN - 1))
-        });
-        let spans = std::iter::once(below).chain(dense).chain([above]);
-        super::slots(map, 0, spans)
-    }
-
-    fn shapes(map: &SourceMap<Self>, slots: &[Slot], lanes: u32) -> Vec<Shape> {
-        let builder = Builder::new(map, lanes);
-        let shape = |slot| {
-            let words = builder.size(slot, Depth::TOP);
-            match builder.form(slot, Depth::TOP) {
-                Form::Uniform => Shape::Uniform,
-                Form::List => Shape::List(words),
-                Form::Wide | Form::Fan(_) => Shape::Wide(words),
-            }
-        };
-        slots.iter().map(shape).collect()
-    }
-
-    fn push(map: &SourceMap<Self>, slot: &Slot, _: Shape, lanes: u32, words: &mut Vec<u64>) -> u64 {
-        Builder::new(map, lanes).push(slot, Depth::TOP, words).0
-    }
-
-    fn lookup(words: &[u64], layout: &Layout, address: Self) -> Option<ApiSet> {
-        interval::lookup_v6(words, layout, high(address), low(address))
+    fn lookup(image: Image<'_>, layout: &Layout, address: Self) -> Option<ApiSet> {
+        interval::lookup_v6(image.words, layout, high(address), low(address))
     }
 }
 
@@ -152,7 +129,7 @@ impl Parts {
             let lowest = self.base + size * part as u128;
             (part, lowest, lowest + (size - 1))
         });
-        super::slots(map, step, spans)
+        slots(map, step, spans)
     }
 
     fn below(&self, depth: Depth) -> Depth {
@@ -163,15 +140,16 @@ impl Parts {
     }
 }
 
-struct Builder<'a> {
+/// Builds an IPv6 table.
+pub struct Builder<'a> {
     map: &'a SourceMap<u128>,
-    lanes: u32,
+    lanes: u8,
     /// The most boundaries that stay a list.
     longest: usize,
 }
 
-impl<'a> Builder<'a> {
-    fn new(map: &'a SourceMap<u128>, lanes: u32) -> Self {
+impl<'a> sealed::Builder<'a, u128> for Builder<'a> {
+    fn new(map: &'a SourceMap<u128>, lanes: u8) -> Self {
         let large = map.boundaries_len() >= LARGE;
         Self {
             map,
@@ -180,6 +158,53 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn fixed_words(&self) -> usize {
+        ROOTS_V6 as usize
+    }
+
+    fn fixed(&self) -> Store {
+        Store {
+            words: vec![0; self.fixed_words()],
+            roots: Vec::new(),
+        }
+    }
+
+    fn division(&self) -> Layout {
+        Layout::default()
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        let below = (SLOT_BELOW as usize, 0, DENSE - 1);
+        let above = (SLOT_ABOVE as usize, DENSE * 2, u128::MAX);
+        let dense = (0..SLOT_BELOW).map(|slot| {
+            let lowest = DENSE + SPAN * u128::from(slot);
+            (slot as usize, lowest, lowest + (SPAN - 1))
+        });
+        let spans = std::iter::once(below).chain(dense).chain([above]);
+        slots(self.map, 0, spans)
+    }
+
+    fn shapes(&self, slots: &[Slot]) -> Vec<Shape> {
+        let shape = |slot| {
+            let words = self.size(slot, Depth::TOP);
+            match self.form(slot, Depth::TOP) {
+                Form::Uniform => Shape::Uniform,
+                Form::List => Shape::List(words),
+                Form::Wide | Form::Fan(_) => Shape::Wide(words),
+            }
+        };
+        slots.iter().map(shape).collect()
+    }
+
+    fn push(&self, slot: &Slot, _: Shape, store: &mut Store) {
+        let root = self.push_node(slot, Depth::TOP, &mut store.words);
+        if let Some(word) = store.root(slot.root).first_mut() {
+            *word = root.0;
+        }
+    }
+}
+
+impl Builder<'_> {
     fn starts(&self, slot: &Slot) -> &[u128] {
         self.map
             .starts()
@@ -215,7 +240,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Appends a slot's node and those below it; returns its root.
-    fn push(&self, slot: &Slot, depth: Depth, words: &mut Vec<u64>) -> Root {
+    fn push_node(&self, slot: &Slot, depth: Depth, words: &mut Vec<u64>) -> Root {
         let starts = self.starts(slot);
         let answers = self.map.answers().get(slot.first..slot.inner.end);
         let answers = answers.unwrap_or_default();
@@ -260,13 +285,13 @@ impl<'a> Builder<'a> {
         let roots = words.len();
         words.resize(roots + parts.count(), 0);
         for part in parts.slots(self.map, slot.first) {
-            let root = self.push(&part, parts.below(depth), words);
+            let root = self.push_node(&part, parts.below(depth), words);
             if let Some(word) = words.get_mut(roots + part.root) {
                 *word = root.0;
             }
         }
         let fan = Fan::new(parts.turns, parts.bits, parts.shift);
-        Root::new(Kind::Split, false, fan.0, index(place))
+        Root::new(Kind::Parts, false, fan.0, index(place))
     }
 }
 
