@@ -98,7 +98,10 @@ pub enum Shape {
     /// In its root alone: one answer.
     Uniform,
     /// In its root alone: prefixes, and the answer outside them (IPv4).
-    Held { outside: u32 },
+    Held {
+        /// The palette index of that answer.
+        outside: u32,
+    },
     /// As boundaries.
     List(usize),
     /// As a bitmap (IPv4), or with boundaries of two words or fans (IPv6).
@@ -108,7 +111,7 @@ pub enum Shape {
 /// Where a table's bytes go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Bytes of what comes before lists, which even an empty table has: roots, and what belongs to them.
+    /// Bytes of roots and palette, which even an empty table has, and of the sieve.
     pub roots: usize,
     /// Bytes of slots that are a list of boundaries of one kind, with their answers.
     pub lists: usize,

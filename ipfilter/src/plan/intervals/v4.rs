@@ -19,7 +19,7 @@ use crate::addresses::blocks;
 /// tell), and far smaller.
 const LIST_BOUNDARIES: usize = 64;
 
-/// All bitmaps of a table take at most this many words, 8 MiB. A bitmap takes 8 KiB, 60 times what
+/// All bitmaps of a table take at most this many words, 8 MiB. That of a /16 takes 8 KiB, 60 times what
 /// 65 boundaries do: given to every slot of a large plan they would cost more misses than they
 /// save. So the densest slots have them, and the others somewhat longer searches.
 const BITMAP_BUDGET: usize = 1 << 20;
@@ -346,7 +346,7 @@ impl Builder<'_> {
     fn hold(&self, slot: &Slot, outside: u32, root: &mut [u64]) {
         let mut last = 0;
         let prefixes = self.prefixes(slot, outside ^ 1).map(u64::from);
-        // Those that are too many are the last one again.
+        // The places that are left hold the last one again.
         let mut prefixes = prefixes
             .map(Some)
             .chain(std::iter::repeat(None))
