@@ -27,9 +27,6 @@ const BITMAP_BUDGET: usize = 1 << 20;
 /// Boundaries in a list's word.
 const LANES: usize = BOUNDARIES_PER_WORD as usize;
 
-/// Boundaries in a list that a search has nothing to guess wrong in.
-const SHORT_LIST: usize = 2 * LANES;
-
 /// One slot in so many may need more than its root before the slots are made smaller.
 const FEW: usize = 10;
 
@@ -66,13 +63,12 @@ struct Division {
 }
 
 impl Division {
-    /// The division whose roots take 2^`doublings` times the least, with prefixes held in the roots or
-    /// not.
-    fn new(doublings: u8, holds: bool) -> Self {
+    /// The division whose roots take 2^`doublings` times the least.
+    fn new(doublings: u8) -> Self {
         // From some size on a root takes four words, which hold more prefixes than those of four slots, as
         // these are seldom full at once.
         let (halvings, broad) = match doublings {
-            3.. if holds => (doublings - 2, true),
+            3.. => (doublings - 2, true),
             _ => (doublings, false),
         };
         Self {
@@ -116,16 +112,17 @@ pub struct Builder<'a> {
 }
 
 impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
-    /// Takes the largest slots of which but few need more than their root, or than a short list where
-    /// roots hold no prefixes.
+    /// Takes the largest slots of which but few need more than their root. With more than two answers all
+    /// with a boundary need it: then smaller slots make a larger table of shorter lists, which was slower.
     fn new(map: &'a SourceMap<u32>, lanes: u8) -> Self {
         let builder = |doublings| Self {
             map,
             lanes,
-            division: Division::new(doublings, lanes == 0),
+            division: Division::new(doublings),
         };
+        let divisions = if lanes == 0 { DIVISIONS } else { 1 };
         let most = map.boundaries_len() * ROOT_WORDS_PER_BOUNDARY;
-        (0..DIVISIONS)
+        (0..divisions)
             .map(builder)
             .take_while(|builder| builder.division.root_words() <= most)
             .find(Self::suffices)
@@ -233,14 +230,10 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// Whether but few slots need more than their root, or than a short list.
+    /// Whether but few slots need more than their root.
     fn suffices(&self) -> bool {
-        let limit = if self.lanes == 0 {
-            // A prefix has two boundaries at most.
-            2 * self.division.holds()
-        } else {
-            SHORT_LIST
-        };
+        // A prefix has two boundaries at most.
+        let limit = 2 * self.division.holds();
         let starts = self.map.starts();
         let slots = starts.chunk_by(|a, b| (a ^ b) >> self.division.slot_bits == 0);
         let (some, many) = slots.fold((0, 0), |(some, many), slot| {
@@ -248,9 +241,6 @@ impl Builder<'_> {
         });
         if many * FEW > some {
             return false;
-        }
-        if self.lanes > 0 {
-            return true;
         }
         let slots = self.slots();
         let slots = slots.iter().filter(|slot| !slot.inner.is_empty());
