@@ -404,7 +404,7 @@ pub struct Interfaces {
 
 const _: () = {
     assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
-    assert!(size_of::<Config>() == 192 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 208 && align_of::<Config>() == 8);
     assert!(size_of::<AddressKey>() == 20);
     assert!(size_of::<PortTable>() == 1 << 17);
     assert!(size_of::<Counter>() == 16);

@@ -15,9 +15,9 @@
 //!   answers. The lookup then reads no more than the root: one cache miss, in a table of any size. All are
 //!   compared at once, and no branch depends on what was read: one that can't be predicted costs as much
 //!   as a miss, and has the processor wait for the misses instead of going on with the next packet.
-//! - A *sieve* comes before broad roots: a bit for each 32nd part of a slot, which says whether any
-//!   address there has another answer than the usual one. It is an eighth as large as the roots, thus
-//!   more likely in a near cache, and says enough of most addresses that a flood may come from.
+//! - A *sieve* is in large IPv4 tables: a bit for each small part of a slot, which says whether any address
+//!   there has another answer than the usual one. It is an eighth as large as the rest or less, thus more
+//!   likely in a near cache, and says enough of most addresses that a flood may come from.
 //! - A *list* node is its boundaries in ascending order. IPv4: the low 16 bits, four a word, lowest
 //!   in the low bits, the first word filled up with zeros in front, which are below every address.
 //!   IPv6: the high 64 bits; if a boundary is not on a /64, the low 64 bits of all follow after
@@ -47,9 +47,6 @@ use crate::abi::ApiSet;
 
 /// The base-2 logarithm of the addresses in an IPv4 slot, at most.
 pub const SLOT_BITS_V4: u8 = 16;
-
-/// The base-2 logarithm of the bits that an IPv4 table's sieve has for a slot.
-pub const SIEVE_BITS: u32 = 5;
 
 /// A broad root: its first word is a [`Root`]. An element of a map of its own, as looking for an element
 /// costs more than reading its words.
@@ -82,18 +79,24 @@ pub struct Layout {
     pub pair: [u64; 2],
     /// The index of the palette's first word.
     pub palette: u32,
+    /// IPv4: the index of the sieve's first word, 0 if there is none.
+    pub sieve: u32,
     /// 0 if the answers alternate; else the base-2 logarithm of the palette indices in a word:
     /// 3 for 8 bits each, 2 for 16, 1 for 32.
     pub lanes: u8,
-    /// IPv4: the base-2 logarithm of the addresses in a slot, from [`SIEVE_BITS`] to [`SLOT_BITS_V4`].
+    /// IPv4: the base-2 logarithm of the addresses in a slot, at most [`SLOT_BITS_V4`].
     pub slot_bits: u8,
-    /// IPv4: 1 if roots are [`Broad`] and the table begins with a sieve, 0 if it begins with roots.
+    /// IPv4: 1 if roots are [`Broad`], 0 if they are the table's first words.
     pub broad: u8,
-    /// IPv4: where there is a sieve, the palette index, 0 or 1, of the answer for which it has no bit.
+    /// IPv4: the base-2 logarithm of the addresses for which the sieve has a bit.
+    pub part_bits: u8,
+    /// IPv4: the palette index, 0 or 1, of the answer for which the sieve has no bit.
     pub usual: u8,
+    /// Not used; zero.
+    pub reserved: [u8; 3],
 }
 
-const _: () = assert!(size_of::<Layout>() == 24 && align_of::<Layout>() == 8);
+const _: () = assert!(size_of::<Layout>() == 32 && align_of::<Layout>() == 8);
 
 /// How a slot's answer is found. The numbers are those in a [`Root`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,25 +274,29 @@ mod tests {
     use super::*;
 
     proptest! {
-        #[test]
-        fn no_table_makes_a_lookup_panic(
-            root in any::<u64>(),
-            small in any::<bool>(),
-            rest in prop::collection::vec(any::<u64>(), 0..64),
-            lanes in 0..4u8,
-            slot_bits in 10..=16u8,
-            broad in 0..2u8,
-            usual in 0..2u8,
-            palette in any::<u32>(),
-            low in any::<u64>(),
-        ) {
-            // Roots that stay inside the table reach the code behind them.
-            let root = if small { root & (3 << 62 | 1 << 61 | 31 << 32 | 31) } else { root };
-            let words: &[u64] = &[&[root], rest.as_slice()].concat();
-            let layout = Layout { pair: [0, 1], palette, lanes, slot_bits, broad, usual };
-            let image = Image { words, roots: words.as_chunks().0 };
-            let _ = lookup_v4(&image, &layout, super::low(low) & 0xffff);
-            let _ = lookup_v6(words, &layout, 0x2000 << 48, low);
-        }
-    }
+           #[test]
+           fn no_table_makes_a_lookup_panic(
+               root in any::<u64>(),
+               small in any::<bool>(),
+               rest in prop::collection::vec(any::<u64>(), 0..64),
+               lanes in 0..4u8,
+               slot_bits in 10..=16u8,
+               sieve in 0..70u32,
+               broad in 0..2u8,
+               part_bits in 5..=16u8,
+               usual in 0..2u8,
+               palette in any::<u32>(),
+               low in any::<u64>(),
+           ) {
+               // Roots that stay inside the table reach the code behind them.
+               let root = if small { root & (3 << 62 | 1 << 61 | 31 << 32 | 31) } else { root };
+               let words: &[u64] = &[&[root], rest.as_slice()].concat();
+               let layout = Layout {
+    pair: [0, 1], palette, sieve, lanes, slot_bits, broad, part_bits, usual, reserved: [0; 3],
+    };
+               let image = Image { words, roots: words.as_chunks().0 };
+               let _ = lookup_v4(&image, &layout, super::low(low) & 0xffff);
+               let _ = lookup_v6(words, &layout, 0x2000 << 48, low);
+           }
+       }
 }

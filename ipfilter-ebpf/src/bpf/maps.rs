@@ -21,10 +21,13 @@ use ipfilter_ebpf::{
 const NO_INTERVALS: Layout = Layout {
     pair: [0; 2],
     palette: 0,
+    sieve: 0,
     lanes: 0,
     slot_bits: 0,
     broad: 0,
+    part_bits: 0,
     usual: 0,
+    reserved: [0; 3],
 };
 
 /// Alone in its section, so that its map holds a [`Config`] and nothing else.
@@ -156,10 +159,13 @@ macro_rules! layout {
         Layout {
             pair: [config!($table.pair[0]), config!($table.pair[1])],
             palette: config!($table.palette),
+            sieve: config!($table.sieve),
             lanes: config!($table.lanes),
             slot_bits: config!($table.slot_bits),
             broad: config!($table.broad),
+            part_bits: config!($table.part_bits),
             usual: config!($table.usual),
+            reserved: [0; 3],
         }
     };
 }

@@ -1,8 +1,8 @@
 //! IPv4: prefixes in the root, lists, and bitmaps.
 
 use super::{
-    BOUNDARIES_PER_WORD, Kind, Layout, Root, Roots, SIEVE_BITS, Words, forget, high, listed, low,
-    of_pair, uniform,
+    BOUNDARIES_PER_WORD, Kind, Layout, Root, Roots, Words, forget, high, listed, low, of_pair,
+    uniform,
 };
 use crate::abi::ApiSet;
 
@@ -35,14 +35,15 @@ pub fn lookup_v4<W: Roots + ?Sized>(words: &W, layout: &Layout, address: u32) ->
     let slot_bits = u32::from(layout.slot_bits);
     let slot = address >> slot_bits;
     let at = address & !(u32::MAX << slot_bits);
-    let broad = if layout.broad == 0 {
-        None
-    } else {
-        let part = address >> (slot_bits - SIEVE_BITS);
-        if words.word(part >> 6)? >> (part & 63) & 1 == 0 {
+    if layout.sieve != 0 {
+        let part = address >> u32::from(layout.part_bits);
+        if words.word(layout.sieve.wrapping_add(part >> 6))? >> (part & 63) & 1 == 0 {
             return Some(of_pair(layout, layout.usual.into()));
         }
-        Some(words.root(slot)?)
+    }
+    let broad = match layout.broad {
+        0 => None,
+        _ => Some(words.root(slot)?),
     };
     let root = Root(match broad {
         Some([first, ..]) => *first,

@@ -61,11 +61,11 @@ mod sealed {
         /// Decides how the address space is divided into slots.
         fn new(map: &'a SourceMap<A>, lanes: u8) -> Self;
 
-        /// Words that a table has before its palette and nodes.
-        fn fixed_words(&self) -> usize;
+        /// The roots, without their values.
+        fn roots(&self) -> Store;
 
-        /// These, without the roots' values.
-        fn fixed(&self) -> Store;
+        /// The words that follow the palette; none if there is no sieve.
+        fn sieve(&self) -> &[u64];
 
         /// The fields of a layout that say how the space is divided; the others are of no meaning.
         fn division(&self) -> Layout;
@@ -135,6 +135,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Words in all.
+    fn len(&self) -> usize {
+        self.words.len() + self.roots.as_flattened().len()
+    }
+
     /// The words of the root with this number.
     fn root(&mut self, number: usize) -> &mut [u64] {
         if self.roots.is_empty() {
@@ -176,7 +181,9 @@ impl<A: Family> IntervalTable<A> {
     ) -> Result<Self, TableTooLarge> {
         let slots = builder.slots();
         let shapes = builder.shapes(&slots);
-        let sizes = sizes(builder.fixed_words() + map.palette().len(), &shapes);
+        let mut store = builder.roots();
+        let fixed = store.len() + map.palette().len() + builder.sieve().len();
+        let sizes = sizes(fixed, &shapes);
         let total = sizes.total() / size_of::<u64>();
         let too_large = || TableTooLarge {
             family: A::NAME,
@@ -186,11 +193,18 @@ impl<A: Family> IntervalTable<A> {
         if total > limit {
             return Err(too_large());
         }
-        let mut store = builder.fixed();
-        store.words.reserve_exact(total - builder.fixed_words());
+        store.words.reserve_exact(total - store.len());
         let palette = u32::try_from(store.words.len()).map_err(|_| too_large())?;
         let answers = map.palette().iter().map(|apis| apis.bits());
         store.words.extend(answers);
+        let sieve = match builder.sieve() {
+            [] => 0,
+            sieve => {
+                let place = u32::try_from(store.words.len()).map_err(|_| too_large())?;
+                store.words.extend(sieve);
+                place
+            }
+        };
         for (slot, shape) in slots.iter().zip(shapes) {
             builder.push(slot, shape, &mut store);
         }
@@ -200,6 +214,7 @@ impl<A: Family> IntervalTable<A> {
             layout: Layout {
                 pair: [answer(0), answer(1)],
                 palette,
+                sieve,
                 lanes,
                 ..builder.division()
             },

@@ -5,7 +5,7 @@ use ipfilter_ebpf::{
     abi::ApiSet,
     interval::{
         self, BOUNDARIES_PER_WORD, BROAD_WORDS, Broad, HELD_IN_ROOT, HELD_IN_WORD, Image, Kind,
-        Layout, Root, SIEVE_BITS, SLOT_BITS_V4, held,
+        Layout, Root, SLOT_BITS_V4, held,
     },
 };
 
@@ -37,6 +37,12 @@ const ROOT_WORDS_PER_BOUNDARY: usize = 2;
 /// If more than one slot in so many holds prefixes, one with a single answer holds all of itself as a
 /// prefix: to tell these kinds of slots apart takes a branch that is then too often predicted wrong.
 const UNIFORM_PER_HELD: usize = 8;
+
+/// A sieve takes at most a word for so many boundaries, and so an eighth of what a large table does.
+const BOUNDARIES_PER_SIEVE_WORD: usize = 8;
+
+/// The base-2 logarithm of the addresses for which a sieve has a bit.
+const PART_BITS: std::ops::RangeInclusive<u8> = 6..=10;
 
 /// The smallest slots have 2^10 addresses.
 const DIVISIONS: u8 = 9;
@@ -87,11 +93,6 @@ impl Division {
         (self.slots() * words) as usize
     }
 
-    /// Words of the sieve.
-    fn sieve_words(self) -> usize {
-        (self.slots() as usize) << SIEVE_BITS >> 6
-    }
-
     /// Prefixes that a root can hold.
     fn holds(self) -> usize {
         let further = if self.broad { BROAD_WORDS - 1 } else { 0 };
@@ -109,17 +110,16 @@ pub struct Builder<'a> {
     map: &'a SourceMap<u32>,
     lanes: u8,
     division: Division,
+    /// The base-2 logarithm of the addresses for which the sieve has a bit.
+    part_bits: u8,
+    sieve: Vec<u64>,
 }
 
 impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
     /// Takes the largest slots of which but few need more than their root. With more than two answers all
     /// with a boundary need it: then smaller slots make a larger table of shorter lists, which was slower.
     fn new(map: &'a SourceMap<u32>, lanes: u8) -> Self {
-        let builder = |doublings| Self {
-            map,
-            lanes,
-            division: Division::new(doublings),
-        };
+        let builder = |doublings| Self::divided(map, lanes, Division::new(doublings));
         let divisions = if lanes == 0 { DIVISIONS } else { 1 };
         let most = map.boundaries_len() * ROOT_WORDS_PER_BOUNDARY;
         (0..divisions)
@@ -127,35 +127,33 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
             .take_while(|builder| builder.division.root_words() <= most)
             .find(Self::suffices)
             .unwrap_or_else(|| builder(0))
+            .sifted()
     }
 
-    fn fixed_words(&self) -> usize {
-        let roots = self.division.root_words();
-        if self.division.broad {
-            roots + self.division.sieve_words()
-        } else {
-            roots
-        }
-    }
-
-    fn fixed(&self) -> Store {
+    fn roots(&self) -> Store {
+        let slots = self.division.slots() as usize;
         if self.division.broad {
             Store {
-                words: self.sieve(),
-                roots: vec![Broad::default(); self.division.slots() as usize],
+                words: Vec::new(),
+                roots: vec![Broad::default(); slots],
             }
         } else {
             Store {
-                words: vec![0; self.fixed_words()],
+                words: vec![0; slots],
                 roots: Vec::new(),
             }
         }
+    }
+
+    fn sieve(&self) -> &[u64] {
+        &self.sieve
     }
 
     fn division(&self) -> Layout {
         Layout {
             slot_bits: self.division.slot_bits,
             broad: self.division.broad.into(),
+            part_bits: self.part_bits,
             usual: u8::from(self.usual() == 1),
             ..Layout::default()
         }
@@ -229,7 +227,18 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
     }
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// Without a sieve.
+    fn divided(map: &'a SourceMap<u32>, lanes: u8, division: Division) -> Self {
+        Self {
+            map,
+            lanes,
+            division,
+            part_bits: 0,
+            sieve: Vec::new(),
+        }
+    }
+
     /// Whether but few slots need more than their root.
     fn suffices(&self) -> bool {
         // A prefix has two boundaries at most.
@@ -260,32 +269,55 @@ impl Builder<'_> {
 
     /// The first two answers' palette index that more addresses have.
     fn usual(&self) -> u32 {
-        let sizes = self
+        let [even, odd] = self
             .steps()
             .fold([0, 0], |[even, odd], (first, last, answer)| {
                 let size = u64::from(last - first) + 1;
                 match answer {
                     0 => [even + size, odd],
-                    _ => [even, odd + size],
+                    1 => [even, odd + size],
+                    _ => [even, odd],
                 }
             });
-        let [even, odd] = sizes;
         u32::from(odd > even)
     }
 
-    /// The bits of the slots' parts in which some address has another answer than the usual one.
-    fn sieve(&self) -> Vec<u64> {
+    /// With the smallest sieve that says enough of most addresses. Without one if the table is small, or if
+    /// boundaries lie in so few parts that roots say as much.
+    fn sifted(mut self) -> Self {
+        let most = self.map.boundaries_len() / BOUNDARIES_PER_SIEVE_WORD;
+        for part_bits in PART_BITS.rev() {
+            let words = 1 << (32 - part_bits - 6);
+            if words > most {
+                break;
+            }
+            let sieve = self.sift(part_bits, words);
+            let unusual: usize = sieve.iter().map(|word| word.count_ones() as usize).sum();
+            let sixteenths = unusual * 16 / (words * 64);
+            if sixteenths < 6 {
+                if sixteenths > 0 {
+                    self.part_bits = part_bits;
+                    self.sieve = sieve;
+                }
+                break;
+            }
+        }
+        self
+    }
+
+    /// A sieve of `words` words: for each part of the address space whether some address in it has another
+    /// answer than the usual one.
+    fn sift(&self, part_bits: u8, words: usize) -> Vec<u64> {
         let usual = self.usual();
-        let part_bits = u32::from(self.division.slot_bits) - SIEVE_BITS;
-        let mut words = vec![0; self.division.sieve_words()];
+        let mut sieve = vec![0; words];
         for (first, last, _) in self.steps().filter(|(_, _, answer)| *answer != usual) {
             for part in first >> part_bits..=last >> part_bits {
-                if let Some(word) = words.get_mut(part as usize >> 6) {
+                if let Some(word) = sieve.get_mut(part as usize >> 6) {
                     *word |= 1 << (part & 63);
                 }
             }
         }
-        words
+        sieve
     }
 
     fn starts(&self, slot: &Slot) -> &[u32] {

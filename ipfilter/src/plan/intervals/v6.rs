@@ -158,15 +158,15 @@ impl<'a> sealed::Builder<'a, u128> for Builder<'a> {
         }
     }
 
-    fn fixed_words(&self) -> usize {
-        ROOTS_V6 as usize
-    }
-
-    fn fixed(&self) -> Store {
+    fn roots(&self) -> Store {
         Store {
-            words: vec![0; self.fixed_words()],
+            words: vec![0; ROOTS_V6 as usize],
             roots: Vec::new(),
         }
+    }
+
+    fn sieve(&self) -> &[u64] {
+        &[]
     }
 
     fn division(&self) -> Layout {

@@ -30,13 +30,18 @@ proptest! {
     fn every_division_agrees(
         sets in prop::collection::vec(crowded(), 1..3),
         doublings in 0..6u8,
+        part_bits in prop::option::of(8..=12u8),
         all_others in any::<bool>(),
     ) {
         let sets: Vec<_> = sets.into_iter().map(|set| if all_others { set.complement() } else { set }).collect();
         let map = SourceMap::new(&sets.iter().collect::<Vec<_>>()).unwrap();
         let lanes = lanes(map.palette().len());
         let doublings = if lanes == 0 { doublings } else { 0 };
-        let builder = Builder { map: &map, lanes, division: Division::new(doublings) };
+        let mut builder = Builder::divided(&map, lanes, Division::new(doublings));
+        if let Some(part_bits) = part_bits {
+            builder.part_bits = part_bits;
+            builder.sieve = builder.sift(part_bits, 1 << (26 - part_bits));
+        }
         let table = IntervalTable::build(&builder, &map, lanes, MAX_WORDS).unwrap();
         prop_assert_eq!(table.layout().broad == 1, doublings >= 3);
         let edges = map.starts().iter().flat_map(|start| [start.wrapping_sub(1), *start]);
@@ -87,16 +92,21 @@ fn a_large_table_agrees_whatever_is_usual() {
     let first = Intervals::from_ranges(vec![(0, 0x00ff_ffff)]);
     // Of the smaller one's slots many have but one answer.
     let (large, smaller) = (sparse(500_000), sparse(200_000));
-    for (set, broad) in [
-        (large.union(&first), 1),
-        (large.complement(), 1),
-        (large, 1),
-        (smaller.complement(), 0),
-        (smaller, 0),
+    let none = Intervals::empty();
+    for (set, other, broad, sieve) in [
+        (&large.union(&first), &none, true, true),
+        (&large.complement(), &none, true, true),
+        (&large, &none, true, true),
+        (&smaller.complement(), &none, false, false),
+        (&smaller, &none, false, false),
+        (&large, &smaller, false, true),
+        (&large.complement(), &smaller.complement(), false, true),
+        (&large.complement(), &smaller, false, true),
     ] {
-        let map = SourceMap::new(&[&set]).unwrap();
+        let map = SourceMap::new(&[set, other]).unwrap();
         let table = IntervalTable::new(&map).unwrap();
-        assert_eq!(table.layout().broad, broad);
+        let layout = table.layout();
+        assert_eq!((layout.broad == 1, layout.sieve != 0), (broad, sieve));
         let edges = map.starts().iter().step_by(7);
         for start in edges.flat_map(|start| [start.wrapping_sub(1), *start]) {
             assert_eq!(table.at(start), map.at(start), "{start:x}");
