@@ -35,21 +35,31 @@ pub trait Tables {
 pub enum Verdict {
     /// It goes on to the host.
     Pass(Reason),
-    /// It is discarded, whoever sent it: from there, where that was found.
-    Drop(Reason, Option<Origin>),
+    /// It is discarded, whoever sent it.
+    Drop(Reason, Origin),
     /// It goes on to the API with this index.
     Allow(u32),
     /// Its source may not call an API: the API's deny action follows.
     Deny(Denied),
 }
 
-/// Where a packet says that it comes from.
+/// Where a packet says that it comes from. Every field always has a value: the compiler may read one that
+/// has none before it looks whether there is one, and Linux 6.1 refuses to read a place on the stack that
+/// nothing was written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The packet's family.
-    pub family: Family,
-    /// Where its IP header begins, in bytes from the start of the frame.
+    /// The packet's family, if an IP header was found.
+    pub family: Option<Family>,
+    /// Where that begins, in bytes from the start of the frame, else 0.
     pub network: usize,
+}
+
+impl Origin {
+    /// That of a packet in which no IP header was found.
+    const UNKNOWN: Self = Self {
+        family: None,
+        network: 0,
+    };
 }
 
 /// A denied packet.
@@ -86,8 +96,8 @@ impl<T: Tables> Judge for By<'_, T> {
 fn judge<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
     match packet {
         Packet::NotIp => Verdict::Pass(Reason::NotIp),
-        Packet::TooManyTags => Verdict::Drop(Reason::Unresolved, None),
-        Packet::Malformed => Verdict::Drop(Reason::Malformed, None),
+        Packet::TooManyTags => Verdict::Drop(Reason::Unresolved, Origin::UNKNOWN),
+        Packet::Malformed => Verdict::Drop(Reason::Malformed, Origin::UNKNOWN),
         Packet::Ip(datagram) => judge_datagram(datagram, tables),
     }
 }
@@ -97,7 +107,10 @@ fn judge<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
 fn judge_datagram<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
     let family = datagram.source.family();
     let network = tables.forget_place(datagram.network);
-    let origin = Some(Origin { family, network });
+    let origin = Origin {
+        family: Some(family),
+        network,
+    };
     let (asked, transport) = match &datagram.content {
         Content::LaterFragment => return Verdict::Pass(Reason::LaterFragment),
         Content::Other => return Verdict::Pass(Reason::OtherProtocol),

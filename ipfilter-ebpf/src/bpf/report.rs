@@ -98,7 +98,7 @@ pub fn denied(denied: &Denied, bytes: u32) {
 /// Tells of a packet that was dropped without regard to its source, which is at `origin` if it was
 /// found.
 #[inline(always)]
-pub fn dropped<P: Packet>(packet: &P, origin: Option<Origin>, reason: Reason) {
+pub fn dropped<P: Packet>(packet: &P, origin: Origin, reason: Reason) {
     if !is_due(packet) {
         return;
     }
@@ -107,8 +107,8 @@ pub fn dropped<P: Packet>(packet: &P, origin: Option<Origin>, reason: Reason) {
         *subject = Subject {
             api: NO_API,
             bytes: 0,
-            family: origin.map_or(0, |origin| number(origin.family)),
-            network: origin.map_or(0, |origin| origin.network as u32),
+            family: origin.family.map_or(0, number),
+            network: origin.network as u32,
             protocol: 0,
             transport: 0,
         };
