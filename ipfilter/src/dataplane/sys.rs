@@ -57,8 +57,8 @@ pub(super) fn freeze(map: impl AsFd) -> io::Result<()> {
     bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
 }
 
-/// Copies `words` into an array map of as many 8-byte values, through a memory map: one call instead of
-/// one for each (kernel 5.5). The memory map is gone when it returns, so the map can be frozen.
+/// Copies `words` into an array map, whose values are a word or a whole number of words each and lie one
+/// behind the other, through a memory map: one call instead of one for each (kernel 5.5). The memory map is gone when it returns, so the map can be frozen.
 pub(super) fn fill(map: impl AsFd, words: &[u64]) -> io::Result<()> {
     let length = size_of_val(words);
     let protection = ProtFlags::READ | ProtFlags::WRITE;

@@ -61,6 +61,9 @@ mod sealed {
         /// Decides how the address space is divided into slots.
         fn new(map: &'a SourceMap<A>, lanes: u8) -> Self;
 
+        /// Words of roots.
+        fn root_words(&self) -> usize;
+
         /// The roots, without their values.
         fn roots(&self) -> Store;
 
@@ -135,11 +138,6 @@ pub struct Store {
 }
 
 impl Store {
-    /// Words in all.
-    fn len(&self) -> usize {
-        self.words.len() + self.roots.as_flattened().len()
-    }
-
     /// The words of the root with this number.
     fn root(&mut self, number: usize) -> &mut [u64] {
         if self.roots.is_empty() {
@@ -163,7 +161,7 @@ impl<A: Family> IntervalTable<A> {
     /// The table that answers as `map` does.
     ///
     /// # Errors
-    /// It would be too large. Nothing is allocated for it then.
+    /// It would be too large. Neither roots nor nodes are allocated then.
     pub fn new(map: &SourceMap<A>) -> Result<Self, TableTooLarge> {
         Self::within(map, MAX_WORDS)
     }
@@ -181,8 +179,7 @@ impl<A: Family> IntervalTable<A> {
     ) -> Result<Self, TableTooLarge> {
         let slots = builder.slots();
         let shapes = builder.shapes(&slots);
-        let mut store = builder.roots();
-        let fixed = store.len() + map.palette().len() + builder.sieve().len();
+        let fixed = builder.root_words() + map.palette().len() + builder.sieve().len();
         let sizes = sizes(fixed, &shapes);
         let total = sizes.total() / size_of::<u64>();
         let too_large = || TableTooLarge {
@@ -193,7 +190,8 @@ impl<A: Family> IntervalTable<A> {
         if total > limit {
             return Err(too_large());
         }
-        store.words.reserve_exact(total - store.len());
+        let mut store = builder.roots();
+        store.words.reserve_exact(total - builder.root_words());
         let palette = u32::try_from(store.words.len()).map_err(|_| too_large())?;
         let answers = map.palette().iter().map(|apis| apis.bits());
         store.words.extend(answers);

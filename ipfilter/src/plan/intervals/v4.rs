@@ -1,6 +1,8 @@
 //! IPv4: a root per /16 or smaller slot that holds a few prefixes itself, 16-bit boundaries, bitmaps
 //! where those are many.
 
+mod sieve;
+
 use ipfilter_ebpf::{
     abi::ApiSet,
     interval::{
@@ -9,6 +11,7 @@ use ipfilter_ebpf::{
     },
 };
 
+use self::sieve::Sieve;
 use super::{
     Family, Shape, Slot, SourceMap, Store, answer_words, pack, pack_answers,
     sealed::{self, Build, Builder as _},
@@ -37,12 +40,6 @@ const ROOT_WORDS_PER_BOUNDARY: usize = 2;
 /// If more than one slot in so many holds prefixes, one with a single answer holds all of itself as a
 /// prefix: to tell these kinds of slots apart takes a branch that is then too often predicted wrong.
 const UNIFORM_PER_HELD: usize = 8;
-
-/// A sieve takes at most a word for so many boundaries, and so an eighth of what a large table does.
-const BOUNDARIES_PER_SIEVE_WORD: usize = 8;
-
-/// The base-2 logarithm of the addresses for which a sieve has a bit.
-const PART_BITS: std::ops::RangeInclusive<u8> = 6..=10;
 
 /// The smallest slots have 2^10 addresses.
 const DIVISIONS: u8 = 9;
@@ -110,9 +107,7 @@ pub struct Builder<'a> {
     map: &'a SourceMap<u32>,
     lanes: u8,
     division: Division,
-    /// The base-2 logarithm of the addresses for which the sieve has a bit.
-    part_bits: u8,
-    sieve: Vec<u64>,
+    sieve: Sieve,
 }
 
 impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
@@ -122,12 +117,19 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
         let builder = |doublings| Self::divided(map, lanes, Division::new(doublings));
         let divisions = if lanes == 0 { DIVISIONS } else { 1 };
         let most = map.boundaries_len() * ROOT_WORDS_PER_BOUNDARY;
-        (0..divisions)
+        let builder = (0..divisions)
             .map(builder)
             .take_while(|builder| builder.division.root_words() <= most)
             .find(Self::suffices)
-            .unwrap_or_else(|| builder(0))
-            .sifted()
+            .unwrap_or_else(|| builder(0));
+        Self {
+            sieve: Sieve::of(map),
+            ..builder
+        }
+    }
+
+    fn root_words(&self) -> usize {
+        self.division.root_words()
     }
 
     fn roots(&self) -> Store {
@@ -146,15 +148,15 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
     }
 
     fn sieve(&self) -> &[u64] {
-        &self.sieve
+        &self.sieve.words
     }
 
     fn division(&self) -> Layout {
         Layout {
             slot_bits: self.division.slot_bits,
             broad: self.division.broad.into(),
-            part_bits: self.part_bits,
-            usual: u8::from(self.usual() == 1),
+            part_bits: self.sieve.part_bits,
+            usual: self.sieve.usual,
             ..Layout::default()
         }
     }
@@ -234,8 +236,7 @@ impl<'a> Builder<'a> {
             map,
             lanes,
             division,
-            part_bits: 0,
-            sieve: Vec::new(),
+            sieve: Sieve::default(),
         }
     }
 
@@ -257,67 +258,6 @@ impl<'a> Builder<'a> {
             (some + 1, many + usize::from(self.outside(slot).is_none()))
         });
         many * FEW <= some
-    }
-
-    /// Each step of the map: its first and last address, and the palette index of its answer.
-    fn steps(&self) -> impl Iterator<Item = (u32, u32, u32)> {
-        let starts = self.map.starts();
-        let lasts = starts.iter().skip(1).map(|next| next - 1).chain([u32::MAX]);
-        let spans = starts.iter().zip(lasts).zip(self.map.answers());
-        spans.map(|((first, last), answer)| (*first, last, *answer))
-    }
-
-    /// The first two answers' palette index that more addresses have.
-    fn usual(&self) -> u32 {
-        let [even, odd] = self
-            .steps()
-            .fold([0, 0], |[even, odd], (first, last, answer)| {
-                let size = u64::from(last - first) + 1;
-                match answer {
-                    0 => [even + size, odd],
-                    1 => [even, odd + size],
-                    _ => [even, odd],
-                }
-            });
-        u32::from(odd > even)
-    }
-
-    /// With the smallest sieve that says enough of most addresses. Without one if the table is small, or if
-    /// boundaries lie in so few parts that roots say as much.
-    fn sifted(mut self) -> Self {
-        let most = self.map.boundaries_len() / BOUNDARIES_PER_SIEVE_WORD;
-        for part_bits in PART_BITS.rev() {
-            let words = 1 << (32 - part_bits - 6);
-            if words > most {
-                break;
-            }
-            let sieve = self.sift(part_bits, words);
-            let unusual: usize = sieve.iter().map(|word| word.count_ones() as usize).sum();
-            let sixteenths = unusual * 16 / (words * 64);
-            if sixteenths < 6 {
-                if sixteenths > 0 {
-                    self.part_bits = part_bits;
-                    self.sieve = sieve;
-                }
-                break;
-            }
-        }
-        self
-    }
-
-    /// A sieve of `words` words: for each part of the address space whether some address in it has another
-    /// answer than the usual one.
-    fn sift(&self, part_bits: u8, words: usize) -> Vec<u64> {
-        let usual = self.usual();
-        let mut sieve = vec![0; words];
-        for (first, last, _) in self.steps().filter(|(_, _, answer)| *answer != usual) {
-            for part in first >> part_bits..=last >> part_bits {
-                if let Some(word) = sieve.get_mut(part as usize >> 6) {
-                    *word |= 1 << (part & 63);
-                }
-            }
-        }
-        sieve
     }
 
     fn starts(&self, slot: &Slot) -> &[u32] {

@@ -158,9 +158,13 @@ impl<'a> sealed::Builder<'a, u128> for Builder<'a> {
         }
     }
 
+    fn root_words(&self) -> usize {
+        ROOTS_V6 as usize
+    }
+
     fn roots(&self) -> Store {
         Store {
-            words: vec![0; ROOTS_V6 as usize],
+            words: vec![0; self.root_words()],
             roots: Vec::new(),
         }
     }

@@ -39,8 +39,7 @@ proptest! {
         let doublings = if lanes == 0 { doublings } else { 0 };
         let mut builder = Builder::divided(&map, lanes, Division::new(doublings));
         if let Some(part_bits) = part_bits {
-            builder.part_bits = part_bits;
-            builder.sieve = builder.sift(part_bits, 1 << (26 - part_bits));
+            builder.sieve = Sieve::new(&map, part_bits);
         }
         let table = IntervalTable::build(&builder, &map, lanes, MAX_WORDS).unwrap();
         prop_assert_eq!(table.layout().broad == 1, doublings >= 3);
