@@ -8,8 +8,8 @@
 mod report;
 
 pub use report::{
-    EVENTS_RING, Event, LOG_RING, RING, RINGS, Reports, TALKERS, TALKERS_RATE, TALKERS_WEIGHT,
-    Talker, gap,
+    EVENTS_RING, Event, LOG_RING, RING, RINGS, Reports, TOP_SOURCES, TOP_SOURCES_RATE,
+    TOP_SOURCES_WEIGHT, TopSource, gap,
 };
 
 use crate::interval::Layout;
@@ -97,8 +97,8 @@ pub mod names {
     pub const LOG: &str = "LOG";
     /// One [`super::Reports`] per CPU.
     pub const REPORTS: &str = "REPORTS";
-    /// [`super::Talker`] by [`super::AddressKey`].
-    pub const TALKERS: &str = "TALKERS";
+    /// [`super::TopSource`] by [`super::AddressKey`].
+    pub const TOP_SOURCES: &str = "TOP_SOURCES";
     /// The keys of cookies, by [`super::key_index`].
     pub const KEYS: &str = "KEYS";
 }
@@ -124,7 +124,7 @@ pub struct Config {
     pub intervals_v6: Layout,
     /// The time between two answers of `reject` on one CPU, in nanoseconds; 0 for no answers.
     pub reject_interval: u64,
-    /// The events that are told of in a second on one CPU; 0 for none, and no [`Talker`]s either.
+    /// The events that are told of in a second on one CPU; 0 for none, and no [`TopSource`]s either.
     pub events: u32,
     /// A second, in jiffies.
     pub second: u32,
@@ -179,7 +179,7 @@ pub type Chunk = [u16; 4];
 /// One thing that `respond` may say.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Saying {
+pub struct PayloadSlice {
     /// Its first chunk in [`Response::chunks`].
     pub start: u16,
     /// Its length in bytes.
@@ -198,11 +198,11 @@ pub const RESPONSE_CHUNKS: usize = (RESPONSE_MAX + RESPONSE_HEAD_MAX) / size_of:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
     /// HTTP 403 with its body: whole chunks.
-    pub forbidden: Saying,
+    pub forbidden: PayloadSlice,
     /// HTTP 403 without its body: whole chunks.
-    pub head: Saying,
+    pub head: PayloadSlice,
     /// The TLS alert: seven bytes, the only saying that does not fill its last chunk.
-    pub alert: Saying,
+    pub alert: PayloadSlice,
     /// The bytes of all of them.
     pub chunks: [Chunk; RESPONSE_CHUNKS],
 }
@@ -344,7 +344,7 @@ impl Reason {
     /// Whether it might have been another one, had more of the packet been in sight.
     #[must_use]
     #[inline(always)]
-    pub const fn is_for_want_of_sight(self) -> bool {
+    pub const fn needs_pull(self) -> bool {
         matches!(
             self,
             Self::Malformed | Self::Unresolved | Self::UnresolvedAllowed

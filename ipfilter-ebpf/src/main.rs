@@ -88,7 +88,7 @@ mod programs {
         loop {
             match parse(&packet.buffer(), By(&Deployed(bytes))) {
                 Verdict::Pass(reason) | Verdict::Drop(reason, _)
-                    if !shown && shows_more(packet, length, reason) =>
+                    if !shown && pull_headers(packet, length, reason) =>
                 {
                     shown = true;
                 }
@@ -142,9 +142,9 @@ mod programs {
     /// Brings the headers into sight, if that is what a packet that was judged so is in want of.
     /// Then it must be judged again.
     #[inline(always)]
-    fn shows_more<P: Packet>(packet: &P, length: u32, reason: Reason) -> bool {
+    fn pull_headers<P: Packet>(packet: &P, length: u32, reason: Reason) -> bool {
         P::HIDES_HEADERS
-            && reason.is_for_want_of_sight()
+            && reason.needs_pull()
             && (packet.buffer().len() as u32) < length.min(HEADERS)
             && packet.show(length, HEADERS).is_some()
     }

@@ -16,8 +16,8 @@ use serde::Deserialize;
 
 use self::fields::{DenyWord, Fields, ModeWord, Name, Object, Ports, ProtocolList, Rate};
 use crate::{
-    dataplane::Mode,
     endpoint::Endpoint,
+    kernel::Mode,
     plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
 };
 

@@ -2,19 +2,22 @@
 //! everyone else away at the network interface.
 //!
 //! The modules stand in the order the data flows: [`policy`] text becomes [`addresses`] sets,
-//! [`plan`] makes tables of them, [`dataplane`] loads and attaches those, [`daemon`] keeps them
-//! current, [`cli`] is what an operator types and [`report`] what is answered.
+//! [`plan`] makes tables of them, [`kernel`] loads and attaches those, [`daemon`] keeps them
+//! current, [`cli`] is what an operator types and [`view`] what is answered.
 
-pub mod addresses;
+pub use ipfilter_addresses as addresses;
+pub use ipfilter_plan as plan;
+pub use ipfilter_policy as policy;
+
 pub mod cli;
 pub mod config;
 pub mod daemon;
-pub mod dataplane;
 pub mod endpoint;
+pub mod failure;
 pub mod files;
 pub mod instance;
+pub mod kernel;
 pub mod packet;
-pub mod plan;
-pub mod policy;
 pub mod progress;
-pub mod report;
+pub mod state;
+pub mod view;

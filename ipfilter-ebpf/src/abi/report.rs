@@ -53,8 +53,8 @@ pub struct Reports {
     pub gap: u32,
     /// Events that may still be told of in this second.
     pub events_left: u32,
-    /// Packets that are still counted one by one for [`Talker`]s in this second.
-    pub talkers_left: u32,
+    /// Packets that are still counted one by one for [`TopSource`]s in this second.
+    pub top_sources_left: u32,
     /// How many packets the present one stands for among those of its source.
     pub weight: u32,
     /// Whether an event is to be told of the present one: 1 or 0.
@@ -71,30 +71,30 @@ impl Reports {
     }
 }
 
-/// Denied packets a second and CPU that are counted one by one for [`Talker`]s.
-pub const TALKERS_RATE: u32 = 1000;
+/// Denied packets a second and CPU that are counted one by one for [`TopSource`]s.
+pub const TOP_SOURCES_RATE: u32 = 1000;
 
 /// Beyond those, one packet in so many is, on average, and stands for all since the last one.
-pub const TALKERS_WEIGHT: u32 = 1024;
+pub const TOP_SOURCES_WEIGHT: u32 = 1024;
 
 /// How many packets to pass over once `seen` did not get through: any number below twice
-/// [`TALKERS_WEIGHT`], and as good as random, so that no sender keeps in step.
+/// [`TOP_SOURCES_WEIGHT`], and as good as random, so that no sender keeps in step.
 #[must_use]
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are wanted")]
 pub const fn gap(seen: u64) -> u32 {
     // 2^32 by the golden ratio: multiples of it are spread evenly, and have no short period.
-    (seen as u32).wrapping_mul(0x9e37_79b1) >> (31 - TALKERS_WEIGHT.ilog2())
+    (seen as u32).wrapping_mul(0x9e37_79b1) >> (31 - TOP_SOURCES_WEIGHT.ilog2())
 }
 
 /// The most sources that are remembered.
-pub const TALKERS: u32 = 16384;
+pub const TOP_SOURCES: u32 = 16384;
 
 /// What came from one denied source. Sources that were not heard of for longest are forgotten first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Talker {
-    /// Packets, or an estimate: see [`TALKERS_WEIGHT`].
+pub struct TopSource {
+    /// Packets, or an estimate: see [`TOP_SOURCES_WEIGHT`].
     pub packets: u64,
     /// Bytes, likewise.
     pub bytes: u64,
@@ -109,6 +109,6 @@ pub struct Talker {
 const _: () = {
     assert!(size_of::<Event>() == 48 && align_of::<Event>() == 8);
     assert!(size_of::<Reports>() == 56);
-    assert!(size_of::<Talker>() == 32);
+    assert!(size_of::<TopSource>() == 32);
     assert!(RING.is_power_of_two() && RING.is_multiple_of(4096));
 };

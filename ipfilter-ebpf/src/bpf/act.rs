@@ -6,7 +6,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ipfilter_ebpf::{
-    abi::{Chunk, REJECT_BURST, RESPONSE_CHUNKS, Reason, Response, SLOT_SHIFT, Saying},
+    abi::{Chunk, PayloadSlice, REJECT_BURST, RESPONSE_CHUNKS, Reason, Response, SLOT_SHIFT},
     reply::{
         self, Answer, Data, FrameMut as _, Header, Parties, Responses, Tcp, cookie, prohibited_len,
         write_prohibited, write_tcp,
@@ -139,7 +139,7 @@ fn respond<P: Packet, const V6: bool>(packet: &P) -> Reason {
         head: response.head.len,
         alert: response.alert.len,
     };
-    let nothing = Saying::default();
+    let nothing = PayloadSlice::default();
     let (header, saying, reason) =
         match reply::respond(&tcp, cause.family, cookies(&cause.parties), &lengths) {
             Answer::Silence => return Reason::Unanswered,
@@ -208,7 +208,7 @@ fn say<P: Packet>(
     cause: &Cause,
     header: &Header,
     response: &Response,
-    saying: Saying,
+    saying: PayloadSlice,
 ) -> Option<()> {
     let data = head(packet, cause, header, saying.len, saying.sum)?;
     let whole = usize::from(saying.len) / size_of::<Chunk>();

@@ -285,16 +285,16 @@ pub fn forget(mut value: u64) -> u64 {
     value
 }
 
-/// `value`, such that no verifier knows anything of it, if it knows nothing of `veil` either.
+/// `value`, such that no verifier knows anything of it, if it knows nothing of `verifier_barrier` either.
 #[inline(always)]
-pub fn veil(mut value: u64, veil: u64) -> u64 {
+pub fn verifier_barrier(mut value: u64, verifier_barrier: u64) -> u64 {
     // SAFETY: a register is changed and changed back.
     unsafe {
         asm!(
             "{0} ^= {1}",
             "{0} ^= {1}",
             inout(reg) value,
-            in(reg) veil,
+            in(reg) verifier_barrier,
             options(nomem, nostack, preserves_flags)
         );
     };

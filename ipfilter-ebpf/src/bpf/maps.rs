@@ -1,6 +1,6 @@
 //! The deployment's tables and constants.
 
-use super::context::{forget, opaque, veil};
+use super::context::{forget, opaque, verifier_barrier};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
@@ -9,8 +9,8 @@ use aya_ebpf::{
 use ipfilter_ebpf::{
     abi::{
         AddressKey, ApiSet, Config, Event, Interfaces, KEYS_LEN, KeyV4, KeyV6, MAX_APIS, PortTable,
-        RING, ROWS, Reports, Response, Row, TALKERS as TALKERS_LEN, Talker, VERSION, flags,
-        key_index,
+        RING, ROWS, Reports, Response, Row, TOP_SOURCES as TOP_SOURCES_LEN, TopSource, VERSION,
+        flags, key_index,
     },
     interval::{Broad, Layout, Roots, Words, lookup_v4, lookup_v6},
     reply::Key as CookieKey,
@@ -86,7 +86,8 @@ pub static EVENTS: RingBuf<Event, { RING as usize }> = RingBuf::new();
 #[btf_map]
 pub static LOG: RingBuf<Event, { RING as usize }> = RingBuf::new();
 #[btf_map]
-pub static TALKERS: LruHashMap<AddressKey, Talker, { TALKERS_LEN as usize }> = LruHashMap::new();
+pub static TOP_SOURCES: LruHashMap<AddressKey, TopSource, { TOP_SOURCES_LEN as usize }> =
+    LruHashMap::new();
 #[btf_map]
 static DRAFT: PerCpuArray<Event, 1> = PerCpuArray::new();
 
@@ -261,7 +262,7 @@ impl Tables for Deployed {
 
     #[inline(always)]
     fn forget(&self, value: u32) -> u32 {
-        veil(value.into(), self.0) as u32
+        verifier_barrier(value.into(), self.0) as u32
     }
 
     #[inline(always)]

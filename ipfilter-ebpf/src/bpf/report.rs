@@ -13,8 +13,8 @@ use aya_ebpf::{
 };
 use ipfilter_ebpf::{
     abi::{
-        AddressKey, EVENTS_RING, Event, LOG_RING, NO_API, Reason, Reports, TALKERS_RATE, Talker,
-        flags, gap,
+        AddressKey, EVENTS_RING, Event, LOG_RING, NO_API, Reason, Reports, TOP_SOURCES_RATE,
+        TopSource, flags, gap,
     },
     verdict::{Denied, Origin},
     wire::{Family, Frame as _, Protocol},
@@ -22,7 +22,9 @@ use ipfilter_ebpf::{
 
 use super::{
     context::{Packet, Scratch},
-    maps::{EVENTS, LOG, Subject, TALKERS, draft, events, has, quiet, reports, second, subject},
+    maps::{
+        EVENTS, LOG, Subject, TOP_SOURCES, draft, events, has, quiet, reports, second, subject,
+    },
 };
 
 /// Whether anything is to be told of another packet: then [`note`] it, and [`tell`] what became of it.
@@ -54,7 +56,7 @@ fn choose(reports: &mut Reports, now: u64) {
     if now >= reports.over {
         reports.over = now + u64::from(second());
         reports.events_left = events();
-        reports.talkers_left = TALKERS_RATE;
+        reports.top_sources_left = TOP_SOURCES_RATE;
         // What would have been passed over is not.
         reports.seen -= u64::from(reports.skip);
         reports.skip = 0;
@@ -67,8 +69,8 @@ fn choose(reports: &mut Reports, now: u64) {
         reports.events_left -= 1;
         reports.event = 1;
     }
-    if reports.talkers_left > 0 {
-        reports.talkers_left -= 1;
+    if reports.top_sources_left > 0 {
+        reports.top_sources_left -= 1;
     } else if reports.events_left == 0 {
         reports.gap = gap(reports.seen);
         reports.skip = reports.gap;
@@ -162,29 +164,29 @@ fn count(event: &Event, weight: u32, bytes: u32) {
     let bytes = packets * u64::from(bytes);
     // SAFETY: the helper takes no pointers.
     let last = unsafe { bpf_ktime_get_ns() };
-    if TALKERS.get_ptr_mut(&event.source).is_none() {
-        let talker = Talker {
+    if TOP_SOURCES.get_ptr_mut(&event.source).is_none() {
+        let top_source = TopSource {
             packets,
             bytes,
             last,
             api: event.api,
             interface: event.interface,
         };
-        if TALKERS
-            .insert(&event.source, talker, BPF_NOEXIST.into())
+        if TOP_SOURCES
+            .insert(&event.source, top_source, BPF_NOEXIST.into())
             .is_ok()
         {
             return;
         }
         // Another CPU was first.
     }
-    if let Some(talker) = TALKERS.get_ptr_mut(&event.source) {
+    if let Some(top_source) = TOP_SOURCES.get_ptr_mut(&event.source) {
         // SAFETY: values of this map stay where they are while a program runs, and only CPUs that do
         // as this one write to these fields: the sums by atomic additions, the time in one store.
         unsafe {
-            add(&raw mut (*talker).packets, packets);
-            add(&raw mut (*talker).bytes, bytes);
-            (*talker).last = last;
+            add(&raw mut (*top_source).packets, packets);
+            add(&raw mut (*top_source).bytes, bytes);
+            (*top_source).last = last;
         }
     }
 }

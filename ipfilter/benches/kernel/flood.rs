@@ -11,7 +11,7 @@ use aya::programs::{
     links::FdLink,
     xdp::{XdpLinkId, XdpMode},
 };
-use ipfilter::dataplane::Interface;
+use ipfilter::kernel::Interface;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
 use xtask::lists::Family;

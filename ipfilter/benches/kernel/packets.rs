@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
 use ipfilter::{
     addresses::AddressSet,
-    dataplane::{Kind, Trial},
+    kernel::{Kind, Trial},
     plan::{Api, Deny, IntervalTable, Lookup, Plan, Protocols, Response},
 };
 use ipnet::IpNet;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::{
     files::read_policy,
     policy::{self, Source},
-    report::{
+    view::{
         check::{FileReport, FileVerdict, ProblemView, Report, refusal, summary},
         diagnostics,
     },

@@ -16,7 +16,7 @@ use crate::{
     files::read_policy,
     plan::{Lookup, Measures, SourceMap},
     policy::{self, Parsed, Policy},
-    report::{compile::Report, diagnostics, map::Map},
+    view::{compile::Report, diagnostics, map::Map},
 };
 
 use super::{Exit, format::Format, policy_options::PolicyOptions};

@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Exit, require_root};
-use crate::{dataplane::Filter, instance::Instance};
+use crate::{instance::Instance, kernel::Filter};
 
 /// Take the filter off all its interfaces: everyone can reach the API again
 ///

@@ -17,9 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Exit, format::Format, record, require_root};
 use crate::{
     daemon::Readable,
-    dataplane::{Denial, Filter, Follower, Reader},
     instance::Instance,
-    report::event::{DeniedEvent, Unreported},
+    kernel::{Denial, Filter, Follower, Reader},
+    view::event::{DeniedEvent, Unreported},
 };
 
 /// Follow the packets that do not get through, from now on, until Ctrl-C

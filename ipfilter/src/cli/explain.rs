@@ -13,7 +13,7 @@ use crate::{
     files::read_policy,
     instance::Instance,
     policy::{self, Parsed, Policy},
-    report::{diagnostics, explain::View},
+    view::{diagnostics, explain::View},
 };
 
 use super::{Exit, format::Format, live, policy_options::PolicyOptions};

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use super::{Exit, Stop, explain::Args, format::Format, probe, require_root};
 use crate::{
     daemon::InForce,
-    dataplane::{self, Filter, Found},
     instance::Instance,
+    kernel::{self, Filter, Found},
     packet::Packet,
     plan::{Api, Plan, Protocol},
-    report::{
+    view::{
         explain::View,
         live::{KernelAnswer, PolicyAnswer, Report, TableAnswer},
     },
@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let targets = targets(args, &live.plan)?;
     let mut differing = 0_usize;
     args.each(|source, format, out| {
-        let callable = dataplane::callable(&live.plan, source)?;
+        let callable = kernel::callable(&live.plan, source)?;
         for target in &targets {
             let report = live.ask(*target, source, callable)?;
             differing += usize::from(!report.agrees());
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
 /// What each API answers to `source` at its first port, for people.
 pub(super) fn tell(instance: &Instance, source: IpAddr) -> anyhow::Result<String> {
     let live = Live::of(instance)?;
-    let callable = dataplane::callable(&live.plan, source)?;
+    let callable = kernel::callable(&live.plan, source)?;
     let mut told = String::new();
     for target in first_ports(&live.plan, |_| true) {
         told += &live.ask(target, source, callable)?.to_string();

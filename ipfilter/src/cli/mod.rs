@@ -31,11 +31,7 @@ use std::{
 use clap::{CommandFactory as _, Parser, Subcommand};
 use log::warn;
 
-use crate::{
-    daemon::{Failure, Record},
-    dataplane,
-    instance::Instance,
-};
+use crate::{failure::Failure, instance::Instance, kernel, state::Record};
 
 /// How a command ended, as its exit code (see the README's table of exit codes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +92,7 @@ impl From<Failure> for Stop {
             Failure::Policy(_) => Exit::InvalidPolicy,
             Failure::Partial(_) => Exit::PartialPolicy,
             Failure::Usage(_) => Exit::Usage,
-            Failure::Dataplane(dataplane::Error::Refused(_)) => Exit::Refused,
+            Failure::Dataplane(kernel::Error::Refused(_)) => Exit::Refused,
             Failure::Dataplane(_) | Failure::Other(_) => Exit::Failed,
         };
         Self {

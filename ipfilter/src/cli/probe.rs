@@ -7,12 +7,12 @@ use clap::ValueEnum;
 
 use super::{Exit, Stop, format::Format, record, require_root, target::parse_address};
 use crate::{
-    daemon::Record,
-    dataplane::{Filter, Found, Interface},
     instance::Instance,
+    kernel::{Filter, Found, Interface},
     packet::{self, Packet},
     plan,
-    report::probe::Report,
+    state::Record,
+    view::probe::Report,
 };
 
 /// Ask the deployed filter what it would do with a packet

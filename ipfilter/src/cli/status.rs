@@ -8,9 +8,9 @@ use std::{
 
 use super::{Exit, format::Format, record, require_root};
 use crate::{
-    dataplane::{Filter, Found},
     instance::Instance,
-    report::status::{Counted, Status},
+    kernel::{Filter, Found},
+    view::status::{Counted, Status},
 };
 
 /// Show what is deployed, where, since when, and its counters

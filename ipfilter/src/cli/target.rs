@@ -6,10 +6,10 @@ use clap::ValueEnum;
 
 use super::{Stop, compile::LookupKind, policy_options::PolicyOptions};
 use crate::{
-    daemon::{ApiSpec, Asked, Spec},
-    dataplane,
     endpoint::Endpoint,
+    kernel,
     plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
+    state::{ApiSpec, ConfigSource, Spec},
 };
 
 /// The options that a configuration file takes the place of.
@@ -137,7 +137,7 @@ enum ModeArg {
     Tc,
 }
 
-impl From<ModeArg> for dataplane::Mode {
+impl From<ModeArg> for kernel::Mode {
     fn from(mode: ModeArg) -> Self {
         match mode {
             ModeArg::Auto => Self::Auto,
@@ -156,12 +156,12 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, String> {
 impl Target {
     /// What is asked for, in the daemon's terms; `metrics` is where they are served whatever the
     /// configuration says.
-    pub(super) fn asked(&self, metrics: Option<Endpoint>) -> Result<Asked, Stop> {
+    pub(super) fn asked(&self, metrics: Option<Endpoint>) -> Result<ConfigSource, Stop> {
         let lookup = self.lookup.into();
         let options = (&self.policy_options).into();
         let allow_partial = self.policy_options.allow_partial;
         if let Some(path) = &self.config {
-            return Ok(Asked::File {
+            return Ok(ConfigSource::File {
                 path: path.clone(),
                 lookup,
                 options,
@@ -204,7 +204,7 @@ impl Target {
             allow_partial,
             metrics,
         };
-        Ok(Asked::Line(Box::new(spec)))
+        Ok(ConfigSource::Line(Box::new(spec)))
     }
 
     fn response(&self) -> Result<Response, Stop> {

@@ -19,10 +19,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Exit, Stop, live, require_root};
 use crate::{
-    daemon::Record,
-    dataplane::{self, Filter, Found},
     instance::Instance,
-    report::top::{Key, Sample, Screen, Talker, Wish, draw},
+    kernel::{self, Filter, Found},
+    state::Record,
+    view::top::{Key, Sample, Screen, TopSourceRow, Wish, draw},
 };
 
 /// Watch what the filter does, live: rates by verdict, who is denied, the deployment
@@ -36,7 +36,7 @@ pub(super) struct Args {
 }
 
 /// How many denied sources are shown at most.
-const TALKERS: usize = 1000;
+const TOP_SOURCES: usize = 1000;
 
 /// How soon a signal is noticed.
 const NOTICE: Duration = Duration::from_millis(100);
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         last: Instant::now(),
     };
     // Looked at before the terminal is another's: what is wrong stays readable.
-    top.look()?;
+    top.refresh()?;
     // The log would be written over the screen.
     log::set_max_level(log::LevelFilter::Off);
     // A panic restores the terminal, too.
@@ -103,7 +103,7 @@ impl Top<'_> {
             }
             if Instant::now() >= due {
                 // It may be moving just now, or have been taken off: others put it right.
-                if let Err(error) = self.look() {
+                if let Err(error) = self.refresh() {
                     self.screen.fail(format!("{error:#}"));
                 }
             }
@@ -143,11 +143,11 @@ impl Top<'_> {
     }
 
     /// Who was denied; none where it is not remembered, or by another version of ipfilter.
-    fn talkers(&self, record: &Record) -> Option<Vec<Talker>> {
+    fn top_sources(&self, record: &Record) -> Option<Vec<TopSourceRow>> {
         let apis = record.current().map_or(&[][..], |now| &now.apis);
-        let now = dataplane::monotonic();
-        let talkers = self.filter.talkers(TALKERS).ok()?.into_iter();
-        let shown = talkers.map(|one| Talker {
+        let now = kernel::monotonic();
+        let top_sources = self.filter.top_sources(TOP_SOURCES).ok()?.into_iter();
+        let shown = top_sources.map(|one| TopSourceRow {
             source: one.source,
             api: match apis.get(one.api as usize) {
                 Some(api) => api.name.clone(),
@@ -160,7 +160,7 @@ impl Top<'_> {
     }
 
     /// Takes a sample.
-    fn look(&mut self) -> anyhow::Result<()> {
+    fn refresh(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
         let since = now.duration_since(self.last);
         self.last = now;
@@ -176,7 +176,7 @@ impl Top<'_> {
         });
         let deployed = record.current().map(|deployed| deployed.since);
         let age = deployed.and_then(|since| Timestamp::now().duration_since(since).try_into().ok());
-        let talkers = self.talkers(&record);
+        let top_sources = self.top_sources(&record);
         self.screen.take(Sample {
             instance: self.instance.name().to_owned(),
             pid: self.instance.owner()?,
@@ -184,7 +184,7 @@ impl Top<'_> {
             age,
             record,
             counts,
-            talkers,
+            top_sources,
             since,
         });
         Ok(())

@@ -8,8 +8,8 @@ use serde::{
 };
 
 use crate::{
-    dataplane::Mode,
     endpoint::Endpoint,
+    kernel::Mode,
     plan::{Deny, PortSet, Protocols},
 };
 

@@ -20,7 +20,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Event, Failure};
+use super::Event;
+use crate::failure::Failure;
 use crate::instance::Instance;
 
 /// The longest request, in bytes.

@@ -9,10 +9,11 @@ use std::{
 use anyhow::Context as _;
 use log::info;
 
-use super::{Deployed, readable::Readable};
+use super::readable::Readable;
+use crate::state::Deployed;
 use crate::{
-    dataplane::{Denial, Filter, Follower, Reader},
-    report::event::DeniedEvent,
+    kernel::{Denial, Filter, Follower, Reader},
+    view::event::DeniedEvent,
 };
 
 /// How often what was not reported is told at most.

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use log::{error, info, warn};
 
-use super::{
-    Asked, Cause, Daemon, Failure, clock::Clock, inputs::Inputs, notify, prepare::Policies,
-    upkeep::announce,
-};
+use super::{Daemon, clock::Clock, notify, prepare::Policies, upkeep::announce};
+use crate::failure::Failure;
+use crate::state::{Cause, ConfigSource, Inputs};
 use crate::{
-    dataplane::{Deployment, Filter, Interface, Matched},
+    kernel::{Deployment, Filter, Interface, Matched},
     plan::Plan,
     progress::Progress,
 };
@@ -21,7 +20,7 @@ const RETRY: SignedDuration = SignedDuration::from_secs(5);
 impl Daemon {
     /// Sets the clock to when the plan will be another, or to soon if it should be one already. Past
     /// the last boundary too it must go off when it is set back.
-    pub(super) fn wind(&self, clock: &Clock) -> anyhow::Result<()> {
+    pub(super) fn arm_timer(&self, clock: &Clock) -> anyhow::Result<()> {
         if !self.policies.depend_on_time() {
             return Ok(());
         }
@@ -38,7 +37,7 @@ impl Daemon {
     }
 
     pub(super) fn is_in_force(&self, plan: &Plan) -> bool {
-        let current = self.book.record.current();
+        let current = self.history.record.current();
         current.is_some_and(|deployed| deployed.is_of(plan))
     }
 
@@ -46,22 +45,22 @@ impl Daemon {
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let spec = self.policies.spec();
         let policies = spec.apis.iter().map(|api| api.policy.clone());
-        let config = match &self.asked {
-            Asked::File { path, .. } => Some(path.clone()),
-            Asked::Line(_) => None,
+        let config = match &self.source {
+            ConfigSource::File { path, .. } => Some(path.clone()),
+            ConfigSource::Line(_) => None,
         };
         config.into_iter().chain(policies).collect()
     }
 
     /// Deploys anew, if the files say something else than when they were last read.
-    pub(super) fn look(&mut self) {
-        let inputs = self.asked.spec().and_then(Inputs::read);
+    pub(super) fn reload_if_changed(&mut self) {
+        let inputs = self.source.spec().and_then(Inputs::read);
         let unchanged = match &inputs {
             Ok(inputs) => inputs
                 .name()
                 .is_ok_and(|name| self.seen.as_ref() == Some(&name)),
             Err(failure) => {
-                let last = self.book.record.last_reload.as_ref();
+                let last = self.history.record.last_reload.as_ref();
                 last.is_some_and(|last| last.message.as_ref() == Some(&failure.plain()))
             }
         };
@@ -72,7 +71,7 @@ impl Daemon {
 
     /// Deploys anew. On failure the old plan stays, and the record says why.
     pub(super) fn reload(&mut self, cause: Cause) -> Result<String, Failure> {
-        let inputs = self.asked.spec().and_then(Inputs::read);
+        let inputs = self.source.spec().and_then(Inputs::read);
         self.reload_from(inputs, cause)
     }
 
@@ -85,8 +84,8 @@ impl Daemon {
         let seen = inputs.as_ref().ok().and_then(|inputs| inputs.name().ok());
         self.seen = seen;
         let result = inputs.and_then(|inputs| self.replace(&inputs, cause));
-        self.book.reloaded(cause, result.as_ref().copied());
-        self.book.save();
+        self.history.reloaded(cause, result.as_ref().copied());
+        self.history.save();
         self.tally.reloaded(result.is_ok());
         match &result {
             Ok(()) => info!(cause:%, digest = self.digest(); "reloaded: plan {}", self.digest()),
@@ -99,9 +98,9 @@ impl Daemon {
     /// Goes back to the deployment before.
     pub(super) fn roll_back(&mut self) -> Result<String, Failure> {
         notify::reloading();
-        let inputs = self.book.before();
+        let inputs = self.history.before();
         let result = inputs.and_then(|inputs| self.replace(&inputs, Cause::Rollback));
-        self.book.save();
+        self.history.save();
         match &result {
             Ok(()) => info!(digest = self.digest(); "rolled back: plan {}", self.digest()),
             Err(failure) => error!("rollback failed, the plan stays: {failure}"),
@@ -125,8 +124,8 @@ impl Daemon {
         self.policies = policies;
         self.overdue = None;
         self.tally.deployed(cause);
-        self.book.deployed(inputs, &plan, cause);
-        self.book.record.waiting = matched.missing;
+        self.history.deployed(inputs, &plan, cause);
+        self.history.record.waiting = matched.missing;
         Ok(())
     }
 
@@ -137,8 +136,8 @@ impl Daemon {
         match result {
             Ok(Some(plan)) => {
                 self.tally.deployed(Cause::Clock);
-                self.book.ticked(self.policies.spec(), &plan);
-                self.book.save();
+                self.history.ticked(self.policies.spec(), &plan);
+                self.history.save();
                 info!(digest = self.digest(); "the time has come for plan {}", self.digest());
                 notify::status(&self.status());
             }
@@ -155,7 +154,7 @@ impl Daemon {
         let spec = self.policies.spec();
         let matched = Interface::matching(&spec.interfaces)?;
         self.deployment = self.filter.deploy(&plan, &matched.interfaces, spec.mode)?;
-        self.book.record.waiting = matched.missing;
+        self.history.record.waiting = matched.missing;
         Ok(Some(plan))
     }
 }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Answer, Request, Snapshot, notify};
-use crate::dataplane::Denial;
+use crate::kernel::Denial;
 
 /// How often the keys of `respond` are renewed, which is more often than time slots change, and what
 /// others may have undone is looked for.
@@ -32,7 +32,7 @@ pub(super) enum Event {
     /// Interfaces have come, gone, or got another name.
     Links,
     /// Somebody may have undone what we did.
-    Mend,
+    Repair,
     /// What is due from time to time.
     Upkeep,
     /// A packet that did not get through is to be logged.

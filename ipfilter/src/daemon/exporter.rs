@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use super::{Event, Snapshot};
-use crate::{endpoint::Endpoint, report::metrics};
+use crate::{endpoint::Endpoint, view::metrics};
 
 /// How many clients are served at a time.
 const CLIENTS: usize = 32;

@@ -5,7 +5,9 @@ use std::{net::IpAddr, path::Path};
 use anyhow::Context as _;
 use jiff::Timestamp;
 
-use super::{Failure, Record, Spec, inputs::Inputs, prepare::Policies};
+use super::prepare::Policies;
+use crate::failure::Failure;
+use crate::state::{Inputs, Record, Spec};
 use crate::{instance::Instance, plan::Plan, policy::Explanation};
 
 /// The policies of the deployment in force, as they were read then.

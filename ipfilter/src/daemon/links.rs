@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::readable::Readable;
-use crate::dataplane::Monitor;
+use crate::kernel::Monitor;
 
 /// A watch over the interfaces of this network namespace.
 pub(super) struct Links {

@@ -2,7 +2,6 @@
 //!
 //! It decides when to deploy, and what is done when that fails; how is the data plane's business.
 
-mod book;
 mod clock;
 mod control;
 mod denials;
@@ -10,19 +9,14 @@ mod deploy;
 mod ephemeral;
 mod events;
 mod exporter;
-mod failure;
 mod in_force;
-mod inputs;
 mod links;
 mod notify;
 mod prepare;
 mod readable;
-mod record;
 mod snapshot;
-mod spec;
 mod start;
 mod state;
-mod store;
 mod upkeep;
 mod watch;
 
@@ -30,21 +24,21 @@ use anyhow::Context as _;
 use log::{error, info};
 
 use self::{
-    book::Book, clock::Clock, control::Control, denials::Denials, events::Event,
-    exporter::Exporter, links::Links, prepare::Policies,
+    clock::Clock, control::Control, denials::Denials, events::Event, exporter::Exporter,
+    links::Links, prepare::Policies,
 };
 pub use self::{
     control::{Answer, Ending, Request, ask},
     events::Events,
-    failure::Failure,
     in_force::InForce,
     readable::Readable,
-    record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload},
     snapshot::{Snapshot, Tally},
-    spec::{ApiSpec, Asked, Spec},
     start::{OnError, rollback},
 };
-use crate::dataplane::{Denial, Deployment, Filter, Trace};
+use crate::{
+    kernel::{Denial, Deployment, Filter, Trace},
+    state::{Cause, ConfigSource, History},
+};
 
 /// How long the programs' log waits to be passed on, at log level `debug`.
 const TRACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
@@ -52,8 +46,8 @@ const TRACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 /// An instance that this process deploys.
 #[derive(Debug)]
 pub struct Daemon {
-    asked: Asked,
-    book: Book,
+    source: ConfigSource,
+    history: History,
     filter: Filter,
     /// What is in force.
     policies: Policies,
@@ -77,14 +71,14 @@ impl Daemon {
     /// When events can't be received.
     pub async fn serve(&mut self, mut events: Events, watch: bool) -> anyhow::Result<()> {
         let clock = Clock::new()?;
-        self.wind(&clock)?;
+        self.arm_timer(&clock)?;
         let mut links = Links::new()?;
-        let _control = Control::listen(&self.book.instance, events.sender.clone())?;
+        let _control = Control::listen(&self.history.instance, events.sender.clone())?;
         let (paths, watched) = tokio::sync::watch::channel(self.files());
         if watch {
             tokio::spawn(watch::files(watched, events.sender.clone()));
         }
-        let pins = self.book.instance.pins();
+        let pins = self.history.instance.pins();
         tokio::spawn(watch::losses(pins, events.sender.clone()));
         let mut exporter = Exporter::new(events.sender.clone());
         exporter.serve_at(self.metrics()).await;
@@ -115,7 +109,7 @@ impl Daemon {
                 }
                 Event::Denial(denial) => {
                     if let Some(denials) = &mut denials {
-                        denials.log(&denial, &self.filter, self.book.record.current());
+                        denials.log(&denial, &self.filter, self.history.record.current());
                     }
                     continue;
                 }
@@ -125,7 +119,7 @@ impl Daemon {
                 }
                 Event::Upkeep => {
                     self.rotate_keys();
-                    self.mend();
+                    self.repair();
                     self.follow();
                     exporter.serve_at(self.metrics()).await;
                     continue;
@@ -135,13 +129,13 @@ impl Daemon {
                     let _: Result<(), Snapshot> = reply.send(self.snapshot());
                     continue;
                 }
-                Event::Mend => {
-                    self.mend();
+                Event::Repair => {
+                    self.repair();
                     continue;
                 }
                 Event::Links => self.follow(),
                 Event::Clock => self.catch_up(),
-                Event::Files => self.look(),
+                Event::Files => self.reload_if_changed(),
                 Event::Reload => drop(self.reload(Cause::Signal)),
                 Event::Asked(request, reply) => {
                     let result = match request {
@@ -152,7 +146,7 @@ impl Daemon {
                     let _: Result<(), Answer> = reply.send(Answer::new(&result));
                 }
             }
-            self.wind(&clock)?;
+            self.arm_timer(&clock)?;
             exporter.serve_at(self.metrics()).await;
             paths.send_if_modified(|paths| {
                 let files = self.files();

@@ -4,12 +4,14 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Failure, Spec, ephemeral, inputs::Inputs};
+use super::ephemeral;
+use crate::failure::Failure;
+use crate::state::{Inputs, Spec};
 use crate::{
     plan::{Api, Plan, PlanError},
     policy::{self, Explanation, Parsed, Policy, Severity, Source},
     progress::Progress,
-    report::diagnostics,
+    view::diagnostics,
 };
 
 /// Shuts everyone out, whatever authorizes requests beside the policy.

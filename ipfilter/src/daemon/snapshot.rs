@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{ApiRecord, Cause};
-use crate::dataplane::{Count, TableSizes};
+use crate::kernel::{Count, TableSizes};
+use crate::state::{ApiRecord, Cause};
 
 /// What an instance is at, at one moment.
 #[derive(Clone, Debug)]

@@ -5,16 +5,16 @@ use jiff::Timestamp;
 use log::{error, info};
 
 use super::{
-    Asked, Cause, Daemon, Failure, Spec,
-    book::Book,
+    Daemon,
     deploy::{deploy, matching, tell},
-    inputs::Inputs,
     prepare::{self, Policies},
     snapshot::Tally,
 };
+use crate::failure::Failure;
+use crate::state::{Cause, ConfigSource, History, Inputs, Spec};
 use crate::{
-    dataplane::{Deployment, Filter},
     instance::Instance,
+    kernel::{Deployment, Filter},
 };
 
 /// What happens when what is asked for can't be deployed at the start, and nothing is there to fall
@@ -58,18 +58,18 @@ impl Daemon {
     /// When nothing could be deployed; then nothing has changed.
     pub fn start(
         instance: Instance,
-        asked: Asked,
+        source: ConfigSource,
         on_error: Option<OnError>,
     ) -> Result<Self, Failure> {
-        let (spec, mut unread) = split(asked.spec());
+        let (spec, mut unread) = split(source.spec());
         let (inputs, unreadable) = split(spec.clone().ok_or_else(nothing).and_then(Inputs::read));
         unread = unread.or(unreadable);
         let mut start = Start {
             filter: Filter::of(&instance),
-            book: Book::open(instance),
+            history: History::open(instance),
             unattended: on_error.is_some(),
         };
-        start.book.record.last_reload = None;
+        start.history.record.last_reload = None;
         let mut why: Option<Failure> = None;
         for origin in Origin::after(on_error) {
             let taken = match origin {
@@ -77,17 +77,17 @@ impl Daemon {
                     (Some(inputs), None) => start.files(inputs),
                     (_, failure) => Err(failure.unwrap_or_else(nothing)),
                 },
-                Origin::LastGood => start.last_good(&asked, why.as_ref()),
+                Origin::LastGood => start.last_good(&source, why.as_ref()),
                 Origin::Shut => start.shut(spec.as_ref(), why.as_ref()),
             };
             match taken {
                 Ok((policies, deployment)) => {
-                    start.book.save();
-                    let as_asked = start.book.record.degraded.is_none();
+                    start.history.save();
+                    let as_asked = start.history.record.degraded.is_none();
                     return Ok(Self {
                         seen: inputs.and_then(|inputs| inputs.name().ok()),
-                        asked,
-                        book: start.book,
+                        source,
+                        history: start.history,
                         filter: start.filter,
                         policies,
                         deployment,
@@ -123,7 +123,7 @@ fn nothing() -> Failure {
 /// A start that is under way.
 struct Start {
     filter: Filter,
-    book: Book,
+    history: History,
     unattended: bool,
 }
 
@@ -132,7 +132,7 @@ type Taken = Result<(Policies, Deployment), Failure>;
 impl Start {
     /// Takes up what the files say, unless an operator has turned just that away before.
     fn files(&mut self, inputs: &Inputs) -> Taken {
-        let turned_away = self.book.record.turned_away.as_ref();
+        let turned_away = self.history.record.turned_away.as_ref();
         if self.unattended && turned_away.is_some_and(|name| inputs.is_called(name)) {
             return Err(Failure::Other(anyhow!(
                 "it was rolled back; `ipfilter reload` deploys it all the same"
@@ -140,22 +140,22 @@ impl Start {
         }
         let (policies, deployment, plan) = self.deploy(inputs)?;
         tell(&policies);
-        self.book.deployed(inputs, &plan, Cause::Start);
+        self.history.deployed(inputs, &plan, Cause::Start);
         Ok((policies, deployment))
     }
 
     /// Takes up what was in force last, if the same was asked for.
-    fn last_good(&mut self, asked: &Asked, why: Option<&Failure>) -> Taken {
-        let inputs = self.book.last_good()?;
-        if !asked.is_for(&inputs.spec) {
+    fn last_good(&mut self, source: &ConfigSource, why: Option<&Failure>) -> Taken {
+        let inputs = self.history.last_good()?;
+        if !source.is_for(&inputs.spec) {
             return Err(Failure::Other(anyhow!(
                 "the earlier deployment can't be fallen back on: something else was asked for"
             )));
         }
         let (policies, deployment, plan) = self.deploy(&inputs)?;
         error!("degraded: the last good plan is in force, not that of the files");
-        self.book.ticked(&inputs.spec, &plan);
-        self.book.record.degraded = why.map(Failure::plain);
+        self.history.ticked(&inputs.spec, &plan);
+        self.history.record.degraded = why.map(Failure::plain);
         Ok((policies, deployment))
     }
 
@@ -170,7 +170,7 @@ impl Start {
         let (policies, deployment, plan) = self.deploy(&inputs)?;
         error!("degraded: APIs with a broken policy are shut to everyone until it is repaired");
         let why = why.map(Failure::plain).unwrap_or_default();
-        self.book.degraded(spec, &plan, why);
+        self.history.degraded(spec, &plan, why);
         Ok((policies, deployment))
     }
 
@@ -182,7 +182,7 @@ impl Start {
         let plan = policies.plan(Timestamp::now())?;
         let matched = matching(inputs, |_| self.unattended)?;
         let deployment = deploy(&self.filter, inputs, &plan, &matched)?;
-        self.book.record.waiting = matched.missing;
+        self.history.record.waiting = matched.missing;
         Ok((policies, deployment, plan))
     }
 }
@@ -195,14 +195,14 @@ impl Start {
 /// When there is none before, or it can't be deployed.
 pub fn rollback(instance: Instance) -> Result<String, Failure> {
     let filter = Filter::of(&instance);
-    let mut book = Book::open(instance);
-    let inputs = book.before()?;
+    let mut history = History::open(instance);
+    let inputs = history.before()?;
     let policies = Policies::of(&inputs)?;
     let plan = policies.plan(Timestamp::now())?;
     let matched = matching(&inputs, |_| false)?;
     deploy(&filter, &inputs, &plan, &matched)?;
-    book.deployed(&inputs, &plan, Cause::Rollback);
-    book.save();
+    history.deployed(&inputs, &plan, Cause::Rollback);
+    history.save();
     info!("rolled back: plan {}", plan.digest());
     Ok(format!("plan {} is in force again", plan.digest()))
 }

@@ -3,22 +3,22 @@
 use jiff::Timestamp;
 
 use super::{Daemon, Snapshot, snapshot::names};
-use crate::{dataplane::Reader, endpoint::Endpoint};
+use crate::{endpoint::Endpoint, kernel::Reader};
 
 impl Daemon {
     pub(super) fn digest(&self) -> &str {
-        let current = self.book.record.current();
+        let current = self.history.record.current();
         current.map_or("none", |deployed| &deployed.digest)
     }
 
     /// Where metrics are to be served.
     pub(super) fn metrics(&self) -> Option<Endpoint> {
-        self.asked.metrics(self.policies.spec())
+        self.source.metrics(self.policies.spec())
     }
 
     /// What we are at, in full.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let record = &self.book.record;
+        let record = &self.history.record;
         let current = record.current();
         let apis = current.map_or_else(Vec::new, |deployed| names(&deployed.apis));
         let counts = self.filter.counters(apis.len());
@@ -46,7 +46,7 @@ impl Daemon {
 
     /// What we are at, in a line.
     pub(super) fn status(&self) -> String {
-        let record = &self.book.record;
+        let record = &self.history.record;
         let attached = self.deployment.attached().iter();
         let attached: Vec<_> = attached
             .map(|attached| format!("{} ({})", attached.interface.name, attached.hook.name()))

@@ -3,7 +3,7 @@
 use log::{error, info, warn};
 
 use super::{Daemon, notify};
-use crate::dataplane::{Attached, Interface};
+use crate::kernel::{Attached, Interface};
 
 impl Daemon {
     /// Puts the filter on interfaces that have come, and forgets those that have gone.
@@ -21,16 +21,16 @@ impl Daemon {
             error!("{error}");
         }
         let changed = !followed.attached.is_empty() || !followed.left.is_empty();
-        if changed || self.book.record.waiting != matched.missing {
-            self.book.record.waiting = matched.missing;
-            self.book.save();
+        if changed || self.history.record.waiting != matched.missing {
+            self.history.record.waiting = matched.missing;
+            self.history.save();
             notify::status(&self.status());
         }
     }
 
     /// Puts right what others have undone.
-    pub(super) fn mend(&mut self) {
-        let mended = self.deployment.mend();
+    pub(super) fn repair(&mut self) {
+        let mended = self.deployment.repair();
         for what in &mended.done {
             warn!("{what}");
         }

@@ -76,7 +76,7 @@ pub(super) async fn files(mut paths: watch::Receiver<Vec<PathBuf>>, events: mpsc
     }
 }
 
-/// Sends [`Event::Mend`] when `folder` loses something, or is lost.
+/// Sends [`Event::Repair`] when `folder` loses something, or is lost.
 pub(super) async fn losses(folder: PathBuf, events: mpsc::Sender<Event>) {
     loop {
         let pause = match Watch::folder(&folder) {
@@ -84,7 +84,7 @@ pub(super) async fn losses(folder: PathBuf, events: mpsc::Sender<Event>) {
             Ok(watching) => watching.changed().await.map_or(RETRY, |()| QUIET),
             Err(_) => RETRY,
         };
-        if events.send(Event::Mend).await.is_err() {
+        if events.send(Event::Repair).await.is_err() {
             return;
         }
         tokio::time::sleep(pause).await;

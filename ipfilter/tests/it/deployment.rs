@@ -13,8 +13,8 @@ use std::{
 
 use ipfilter::{
     addresses::AddressSet,
-    dataplane::{Deployment, Filter, Hook, Interface, Mode, Monitor, Reader},
     instance::Instance,
+    kernel::{Deployment, Filter, Hook, Interface, Mode, Monitor, Reader},
     plan::{Api, Deny, Plan, Protocols, Response},
 };
 use ipfilter_ebpf::abi::Reason;
@@ -248,7 +248,7 @@ fn interfaces_are_counted_apart_through_reloads_and_when_made_anew() {
                 let wanted: Vec<_> = wanted.flat_map(|(it, n)| vec![it.index; n]).collect();
                 assert_eq!(numbers, wanted, "{mode:?}");
                 let source: IpAddr = "10.0.1.1".parse().expect("an address");
-                let loudest = filter.talkers(1).expect("sources");
+                let loudest = filter.top_sources(1).expect("sources");
                 assert_eq!((loudest[0].source, loudest[0].packets), (source, 5));
 
                 // Another deployment, and another process's.
@@ -387,20 +387,20 @@ fn what_others_undo_is_put_right() {
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], mode);
             let (before, pinned) = (standing(&filter), pins());
-            let mut mend = |what: &str, expected: &str| {
-                let mended = deployment.mend();
+            let mut repair = |what: &str, expected: &str| {
+                let mended = deployment.repair();
                 assert!(mended.failed.is_empty(), "{what}: {mended:?}");
                 let done = mended.done.join("\n");
                 assert!(done.contains(expected), "{what}: {done}");
                 assert_eq!(standing(&filter), before, "{what}");
                 assert_eq!(pins(), pinned, "{what}");
-                assert!(deployment.mend().done.is_empty(), "{what}");
+                assert!(deployment.repair().done.is_empty(), "{what}");
             };
 
             for pin in pins() {
                 fs::remove_file(instance().pins().join(pin)).expect("a pin");
             }
-            mend(
+            repair(
                 "pins removed",
                 if mode == Mode::Clsact {
                     "keys_"
@@ -409,18 +409,18 @@ fn what_others_undo_is_put_right() {
                 },
             );
             fs::remove_file(pin("counters_v3")).expect("a pin");
-            mend("counters removed", "counters_v3");
+            repair("counters removed", "counters_v3");
             run("umount /sys/fs/bpf");
-            mend("unmounted", "mounted it again");
+            repair("unmounted", "mounted it again");
             // Someone mounted it again already.
             run("umount /sys/fs/bpf");
             run("mount -t bpf bpf /sys/fs/bpf");
-            mend("unmounted and mounted", "pinned it again");
+            repair("unmounted and mounted", "pinned it again");
             Filter::of(&instance()).detach().expect("it comes off");
-            mend("taken off by force", "taken off `in0`");
+            repair("taken off by force", "taken off `in0`");
             let other = Filter::of(&instance());
             drop(other.deploy(&plan("192.0.2.7"), &interfaces(&["in0"]), mode));
-            mend("replaced", "was another");
+            repair("replaced", "was another");
             filter.detach().expect("it comes off");
         }
     });
@@ -460,12 +460,12 @@ fn clsact_is_shared_with_others() {
         filter.detach().expect("it comes off");
         assert_eq!(names(&filter), [""; 0]);
         assert_eq!(names(&other), ["in0"]);
-        assert!(deployment.mend().failed.is_empty());
+        assert!(deployment.repair().failed.is_empty());
         assert_eq!(names(&filter), ["in0"]);
 
         // Everything is gone, with the queueing discipline.
         run("tc qdisc del dev in0 clsact");
-        let mended = deployment.mend();
+        let mended = deployment.repair();
         assert_eq!(mended.done.len(), 1, "{mended:?}");
         assert_eq!(names(&filter), ["in0"]);
         drop(another);

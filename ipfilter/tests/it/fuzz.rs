@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use ipfilter::{
     policy::{Options, Parsed, Severity, Source, parse},
-    report::diagnostics,
+    view::diagnostics,
 };
 use proptest::{prelude::*, sample::Index, test_runner::Config};
 use serde_json::{Value, json};
 
-use crate::{generate, roads::assert_roads_agree};
+use crate::{equivalence::assert_equivalent, generate};
 
 /// Seeds longer than this only slow the search down.
 const LONGEST_SEED: usize = 4096;
@@ -73,7 +73,7 @@ fn check(bytes: &[u8]) {
     }
     if let Some(policy) = policy {
         for now in generate::times() {
-            assert_roads_agree(&policy, now);
+            assert_equivalent(&policy, now);
         }
     }
 }

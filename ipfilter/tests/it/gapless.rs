@@ -14,7 +14,7 @@ use std::{
 
 use ipfilter::{
     addresses::AddressSet,
-    dataplane::{Filter, Interface, Mode},
+    kernel::{Filter, Interface, Mode},
     plan::{Api, Deny, Plan, Protocols, Response},
 };
 use ipfilter_ebpf::abi::Reason;

@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipfilter::{
     addresses::{AddressSet, Intervals},
-    dataplane::{Action, Kind, Trial},
+    kernel::{Action, Kind, Trial},
     plan::{Deny, Lookup, Plan, Protocols},
 };
 
 use crate::verdicts::{
+    equivalence::{api, load_one},
     frames,
-    roads::{api, load_one},
 };
 
 const PORT: u16 = 443;

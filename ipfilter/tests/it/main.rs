@@ -11,6 +11,8 @@ mod deployment;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod equivalence;
+#[cfg(test)]
 mod explain_live;
 #[cfg(test)]
 mod fuzz;
@@ -19,7 +21,7 @@ mod gapless;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
-mod guest;
+mod kernel_equivalence;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
@@ -29,19 +31,17 @@ mod linear;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
 mod reports;
 #[cfg(test)]
-mod roads;
-#[cfg(test)]
 mod run;
 #[cfg(test)]
 mod service;
-#[cfg(test)]
-mod third_road;
 #[cfg(test)]
 mod top;
 #[cfg(test)]

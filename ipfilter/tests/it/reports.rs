@@ -10,11 +10,11 @@ use std::{
 };
 
 use ipfilter::{
-    dataplane::{Action, Denial, Follower, Kind, Reader, Trial},
+    kernel::{Action, Denial, Follower, Kind, Reader, Trial},
     packet::Packet,
     plan::{Deny, Plan, Protocol, Protocols},
 };
-use ipfilter_ebpf::abi::{Reason, TALKERS, TALKERS_RATE, TALKERS_WEIGHT};
+use ipfilter_ebpf::abi::{Reason, TOP_SOURCES, TOP_SOURCES_RATE, TOP_SOURCES_WEIGHT};
 use rustix::{
     process::{Pid, Signal, kill_process},
     thread::{CpuSet, sched_getcpu, sched_setaffinity},
@@ -22,7 +22,7 @@ use rustix::{
 
 use crate::{
     lab::{GOOD, Lab, PATIENCE, allow, curl, urls},
-    verdicts::roads::{self, api, blocks},
+    verdicts::equivalence::{self, api, blocks},
 };
 
 /// Two APIs, at ports 80 and 81: who is denied is dropped at one, and answered at the other.
@@ -82,7 +82,7 @@ fn all(follower: &mut Follower) -> Vec<Denial> {
 #[test]
 fn events_say_what_was_in_the_packet() {
     for kind in Kind::ALL {
-        let trial = roads::load_one(&plan(1000), kind);
+        let trial = equivalence::load_one(&plan(1000), kind);
         let mut follower = follow(&trial, Reader::Anyone);
         let [four, six] = ["203.0.113.9", "2001:db8:113::9"].map(address);
         let mut cut_off = frame(four, Protocol::Tcp, 80);
@@ -148,7 +148,7 @@ fn events_say_what_was_in_the_packet() {
 fn the_limit_limits_events_and_nothing_else() {
     const RATE: u32 = 5;
     const SENT: u64 = 1000;
-    let trial = roads::load_one(&plan(RATE), Kind::Tc);
+    let trial = equivalence::load_one(&plan(RATE), Kind::Tc);
     let mut follower = follow(&trial, Reader::Anyone);
     let frame = frame(address("203.0.113.9"), Protocol::Tcp, 80);
     let took = on_one_cpu(|| {
@@ -164,7 +164,7 @@ fn the_limit_limits_events_and_nothing_else() {
     assert!((5..=5 * seconds).contains(&told), "{told} in {took:?}");
     assert_eq!(told + follower.unreported().expect("a count"), SENT);
     assert_eq!(follower.unreported().expect("a count"), 0, "told once");
-    let counted = roads::counters(&trial);
+    let counted = equivalence::counters(&trial);
     let denied = counted
         .iter()
         .filter(|count| count.reason == Reason::Denied);
@@ -173,7 +173,7 @@ fn the_limit_limits_events_and_nothing_else() {
 
 #[test]
 fn without_events_nothing_is_told_or_remembered() {
-    let trial = roads::load_one(&plan(0), Kind::Tc);
+    let trial = equivalence::load_one(&plan(0), Kind::Tc);
     let mut follower = follow(&trial, Reader::Anyone);
     let frame = frame(address("203.0.113.9"), Protocol::Tcp, 80);
     for _ in 0..10 {
@@ -181,7 +181,7 @@ fn without_events_nothing_is_told_or_remembered() {
     }
     assert_eq!(all(&mut follower), []);
     assert_eq!(follower.unreported().expect("a count"), 0);
-    assert_eq!(trial.talkers(10).expect("sources"), []);
+    assert_eq!(trial.top_sources(10).expect("sources"), []);
 }
 
 /// A ring that is full costs events, which are counted, and no verdict; once it is read there are
@@ -192,7 +192,7 @@ fn a_full_ring_loses_events_and_nothing_else() {
     const SENT: usize = ROOM + 1000;
     let mut plan = plan(u32::MAX);
     plan.log_denied = true;
-    let trial = roads::load_one(&plan, Kind::Tc);
+    let trial = equivalence::load_one(&plan, Kind::Tc);
     let [mut anyone, mut log] = [Reader::Anyone, Reader::Log].map(|who| follow(&trial, who));
     let frame = frame(address("203.0.113.9"), Protocol::Tcp, 80);
     let mut logged = 0;
@@ -216,7 +216,7 @@ fn a_full_ring_loses_events_and_nothing_else() {
 
 #[test]
 fn few_sources_are_counted_exactly() {
-    let trial = roads::load_one(&plan(1), Kind::Tc);
+    let trial = equivalence::load_one(&plan(1), Kind::Tc);
     let sources = ["203.0.113.1", "203.0.113.2", "2001:db8:113::1"].map(address);
     let mut length = 0;
     for (source, times) in sources.into_iter().zip([10, 300, 20]) {
@@ -226,16 +226,19 @@ fn few_sources_are_counted_exactly() {
             trial.run(&frame).expect("the kernel runs it");
         }
     }
-    const { assert!(330 < TALKERS_RATE) };
-    let talkers = trial.talkers(usize::MAX).expect("sources");
-    let told: Vec<_> = talkers.iter().map(|it| (it.source, it.packets)).collect();
+    const { assert!(330 < TOP_SOURCES_RATE) };
+    let top_sources = trial.top_sources(usize::MAX).expect("sources");
+    let told: Vec<_> = top_sources
+        .iter()
+        .map(|it| (it.source, it.packets))
+        .collect();
     assert_eq!(
         told,
         [(sources[1], 300), (sources[2], 20), (sources[0], 10)]
     );
-    assert_eq!(talkers[1].bytes, 20 * length);
-    assert_eq!((talkers[0].api, talkers[0].interface), (0, 1));
-    assert_eq!(trial.talkers(1).expect("sources").len(), 1);
+    assert_eq!(top_sources[1].bytes, 20 * length);
+    assert_eq!((top_sources[0].api, top_sources[0].interface), (0, 1));
+    assert_eq!(trial.top_sources(1).expect("sources").len(), 1);
 }
 
 /// Many times as many sources as are remembered, each heard of once, and one that sends a tenth of
@@ -243,7 +246,7 @@ fn few_sources_are_counted_exactly() {
 #[test]
 fn a_flood_of_sources_neither_grows_nor_hides_the_loud() {
     const SPOOFED: u32 = 300_000;
-    let trial = roads::load_one(&plan(1), Kind::Tc);
+    let trial = equivalence::load_one(&plan(1), Kind::Tc);
     let loud = address("203.0.113.9");
     let of_loud = frame(loud, Protocol::Tcp, 80);
     let mut spoofed = frame(address("10.0.0.0"), Protocol::Tcp, 80);
@@ -257,19 +260,23 @@ fn a_flood_of_sources_neither_grows_nor_hides_the_loud() {
             }
         }
     });
-    let talkers = trial.talkers(usize::MAX).expect("sources");
-    assert!(talkers.len() <= TALKERS as usize, "{}", talkers.len());
-    assert_eq!(talkers[0].source, loud, "{:?}", &talkers[..3]);
+    let top_sources = trial.top_sources(usize::MAX).expect("sources");
+    assert!(
+        top_sources.len() <= TOP_SOURCES as usize,
+        "{}",
+        top_sources.len()
+    );
+    assert_eq!(top_sources[0].source, loud, "{:?}", &top_sources[..3]);
     let sent = f64::from(SPOOFED / 9);
-    let estimated = talkers[0].packets as f64;
+    let estimated = top_sources[0].packets as f64;
     assert!(
         (0.5..2.0).contains(&(estimated / sent)),
         "{estimated} of {sent}"
     );
     assert!(
-        talkers[1].packets <= 3 * u64::from(TALKERS_WEIGHT),
+        top_sources[1].packets <= 3 * u64::from(TOP_SOURCES_WEIGHT),
         "{:?}",
-        talkers[1]
+        top_sources[1]
     );
 }
 

@@ -3,7 +3,7 @@
 use etherparse::{NetSlice, SlicedPacket, TcpHeader, TransportSlice};
 use ipfilter_ebpf::abi::Reason;
 
-use super::roads::Got;
+use super::equivalence::Got;
 
 /// What an answer says.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ipfilter::dataplane::{Action, Kind, Trial};
+use ipfilter::kernel::{Action, Kind, Trial};
 use ipfilter_ebpf::{abi::Reason, verdict::Verdict};
 use proptest::{
     prelude::*,
@@ -14,9 +14,9 @@ use proptest::{
 
 use super::{
     DROP, NOBODY, REJECT, RESPOND, clients,
+    equivalence::{self, Host},
     frames::{self as f, AD, IPV4, IPV6, Q, TCP, UDP},
     plan,
-    roads::{self, Host},
 };
 
 /// How often a counter must have moved: of an API all together where its packets are denied, as the
@@ -33,7 +33,7 @@ fn expected(verdict: &Verdict) -> (Option<u32>, Option<Reason>) {
 
 fn tally(trial: &Trial) -> Tally {
     let mut tally = Tally::new();
-    for count in roads::counters(trial) {
+    for count in equivalence::counters(trial) {
         let denied = count.api.is_some() && count.reason != Reason::Allowed;
         let reason = (!denied).then_some(count.reason);
         if count.total.packets > 0 {
@@ -55,7 +55,7 @@ fn fits(verdict: &Verdict, action: Action) -> bool {
 fn check(kind: Kind, host: &Host<'_>, trial: &Trial, frames: &[Vec<u8>]) {
     let mut want = Tally::new();
     for frame in frames {
-        let Some((action, out)) = roads::run_only(kind, trial, frame) else {
+        let Some((action, out)) = equivalence::run_only(kind, trial, frame) else {
             continue;
         };
         let verdict = host.judge(frame);
@@ -81,7 +81,7 @@ fn check(kind: Kind, host: &Host<'_>, trial: &Trial, frames: &[Vec<u8>]) {
 fn check_all(frames: &[Vec<u8>], for_xdp: usize) {
     let plan = plan(&[]);
     let host = Host::new(&plan);
-    for (kind, trial) in &roads::load(&plan) {
+    for (kind, trial) in &equivalence::load(&plan) {
         let step = match kind {
             Kind::Tc => 1,
             Kind::Xdp | Kind::XdpFrags => frames.len().div_ceil(for_xdp),

@@ -4,7 +4,7 @@ use std::{net::IpAddr, thread, time::Instant};
 
 use etherparse::TcpHeader;
 use ipfilter::{
-    dataplane::{Kind, Trial},
+    kernel::{Kind, Trial},
     plan::Response,
 };
 use ipfilter_ebpf::abi::Reason;
@@ -13,9 +13,9 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use super::{
     ANSWERED, REJECT, REJECTED, RESPOND,
     answers::{self, Said},
-    clients,
+    clients, equivalence,
     frames::{self as f, AD, Q, Segment, TCP, flag},
-    plan, roads,
+    plan,
 };
 
 /// A denied client that talks to an API which responds.
@@ -37,7 +37,7 @@ impl Client<'_> {
             ..*segment
         });
         let frame = f::tagged(self.tags, self.address, TCP, &segment);
-        let got = roads::run(self.kind, self.trial, &frame).expect("a packet");
+        let got = equivalence::run(self.kind, self.trial, &frame).expect("a packet");
         assert_eq!((got.api, got.reason), (Some(ANSWERED), reason));
         assert_eq!(got.action, super::action(reason));
         if !reason.is_answer() {
@@ -95,7 +95,7 @@ fn data_of(cookie: u32, data: &[u8]) -> Segment<'_> {
 /// Runs `talk` for every program, family and a few ways of tagging.
 fn everywhere(talk: impl Fn(&Client<'_>)) {
     let plan = plan(&[]);
-    for (kind, trial) in &roads::load(&plan) {
+    for (kind, trial) in &equivalence::load(&plan) {
         for clients in clients() {
             for tags in [&[][..], &[Q], &[AD, Q, Q, Q]] {
                 talk(&Client {
@@ -181,7 +181,7 @@ fn without_the_cookie_there_is_a_reset_and_no_data() {
 #[test]
 fn a_cookie_is_of_no_use_to_another() {
     let plan = plan(&[]);
-    let trial = roads::load_one(&plan, Kind::Xdp);
+    let trial = equivalence::load_one(&plan, Kind::Xdp);
     for clients in clients() {
         let client = |address| Client {
             kind: Kind::Xdp,
@@ -205,7 +205,7 @@ fn resets_are_limited() {
     for (kind, rate, burst) in [(Kind::Tc, 1000, 2000), (Kind::Xdp, 20, 100)] {
         let mut plan = plan(&[]);
         plan.reject_rate = rate;
-        let trial = roads::load_one(&plan, kind);
+        let trial = equivalence::load_one(&plan, kind);
         let frame = f::syn_frame(clients()[0].bad, REJECT);
         let run = || {
             stay_on_one_cpu();
@@ -215,9 +215,9 @@ fn resets_are_limited() {
             }
             start.elapsed()
         };
-        let before = roads::counters(&trial);
+        let before = equivalence::counters(&trial);
         let took = thread::scope(|scope| scope.spawn(run).join().expect("it runs"));
-        let moved = roads::moved(&before, &roads::counters(&trial));
+        let moved = equivalence::moved(&before, &equivalence::counters(&trial));
         let count = |reason| {
             let mut found = moved.iter().filter(|count| count.reason == reason);
             found.next().map_or(0, |count| {

@@ -1,6 +1,6 @@
 //! Frames in several buffers.
 
-use ipfilter::dataplane::Kind;
+use ipfilter::kernel::Kind;
 
 use super::{
     frames::{self as f, IPV6, TCP},
@@ -14,7 +14,7 @@ const JUMBO: usize = 6000;
 #[test]
 fn frames_in_several_buffers_are_judged_and_counted_whole() {
     let plan = plan(&[]);
-    let trial = roads::load_one(&plan, Kind::XdpFrags);
+    let trial = equivalence::load_one(&plan, Kind::XdpFrags);
     for Clients { good, half, bad } in clients() {
         let frame = |from, port| {
             let payload = [f::syn(port), vec![b'x'; JUMBO]].concat();
@@ -28,7 +28,7 @@ fn frames_in_several_buffers_are_judged_and_counted_whole() {
             (frame(bad, REJECT), Some(REJECTED), Reset),
             (frame(bad, RESPOND), Some(ANSWERED), SynAck),
         ] {
-            let got = roads::run(Kind::XdpFrags, &trial, &frame).expect("a packet");
+            let got = equivalence::run(Kind::XdpFrags, &trial, &frame).expect("a packet");
             let want = (action(reason), api, reason);
             assert_eq!((got.action, got.api, got.reason), want);
             if reason.is_answer() {
@@ -42,7 +42,7 @@ fn frames_in_several_buffers_are_judged_and_counted_whole() {
 #[test]
 fn what_lies_behind_the_first_buffer_is_unresolved() {
     let plan = plan(&[]);
-    let trial = roads::load_one(&plan, Kind::XdpFrags);
+    let trial = equivalence::load_one(&plan, Kind::XdpFrags);
     let [_, Clients { good, half, bad }] = clients();
     let frame = |from, count| {
         let mut payload = Vec::new();
@@ -59,7 +59,7 @@ fn what_lies_behind_the_first_buffer_is_unresolved() {
         (frame(half, 3), Unresolved),
         (frame(bad, 3), Unresolved),
     ] {
-        let got = roads::run(Kind::XdpFrags, &trial, &frame).expect("a packet");
+        let got = equivalence::run(Kind::XdpFrags, &trial, &frame).expect("a packet");
         let want = (action(reason), None, reason);
         assert_eq!((got.action, got.api, got.reason), want);
     }

@@ -1,24 +1,24 @@
-//! What becomes of a packet, row by row, on three roads that must agree: the table here, the pure
+//! What becomes of a packet, row by row, on three equivalence that must agree: the table here, the pure
 //! decision on the host, and the loaded programs of every kind.
 
 mod answers;
 mod bad;
 mod conversation;
+pub(crate) mod equivalence;
 pub(crate) mod frames;
 mod jumbo;
-pub(crate) mod roads;
 mod table;
 
 use std::net::IpAddr;
 
 use ipfilter::{
     addresses::AddressSet,
-    dataplane::Action,
+    kernel::Action,
     plan::{Deny, Plan, Protocols},
 };
 use ipfilter_ebpf::abi::Reason;
 
-use roads::{Host, api, blocks};
+use equivalence::{Host, api, blocks};
 
 /// The APIs by index.
 const DROPPED: u32 = 0;
@@ -114,10 +114,10 @@ struct Row {
     reason: Reason,
 }
 
-/// Takes the rows down all roads.
+/// Takes the rows down all equivalence.
 fn check(plan: &Plan, rows: &[Row]) {
     let host = Host::new(plan);
-    let trials = roads::load(plan);
+    let trials = equivalence::load(plan);
     for Row {
         what,
         frame,
@@ -127,7 +127,7 @@ fn check(plan: &Plan, rows: &[Row]) {
     {
         let verdict = host.judge(frame);
         for (kind, trial) in &trials {
-            let Some(got) = roads::run(*kind, trial, frame) else {
+            let Some(got) = equivalence::run(*kind, trial, frame) else {
                 continue;
             };
             let want = (action(*reason), *api, *reason);

@@ -1,0 +1,106 @@
+//! One protected service.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{PortSet, Response};
+use ipfilter_addresses::AddressSet;
+
+/// One protected service: a name, its ports, who may pass, and what happens to the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// What operators call it; unique within a plan.
+    pub name: String,
+    /// The destination ports that are this API's.
+    pub ports: PortSet,
+    /// The protocols for which they are.
+    pub protocols: Protocols,
+    /// What happens to a packet from a source that may not pass.
+    pub deny: Deny,
+    /// What [`Deny::Respond`] says.
+    pub response: Response,
+    /// The sources that may pass.
+    pub sources: AddressSet,
+}
+
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Protocol number 6 (RFC 9293).
+    Tcp,
+    /// Protocol number 17 (RFC 768).
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// Which protocols an API speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Protocols {
+    /// HTTP/1.1 and HTTP/2.
+    pub tcp: bool,
+    /// HTTP/3.
+    pub udp: bool,
+}
+
+impl Protocols {
+    /// TCP alone.
+    pub const TCP: Self = Self {
+        tcp: true,
+        udp: false,
+    };
+
+    /// TCP and UDP.
+    pub const BOTH: Self = Self {
+        tcp: true,
+        udp: true,
+    };
+
+    /// The protocols one by one.
+    pub fn iter(self) -> impl Iterator<Item = Protocol> {
+        let tcp = self.tcp.then_some(Protocol::Tcp);
+        tcp.into_iter().chain(self.udp.then_some(Protocol::Udp))
+    }
+}
+
+impl fmt::Display for Protocols {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.tcp, self.udp) {
+            (true, true) => "TCP and UDP",
+            (true, false) => "TCP",
+            (false, true) => "UDP",
+            (false, false) => "no protocol",
+        })
+    }
+}
+
+/// What happens to a packet that an API does not want.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deny {
+    /// Silence.
+    #[default]
+    Drop,
+    /// A TCP RST, or an ICMP message for UDP.
+    Reject,
+    /// An HTTP 403, or a TLS alert.
+    Respond,
+}
+
+impl fmt::Display for Deny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+            Self::Respond => "respond",
+        })
+    }
+}

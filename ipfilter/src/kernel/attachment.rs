@@ -1,0 +1,183 @@
+//! A place at an interface where a program of an instance stands, and what holds it there.
+
+use std::{
+    fmt, io,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
+
+use super::{
+    clsact,
+    error::Error,
+    hook::Hook,
+    netlink::Link,
+    pins::{Pinned, Pins, strange, unpin},
+    sys,
+};
+
+/// What the names of our programs begin with.
+const PROGRAM_NAME: &str = "ipfilter";
+
+/// A program at an interface.
+#[derive(Debug)]
+pub(super) struct Attachment {
+    /// The number of the interface, in the network namespace that it is in.
+    pub(super) index: u32,
+    pub(super) hook: Hook,
+    hold: Hold,
+}
+
+/// What holds a program at an interface.
+#[derive(Debug)]
+enum Hold {
+    Link(Arc<Pinned>),
+    Clsact(clsact::Filter),
+}
+
+impl Attachment {
+    /// The places of the instance whose pins these are, in order. Pins of interfaces that are gone are removed.
+    pub(super) fn all(pins: &Pins) -> Result<Vec<Self>, Error> {
+        let mut attachments = Vec::new();
+        for (link, hook) in pins.links()? {
+            let looked = sys::link_info(&link.object).map_err(|error| look_failed(&link, error))?;
+            if looked.ifindex == 0 {
+                unpin(&link.path)?;
+                continue;
+            }
+            if !is_ours(looked.program).map_err(|error| look_failed(&link, error))? {
+                return Err(strange(&link.path));
+            }
+            attachments.push(Self {
+                index: looked.ifindex,
+                hook,
+                hold: Hold::Link(link),
+            });
+        }
+        let failed = |error| Error::io("can't look at the filters of traffic control", error);
+        for filter in clsact::all(pins.instance()).map_err(failed)? {
+            if is_ours(filter.program).map_err(failed)? {
+                attachments.push(Self {
+                    index: filter.index,
+                    hook: Hook::Clsact,
+                    hold: Hold::Clsact(filter),
+                });
+            }
+        }
+        Ok(attachments)
+    }
+
+    /// Attaches `program` to the interface with number `index`, and pins what holds it there.
+    /// Whatever else is attached there stays.
+    pub(super) fn attach(
+        pins: &Pins,
+        hook: Hook,
+        program: &OwnedFd,
+        index: u32,
+    ) -> Result<Self, AttachError> {
+        let hold = if hook == Hook::Clsact {
+            let filter = clsact::add(program, index, pins.instance());
+            Hold::Clsact(filter.map_err(AttachError::Hook)?)
+        } else {
+            let link = hook.link(program, index).map_err(AttachError::Hook)?;
+            let link = pins.hold(pins.link(index, hook), link);
+            link.pin().map_err(AttachError::Pin)?;
+            Hold::Link(link)
+        };
+        Ok(Self { index, hook, hold })
+    }
+
+    /// The id of the program that stands there; nothing if none does any more.
+    pub(super) fn program(&self) -> Result<Option<u32>, Error> {
+        match &self.hold {
+            Hold::Link(link) => {
+                let info =
+                    sys::link_info(&link.object).map_err(|error| look_failed(link, error))?;
+                Ok((info.ifindex == self.index).then_some(info.program))
+            }
+            Hold::Clsact(filter) => match filter.now() {
+                Ok(now) => Ok(now.map(|filter| filter.program)),
+                Err(error) => Err(Error::io(
+                    "can't look at the filters of traffic control",
+                    error,
+                )),
+            },
+        }
+    }
+
+    /// The interface that it is at, if it is among those of this network namespace: others number
+    /// theirs alike. Nothing too if no program stands there any more.
+    pub(super) fn link_among<'a>(&self, links: &'a [Link]) -> Result<Option<&'a Link>, Error> {
+        let link = links.iter().find(|link| link.index == self.index);
+        let (Some(link), Some(program)) = (link, self.program()?) else {
+            return Ok(None);
+        };
+        let there = match self.hook {
+            Hook::Native | Hook::Generic => link.xdp.contains(&program),
+            Hook::Tcx => tcx_programs(&link.name)?.contains(&program),
+            // Only this namespace was asked for its filters.
+            Hook::Clsact => true,
+        };
+        Ok(there.then_some(link))
+    }
+
+    /// Puts another program there, atomically: a packet meets the old one or the new one.
+    pub(super) fn replace(&self, program: impl AsFd) -> Result<(), Error> {
+        let replaced = match &self.hold {
+            Hold::Link(link) => sys::link_update(&link.object, program),
+            Hold::Clsact(filter) => filter.replace(program),
+        };
+        replaced.map_err(|error| {
+            let what = format!("can't replace the program of {self}");
+            Error::io(what, error)
+        })
+    }
+
+    /// Takes the program off.
+    pub(super) fn clear(&self) -> Result<(), Error> {
+        let cleared = match &self.hold {
+            Hold::Link(link) => {
+                let detached = sys::link_detach(&link.object);
+                unpin(&link.path)?;
+                detached
+            }
+            Hold::Clsact(filter) => filter.remove(),
+        };
+        cleared.map_err(|error| Error::io(format!("can't take off {self}"), error))
+    }
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.hold {
+            Hold::Link(link) => write!(f, "the link `{}`", link.path.display()),
+            Hold::Clsact(filter) => write!(f, "the clsact filter of interface {}", filter.index),
+        }
+    }
+}
+
+/// Why a program could not be attached.
+#[derive(Debug)]
+pub(super) enum AttachError {
+    /// The hook does not take it.
+    Hook(io::Error),
+    /// It could not be pinned.
+    Pin(Error),
+}
+
+/// Whether the program with this id is an ipfilter's, of whichever version.
+fn is_ours(program: u32) -> io::Result<bool> {
+    let name = sys::program_by_id(program).and_then(sys::program_name)?;
+    Ok(name.starts_with(PROGRAM_NAME))
+}
+
+fn tcx_programs(interface: &str) -> Result<Vec<u32>, Error> {
+    let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)
+        .map_err(|error| Error::failed(format!("can't look at `{interface}`"), error))?;
+    Ok(programs.iter().map(ProgramInfo::id).collect())
+}
+
+fn look_failed(link: &Pinned, error: io::Error) -> Error {
+    Error::io(format!("can't look at `{}`", link.path.display()), error)
+}

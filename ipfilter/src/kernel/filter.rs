@@ -1,0 +1,235 @@
+//! An instance's filter in the kernel: look at it, take it off. Putting it on is in
+//! [`deployment`](super::deployment).
+
+use std::{collections::HashMap, thread::sleep, time::Duration};
+
+use aya::{
+    maps::{Array, Map, MapData, MapInfo},
+    programs::loaded_programs,
+};
+use ipfilter_ebpf::abi::{self, Config, names};
+
+use super::{
+    attachment::Attachment,
+    counters::{Count, Counters},
+    error::Error,
+    hook::Hook,
+    interface::Interface,
+    keys, netlink,
+    pins::Pins,
+    shared, slots,
+    sys::Raw,
+    trace::{self, Trace},
+};
+use crate::instance::Instance;
+
+/// A filter at an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The interface.
+    pub interface: Interface,
+    /// Where it stands.
+    pub hook: Hook,
+    /// The hooks tried before, and why they would not do.
+    pub passed_over: Vec<String>,
+}
+
+/// What is found at an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The interface. In another network namespace its name can't be asked for, and is its number
+    /// after a `#`.
+    pub interface: Interface,
+    /// Where the filter stands.
+    pub hook: Hook,
+    /// The deployment's constants; none if another version of ipfilter made them.
+    pub config: Option<Config>,
+}
+
+/// An instance's filter.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    pub(super) pins: Pins,
+}
+
+/// A place where the filter stands, and what is known of it.
+pub(super) struct Standing {
+    pub(super) interface: Interface,
+    /// Whether the interface is in this network namespace.
+    is_here: bool,
+    pub(super) place: Attachment,
+    /// The id of the program there.
+    pub(super) program: u32,
+}
+
+impl Filter {
+    /// The filter of `instance`, whether there is one yet or not.
+    #[must_use]
+    pub fn of(instance: &Instance) -> Self {
+        Self {
+            pins: Pins::of(instance),
+        }
+    }
+
+    /// Where the instance stands.
+    pub(super) fn standing(&self) -> Result<Vec<Standing>, Error> {
+        let all_here = |standing: &Vec<Standing>| standing.iter().all(|place| place.is_here);
+        look(|| self.look_around(), all_here)
+    }
+
+    fn look_around(&self) -> Result<Vec<Standing>, Error> {
+        let links = netlink::links()?;
+        let mut standing = Vec::new();
+        for place in Attachment::all(&self.pins)? {
+            let Some(program) = place.program()? else {
+                continue;
+            };
+            let link = place.link_among(&links)?;
+            // In another network namespace it has a name that can't be asked for.
+            let name = link.map_or_else(|| format!("#{}", place.index), |link| link.name.clone());
+            standing.push(Standing {
+                interface: Interface {
+                    name,
+                    index: place.index,
+                },
+                is_here: link.is_some(),
+                place,
+                program,
+            });
+        }
+        Ok(standing)
+    }
+
+    /// What stands where.
+    ///
+    /// # Errors
+    ///
+    /// When the pins can't be read.
+    pub fn inspect(&self) -> Result<Vec<Found>, Error> {
+        let told = |found: &Vec<Found>| found.iter().all(|found| found.config.is_some());
+        look(|| self.look_into(), told)
+    }
+
+    fn look_into(&self) -> Result<Vec<Found>, Error> {
+        let standing = self.standing()?.into_iter();
+        standing
+            .map(|standing| {
+                Ok(Found {
+                    interface: standing.interface,
+                    hook: standing.place.hook,
+                    config: config_of(standing.program)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The counters of the first `apis` APIs, and of packets that reached none, by interface.
+    ///
+    /// # Errors
+    ///
+    /// When the counters can't be read.
+    pub fn counters(&self, apis: usize) -> Result<Vec<Count>, Error> {
+        Counters::pinned(&self.pins)?.read(apis)
+    }
+
+    /// The names of the interfaces that are counted apart, by number.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn interface_names(&self) -> Result<HashMap<u32, String>, Error> {
+        let named = slots::named(&shared::INTERFACES.open(&self.pins)?)?;
+        Ok(named
+            .into_iter()
+            .map(|slot| (slot.index, slot.name))
+            .collect())
+    }
+
+    /// The log of the deployed programs, if the log level has them write one.
+    ///
+    /// # Errors
+    ///
+    /// When the log can't be opened.
+    pub fn trace(&self) -> Result<Option<Trace>, Error> {
+        let standing = self.standing()?;
+        match standing.first() {
+            Some(link) if trace::level() > 0 => Trace::of(link.program).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Renews the key of the cookies to come; at least once a minute keeps every key short-lived.
+    ///
+    /// # Errors
+    ///
+    /// When the keys can't be written.
+    pub fn rotate_keys(&self) -> Result<(), Error> {
+        keys::rotate(&self.pins)
+    }
+
+    /// Takes the filter off all interfaces, and forgets its counters. Returns where it stood.
+    ///
+    /// # Errors
+    ///
+    /// When a pin can't be removed.
+    pub fn detach(&self) -> Result<Vec<Interface>, Error> {
+        let mut interfaces = Vec::new();
+        for Standing {
+            interface, place, ..
+        } in self.standing()?
+        {
+            place.clear()?;
+            interfaces.push(interface);
+        }
+        self.pins.remove()?;
+        Ok(interfaces)
+    }
+}
+
+/// How often something is looked at that seems strange, and the pause between.
+const LOOKS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks again if what is seen is not as it should be: the process that keeps the filter may be
+/// replacing a program at this moment, and what is read before and after then does not match.
+fn look<T>(once: impl Fn() -> Result<T, Error>, is_plain: impl Fn(&T) -> bool) -> Result<T, Error> {
+    let mut seen = once();
+    for _ in 1..LOOKS {
+        if seen.as_ref().is_ok_and(&is_plain) {
+            break;
+        }
+        sleep(PAUSE);
+        seen = once();
+    }
+    seen
+}
+
+/// The constants of a loaded program, if it is one of this version's.
+fn config_of(program: u32) -> Result<Option<Config>, Error> {
+    let failed = |error: &dyn std::error::Error| {
+        Error::failed("can't look at a loaded program", error.to_string())
+    };
+    for info in loaded_programs() {
+        let info = info.map_err(|error| failed(&error))?;
+        if info.id() != program {
+            continue;
+        }
+        for id in info
+            .map_ids()
+            .map_err(|error| failed(&error))?
+            .unwrap_or_default()
+        {
+            let map = MapInfo::from_id(id).map_err(|error| failed(&error))?;
+            if map.name_as_str() == Some(names::CONFIG_SECTION)
+                && map.value_size() as usize == size_of::<Config>()
+            {
+                let data = MapData::from_id(id).map_err(|error| failed(&error))?;
+                let array = Array::<_, Raw<Config>>::try_from(Map::Array(data))
+                    .map_err(|error| failed(&error))?;
+                let Raw(config) = array.get(&0, 0).map_err(|error| failed(&error))?;
+                return Ok(Some(config).filter(|config| config.version == abi::VERSION));
+            }
+        }
+    }
+    Ok(None)
+}

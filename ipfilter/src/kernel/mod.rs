@@ -1,0 +1,45 @@
+//! Plans in the kernel: load, fill, freeze, attach, pin, count.
+//!
+//! The only part that knows aya and the bpf system call. It is handed a [`Plan`](crate::plan::Plan)
+//! and knows nothing of policies, of the clock, or of who asked.
+
+mod attachment;
+mod clsact;
+mod counters;
+mod deployment;
+mod error;
+mod filter;
+mod hook;
+mod interface;
+mod keys;
+mod memory;
+mod monitor;
+mod netlink;
+mod object;
+mod pins;
+mod probe;
+mod programs;
+mod repair;
+mod reports;
+mod shared;
+mod slots;
+mod sys;
+mod tables;
+mod top_sources;
+mod trace;
+mod trial;
+
+pub use counters::Count;
+pub use deployment::{Deployment, Followed};
+pub use error::Error;
+pub use filter::{Attached, Filter, Found};
+pub use hook::{Hook, Mode};
+pub use interface::{Interface, Matched};
+pub use monitor::Monitor;
+pub use probe::Probed;
+pub use repair::Repaired;
+pub use reports::{Denial, Follower, Reader, monotonic};
+pub use tables::{TableSize, TableSizes, callable};
+pub use top_sources::TopSource;
+pub use trace::Trace;
+pub use trial::{Action, Kind, Trial};

@@ -1,0 +1,299 @@
+//! Where an instance's links and maps are pinned, and what lies there.
+
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use ipfilter_ebpf::abi;
+use rustix::{
+    fs::statfs,
+    mount::{MountFlags, mount},
+};
+
+use super::{
+    error::Error,
+    hook::Hook,
+    repair::Repaired,
+    shared::{self, Shared},
+    sys::{self, Kind},
+};
+use crate::instance::{BPFFS, Instance};
+
+/// An instance's directory on the BPF file system, and what this process holds of what belongs
+/// there.
+#[derive(Clone, Debug)]
+pub(super) struct Pins {
+    directory: PathBuf,
+    instance: String,
+    held: Arc<Mutex<Vec<Weak<Pinned>>>>,
+}
+
+/// A link or a map that is pinned, and held by this process besides: it outlives its pin.
+#[derive(Debug)]
+pub(super) struct Pinned {
+    pub(super) path: PathBuf,
+    pub(super) object: OwnedFd,
+}
+
+impl Pins {
+    pub(super) fn of(instance: &Instance) -> Self {
+        Self {
+            directory: instance.pins(),
+            instance: instance.name().to_owned(),
+            held: Arc::default(),
+        }
+    }
+
+    /// The instance's name.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Makes the directory, and mounts the BPF file system where it isn't. Tells whether it was
+    /// mounted.
+    pub(super) fn create(&self) -> Result<bool, Error> {
+        let mounted = statfs(BPFFS).is_ok_and(|stat| stat.f_type == libc::BPF_FS_MAGIC);
+        if !mounted {
+            mount("bpf", BPFFS, "bpf", MountFlags::empty(), None).map_err(|errno| {
+                Error::io(
+                    format!("can't mount the BPF file system on `{BPFFS}`"),
+                    errno.into(),
+                )
+            })?;
+        }
+        fs::create_dir_all(&self.directory)
+            .map_err(|error| {
+                Error::io(
+                    format!("can't create `{}`", self.directory.display()),
+                    error,
+                )
+            })
+            .map(|()| !mounted)
+    }
+
+    /// A map that deployments hand on. Its layout is part of the ABI, and so the version is part of
+    /// its name.
+    pub(super) fn shared(&self, map: &Shared) -> PathBuf {
+        self.directory
+            .join(format!("{}_v{}", map.pin, abi::VERSION))
+    }
+
+    /// The map at [`Self::shared`], opened.
+    pub(super) fn open(&self, map: &Shared) -> Result<OwnedFd, Error> {
+        open(&self.shared(map))
+    }
+
+    /// The link to the interface with this number. Names won't do: an interface can be renamed, and
+    /// the file system takes no dots.
+    pub(super) fn link(&self, ifindex: u32, hook: Hook) -> PathBuf {
+        self.directory
+            .join(format!("link_{ifindex}_{}", hook.name()))
+    }
+
+    /// The pinned links, opened.
+    pub(super) fn links(&self) -> Result<Vec<(Arc<Pinned>, Hook)>, Error> {
+        let mut links = Vec::new();
+        for path in self.entries()? {
+            let Some(Name::Link(hook)) = Name::of(&path) else {
+                continue;
+            };
+            let link = open(&path)?;
+            if !matches!(sys::identity(&link), Ok((Kind::Link, _))) {
+                return Err(strange(&path));
+            }
+            links.push((self.hold(path, link), hook));
+        }
+        Ok(links)
+    }
+
+    /// Has this process hold what is pinned at `path`, or is to be.
+    pub(super) fn hold(&self, path: PathBuf, object: OwnedFd) -> Arc<Pinned> {
+        let pinned = Arc::new(Pinned { path, object });
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|other| other.strong_count() > 0);
+        held.push(Arc::downgrade(&pinned));
+        pinned
+    }
+
+    /// Pins again what this process holds and is no longer pinned.
+    pub(super) fn restore(&self) -> Repaired {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held: Vec<_> = held.iter().filter_map(Weak::upgrade).collect();
+        let mut mended = Repaired::default();
+        if held.is_empty() {
+            return mended;
+        }
+        match self.create() {
+            Ok(true) => mended.done.push(format!(
+                "the BPF file system on `{BPFFS}` was gone: mounted it again"
+            )),
+            Ok(false) => {}
+            Err(error) => {
+                mended.failed.push(error);
+                return mended;
+            }
+        }
+        for pinned in held {
+            match pinned.restore() {
+                Ok(false) => {}
+                Ok(true) => mended.done.push(format!(
+                    "the pin `{}` was gone: pinned it again",
+                    pinned.path.display()
+                )),
+                Err(error) => mended.failed.push(error),
+            }
+        }
+        mended
+    }
+
+    /// Removes the maps of other versions.
+    pub(super) fn remove_other_versions(&self) -> Result<(), Error> {
+        let ours = shared::ALL.map(|map| self.shared(map));
+        for path in self.entries()? {
+            if Name::of(&path) == Some(Name::Map) && !ours.contains(&path) {
+                unpin(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unpins everything of ours: what is attached by a link that nobody else holds comes off.
+    /// What others put there is left alone, and the directory with it.
+    pub(super) fn remove(&self) -> Result<(), Error> {
+        for path in self.entries()? {
+            if Name::of(&path).is_some() {
+                unpin(&path)?;
+            }
+        }
+        match fs::remove_dir(&self.directory) {
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                Err(Error::io(
+                    format!("can't remove `{}`", self.directory.display()),
+                    error,
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What lies there, in order.
+    fn entries(&self) -> Result<Vec<PathBuf>, Error> {
+        let failed = |error| Error::io(format!("can't list `{}`", self.directory.display()), error);
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut paths = entries
+            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+            .collect::<Result<Vec<_>, _>>()?;
+        paths.sort_unstable();
+        Ok(paths)
+    }
+}
+
+impl Pinned {
+    /// Pins it again if it is not pinned any more; tells whether it was so. A link that is
+    /// attached nowhere is not worth a pin.
+    fn restore(&self) -> Result<bool, Error> {
+        let failed = |error| Error::io(format!("can't pin `{}`", self.path.display()), error);
+        let identity = sys::identity(&self.object).map_err(failed)?;
+        match sys::open(&self.path) {
+            Ok(found) if sys::identity(&found).ok() == Some(identity) => Ok(false),
+            Ok(_) => Err(strange(&self.path)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            Err(_) if self.is_detached_link() => Ok(false),
+            Err(_) => self.pin().map(|()| true),
+        }
+    }
+
+    fn is_detached_link(&self) -> bool {
+        matches!(sys::identity(&self.object), Ok((Kind::Link, _)))
+            && sys::link_info(&self.object).is_ok_and(|info| info.ifindex == 0)
+    }
+
+    /// Pins it.
+    pub(super) fn pin(&self) -> Result<(), Error> {
+        sys::pin(&self.object, &self.path)
+            .map_err(|error| Error::io(format!("can't pin `{}`", self.path.display()), error))
+    }
+}
+
+/// What a name in the directory says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    /// A link, at this hook.
+    Link(Hook),
+    /// A map that deployments hand on, of whichever version.
+    Map,
+}
+
+impl Name {
+    /// Nothing if the name is none of ours.
+    fn of(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let is_number = |text: &str| text.parse::<u32>().is_ok();
+        if let Some(rest) = name.strip_prefix("link_") {
+            let (ifindex, hook) = rest.split_once('_')?;
+            return is_number(ifindex).then_some(Self::Link(hook.parse().ok()?));
+        }
+        let (map, version) = name.rsplit_once("_v")?;
+        let known = shared::ALL.iter().any(|shared| shared.pin == map);
+        (known && is_number(version)).then_some(Self::Map)
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd, Error> {
+    sys::open(path).map_err(|error| Error::io(format!("can't open `{}`", path.display()), error))
+}
+
+/// What lies at `path` is not what its name says.
+pub(super) fn strange(path: &Path) -> Error {
+    Error::failed(
+        format!("`{}` is not what ipfilter put there", path.display()),
+        "remove it, then try again",
+    )
+}
+
+/// Removes one pin, if it is there. A link that nobody holds open is detached by that.
+pub(super) fn unpin(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(
+            format!("can't unpin `{}`", path.display()),
+            error,
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_ours_are_told_from_others() {
+        for (name, meaning) in [
+            ("link_7_native", Some(Name::Link(Hook::Native))),
+            ("link_12_tcx", Some(Name::Link(Hook::Tcx))),
+            ("counters_v1", Some(Name::Map)),
+            ("keys_v22", Some(Name::Map)),
+            ("interfaces_v2", Some(Name::Map)),
+            ("link_7_offloaded", None),
+            ("link_x_native", None),
+            ("link_native", None),
+            ("counters", None),
+            ("counters_vx", None),
+            ("mine", None),
+        ] {
+            assert_eq!(Name::of(Path::new(name)), meaning, "{name}");
+        }
+    }
+}

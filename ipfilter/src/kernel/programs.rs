@@ -1,0 +1,134 @@
+//! A deployment's programs, loaded and verified, ready to be attached anywhere.
+
+use std::os::fd::OwnedFd;
+
+use super::{
+    attachment::{AttachError, Attachment},
+    error::Error,
+    filter::Attached,
+    hook::{Hook, Mode},
+    interface::Interface,
+    object::Object,
+    pins::Pins,
+    sys,
+};
+
+/// A loaded plan's programs, for each hook that a mode may use, in order.
+#[derive(Debug)]
+pub(super) struct Programs {
+    object: Object,
+    by_hook: Vec<(Hook, Verified)>,
+}
+
+/// What the kernel makes of a program: nothing yet, a program, or why there is none.
+type Verified = Option<Result<OwnedFd, String>>;
+
+impl Programs {
+    /// Has the kernel verify what `mode` would have first. What comes after that is verified when it
+    /// is needed: it takes a tenth of a second, which most reloads would spend in vain.
+    pub(super) fn load(object: Object, mode: Mode) -> Result<Self, Error> {
+        let hooks = mode.hooks().iter();
+        let mut programs = Self {
+            object,
+            by_hook: hooks.map(|hook| (*hook, None)).collect(),
+        };
+        for hook in mode.hooks() {
+            match programs.of(*hook) {
+                Err(error @ Error::Refused(_)) => return Err(error),
+                Err(_) => {}
+                Ok(_) => return Ok(programs),
+            }
+        }
+        Err(Error::failed(
+            "the kernel takes none of the programs",
+            programs.reasons().join("; "),
+        ))
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let failed = self.by_hook.iter().filter_map(|(hook, program)| {
+            let reason = program.as_ref()?.as_ref().err()?;
+            Some(format!("{}: {reason}", hook.name()))
+        });
+        failed.collect()
+    }
+
+    /// How many hooks are tried before `hook`.
+    pub(super) fn rank(&self, hook: Hook) -> usize {
+        let position = self.by_hook.iter().position(|(other, _)| *other == hook);
+        position.unwrap_or(self.by_hook.len())
+    }
+
+    /// The program for `hook`.
+    pub(super) fn of(&mut self, hook: Hook) -> Result<&OwnedFd, Error> {
+        let found = self.by_hook.iter_mut().find(|(other, _)| *other == hook);
+        let Some((_, verified)) = found else {
+            return Err(Error::failed(
+                "this deployment's mode does without",
+                format!("`{}`", hook.name()),
+            ));
+        };
+        if verified.is_none() {
+            *verified = Some(match hook.program(&mut self.object) {
+                Err(error @ Error::Refused(_)) => return Err(error),
+                Err(error) => Err(error.to_string()),
+                Ok(program) => Ok(program),
+            });
+        }
+        match verified {
+            Some(Ok(program)) => Ok(program),
+            Some(Err(reason)) => Err(Error::failed(
+                format!("there is no program for `{}`", hook.name()),
+                reason.clone(),
+            )),
+            None => Err(Error::failed("there is no program", hook.name())),
+        }
+    }
+
+    /// The id of the program for `hook`.
+    pub(super) fn id(&mut self, hook: Hook) -> Result<u32, Error> {
+        let identity = sys::identity(self.of(hook)?);
+        let (_, id) = identity.map_err(|error| Error::io("can't look at a program", error))?;
+        Ok(id)
+    }
+
+    /// Attaches at the first hook that takes the program.
+    pub(super) fn attach(
+        &mut self,
+        pins: &Pins,
+        interface: &Interface,
+    ) -> Result<(Attached, Attachment), Error> {
+        let mut passed_over = Vec::new();
+        let mut ruled_out = Vec::new();
+        let hooks: Vec<_> = self.by_hook.iter().map(|(hook, _)| *hook).collect();
+        for hook in &hooks {
+            if ruled_out.contains(hook) {
+                continue;
+            }
+            let reason = match self.of(*hook) {
+                Err(error) => error.to_string(),
+                Ok(program) => match Attachment::attach(pins, *hook, program, interface.index) {
+                    Ok(place) => {
+                        let attached = Attached {
+                            interface: interface.clone(),
+                            hook: *hook,
+                            passed_over,
+                        };
+                        return Ok((attached, place));
+                    }
+                    Err(AttachError::Pin(error)) => return Err(error),
+                    Err(AttachError::Hook(error)) => {
+                        let others = hooks.iter().copied();
+                        ruled_out.extend(others.filter(|other| hook.rules_out(*other, &error)));
+                        hook.explain(&error, interface.index)
+                    }
+                },
+            };
+            passed_over.push(format!("{}: {reason}", hook.name()));
+        }
+        Err(Error::failed(
+            format!("can't attach to `{}`", interface.name),
+            passed_over.join("; "),
+        ))
+    }
+}

@@ -1,0 +1,330 @@
+//! The bpf(2) commands that aya does not offer, each behind a safe function.
+//!
+//! Source: the kernel's `include/uapi/linux/bpf.h` and "bpf(2)".
+
+#![expect(
+    unsafe_code,
+    reason = "this module is the boundary to the bpf system call"
+)]
+
+use std::{
+    ffi::{CString, c_char},
+    io,
+    mem::zeroed,
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+    ptr,
+};
+
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_info};
+use ipfilter_ebpf::abi;
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+/// A type of the BPF interface that aya may copy to and from the kernel byte by byte.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(super) struct Raw<T>(pub(super) T);
+
+macro_rules! raw {
+    ($($shared:ty),+) => {
+        $(
+            // SAFETY: the type is `repr(C)`, made of integers only and without padding, which the
+            // assertions in `abi` hold it to, so that any bytes are a valid value of it.
+            unsafe impl aya::Pod for Raw<$shared> {}
+        )+
+    };
+}
+
+raw!(
+    abi::AddressKey,
+    abi::ApiSet,
+    abi::Config,
+    abi::Interfaces,
+    abi::Reports,
+    abi::Response,
+    abi::Row,
+    abi::TopSource,
+    ipfilter_ebpf::reply::Key
+);
+
+/// Makes a map read-only for userspace, for good (kernel 5.2).
+pub(super) fn freeze(map: impl AsFd) -> io::Result<()> {
+    let mut attr = empty();
+    attr.__bindgen_anon_2.map_fd = raw_fd(map.as_fd());
+    bpf(bpf_cmd::BPF_MAP_FREEZE, &mut attr).map(drop)
+}
+
+/// Copies `words` into an array map, whose values are a word or a whole number of words each and lie one
+/// behind the other, through a memory map: one call instead of one for each (kernel 5.5). The memory map is gone when it returns, so the map can be frozen.
+pub(super) fn fill(map: impl AsFd, words: &[u64]) -> io::Result<()> {
+    let length = size_of_val(words);
+    let protection = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping, at an address of the kernel's choice, touches no memory that is in use.
+    let place = unsafe {
+        mmap(
+            ptr::null_mut(),
+            length,
+            protection,
+            MapFlags::SHARED,
+            map,
+            0,
+        )?
+    };
+    // SAFETY: the mapping is `length` bytes long, as `words` is; it begins at a page, so it is aligned;
+    // nobody else has it, so it does not overlap `words`.
+    unsafe { ptr::copy_nonoverlapping(words.as_ptr(), place.cast(), words.len()) };
+    // SAFETY: it is the mapping made above, and `place` is not used again.
+    unsafe { munmap(place, length)? };
+    Ok(())
+}
+
+/// Puts entries into a map, all by one call (kernel 5.6; which kinds of map take it depends on the
+/// kernel). If that fails, some may be in it.
+pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
+    map: impl AsFd,
+    keys: &[K],
+    values: &[V],
+) -> io::Result<()> {
+    let count = u32::try_from(keys.len()).map_err(io::Error::other)?;
+    if values.len() != keys.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut attr = empty();
+    attr.batch.map_fd = raw_fd(map.as_fd());
+    attr.batch.keys = keys.as_ptr().expose_provenance() as u64;
+    attr.batch.values = values.as_ptr().expose_provenance() as u64;
+    attr.batch.count = count;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
+}
+
+/// Attaches a program to an interface by a link (XDP: kernel 5.9, tcx: kernel 6.6).
+pub(super) fn link_create(
+    program: impl AsFd,
+    ifindex: u32,
+    attach_type: bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = empty();
+    attr.link_create.__bindgen_anon_1.prog_fd = raw_fd(program.as_fd());
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = attach_type as u32;
+    attr.link_create.flags = flags;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr).map(owned)
+}
+
+/// Puts another program behind a link, atomically: a packet meets the old one or the new one.
+pub(super) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    let mut attr = empty();
+    attr.link_update.link_fd = raw_fd(link.as_fd());
+    attr.link_update.__bindgen_anon_1.new_prog_fd = raw_fd(program.as_fd());
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Takes a link off its interface, whoever holds it (kernel 5.9). It can't be put on again.
+pub(super) fn link_detach(link: impl AsFd) -> io::Result<()> {
+    let mut attr = empty();
+    attr.link_detach.link_fd = raw_fd(link.as_fd());
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
+/// Pins a link or a map.
+pub(super) fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attr = empty();
+    attr.__bindgen_anon_4.bpf_fd = raw_fd(object.as_fd());
+    attr.__bindgen_anon_4.pathname = path.as_ptr().expose_provenance() as u64;
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens what is pinned.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut attr = empty();
+    attr.__bindgen_anon_4.pathname = path.as_ptr().expose_provenance() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET, &mut attr).map(owned)
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(Into::into)
+}
+
+/// The kinds of objects that can be pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Link,
+    Map,
+    Program,
+}
+
+/// What an open object is, and the id that the kernel gave it.
+pub(super) fn identity(object: impl AsFd) -> io::Result<(Kind, u32)> {
+    let fd = object.as_fd();
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
+    let kind = match name.to_str() {
+        Some("anon_inode:bpf-link" | "anon_inode:bpf_link") => Kind::Link,
+        Some("anon_inode:bpf-map") => Kind::Map,
+        Some("anon_inode:bpf-prog") => Kind::Program,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    // The information on all of them begins with a type and an id.
+    let mut info = [0_u32; 64];
+    info_by_fd(fd, &mut info)?;
+    let [_, id, ..] = info;
+    Ok((kind, id))
+}
+
+/// The name of a program, as far as the kernel keeps it.
+pub(super) fn program_name(program: impl AsFd) -> io::Result<String> {
+    // SAFETY: the type is plain integers; all zero is a valid value.
+    let mut info: bpf_prog_info = unsafe { zeroed() };
+    info_by_fd(program.as_fd(), &mut info)?;
+    let bytes = info.name.map(c_char::cast_unsigned);
+    let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LinkInfo {
+    /// The program behind it.
+    pub(super) program: u32,
+    /// The interface it is on; 0 once that is gone.
+    pub(super) ifindex: u32,
+}
+
+/// Asks what a link to an interface holds. The interface's number stands in the same place for XDP
+/// and tcx links.
+pub(super) fn link_info(link: impl AsFd) -> io::Result<LinkInfo> {
+    // SAFETY: the type is plain integers; all zero is a valid value.
+    let mut info: bpf_link_info = unsafe { zeroed() };
+    info_by_fd(link.as_fd(), &mut info)?;
+    Ok(LinkInfo {
+        program: info.prog_id,
+        // SAFETY: the kernel has filled the union's `xdp` part, or its `tcx` part, which begins
+        // with the same `u32`; both are integers.
+        ifindex: unsafe { info.__bindgen_anon_1.xdp.ifindex },
+    })
+}
+
+/// A program by the id the kernel gave it.
+pub(super) fn program_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = empty();
+    attr.__bindgen_anon_6.__bindgen_anon_1.prog_id = id;
+    bpf(bpf_cmd::BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)
+}
+
+/// What came of a test run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ran {
+    /// What the program returned.
+    pub(super) value: u32,
+    /// The size of the frame it left, in bytes.
+    pub(super) size: usize,
+}
+
+/// Runs a program once on `frame`, and writes the frame that it leaves to `out`.
+pub(super) fn test_run(program: impl AsFd, frame: &[u8], out: &mut [u8]) -> io::Result<Ran> {
+    let size = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(io::Error::other);
+    let mut attr = empty();
+    attr.test.prog_fd = raw_fd(program.as_fd());
+    attr.test.data_size_in = size(frame)?;
+    attr.test.data_in = frame.as_ptr().expose_provenance() as u64;
+    attr.test.data_size_out = size(out)?;
+    attr.test.data_out = out.as_mut_ptr().expose_provenance() as u64;
+    attr.test.repeat = 1;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr)?;
+    // SAFETY: the kernel has filled the union's `test` part, which is plain integers.
+    let test = unsafe { attr.test };
+    Ok(Ran {
+        value: test.retval,
+        size: test.data_size_out as usize,
+    })
+}
+
+/// All entries of a hash map of at most `most`, at once (kernel 5.6): asked for one by one, they change
+/// places meanwhile. `K` and `V` are the types of the map's keys and values.
+pub(super) fn lookup_all<K, V>(map: impl AsFd, most: usize) -> io::Result<Vec<(K, V)>>
+where
+    Raw<K>: aya::Pod,
+    Raw<V>: aya::Pod,
+{
+    let mut keys = Vec::<Raw<K>>::with_capacity(most);
+    let mut values = Vec::<Raw<V>>::with_capacity(most);
+    // Where a next call would go on, which there is none of.
+    let mut next = 0_u32;
+    let mut attr = empty();
+    attr.batch.map_fd = raw_fd(map.as_fd());
+    attr.batch.out_batch = ptr::from_mut(&mut next).expose_provenance() as u64;
+    attr.batch.keys = keys.as_mut_ptr().expose_provenance() as u64;
+    attr.batch.values = values.as_mut_ptr().expose_provenance() as u64;
+    attr.batch.count = u32::try_from(most).map_err(io::Error::other)?;
+    match bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        // There were no more.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // SAFETY: the kernel has filled the union's `batch` part, which is plain integers.
+    let found = unsafe { attr.batch.count } as usize;
+    // SAFETY: the kernel has written that many keys and values, and `found` is at most `most`, which
+    // both have room for; any bytes are a valid value of either type.
+    unsafe {
+        keys.set_len(found.min(most));
+        values.set_len(found.min(most));
+    }
+    let entries = keys.into_iter().zip(values);
+    Ok(entries.map(|(Raw(key), Raw(value))| (key, value)).collect())
+}
+
+/// The event that `bytes` of a ring are.
+pub(super) fn read_event(bytes: &[u8]) -> Option<abi::Event> {
+    let bytes = bytes.first_chunk::<{ size_of::<abi::Event>() }>()?;
+    // SAFETY: there are as many bytes as the type has, and any bytes are a valid value of it; the
+    // read does not ask for alignment.
+    Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
+}
+
+/// Fills `info`, which is one of the kernel's information types or an array of integers: any bytes
+/// are a valid value of it.
+fn info_by_fd<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let mut attr = empty();
+    attr.info.bpf_fd = raw_fd(fd);
+    attr.info.info_len = u32::try_from(size_of::<T>()).unwrap_or(u32::MAX);
+    attr.info.info = ptr::from_mut(info).expose_provenance() as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
+}
+
+fn empty() -> bpf_attr {
+    // SAFETY: the union is plain integers; all zero is a valid value, and means "not set".
+    unsafe { zeroed() }
+}
+
+#[expect(clippy::cast_sign_loss, reason = "an open descriptor is not negative")]
+fn raw_fd(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd() as u32
+}
+
+fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: the callers pass what a bpf command that creates a descriptor has just returned, so
+    // it is open and nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<RawFd> {
+    // SAFETY: `attr` is a whole, initialised attribute union for as long as the call lasts; every
+    // pointer in it was set by a function above, from a reference that outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
+    match RawFd::try_from(result) {
+        Ok(value) if value >= 0 => Ok(value),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,149 @@
+//! Running frames through a program without a network.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use ipfilter_ebpf::abi::names;
+
+use super::{
+    counters::{Count, Counters},
+    error::Error,
+    object::Object,
+    reports::{Follower, Reader},
+    shared, sys,
+    top_sources::{self, TopSource},
+};
+use crate::plan::Plan;
+
+/// What a hook is told to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Hand it to the host.
+    Pass,
+    /// Discard it.
+    Drop,
+    /// Send what the program has made of it out of the interface it came in by.
+    Transmit,
+    /// None of those: the program failed.
+    Aborted,
+}
+
+/// The kinds of program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// XDP, one buffer.
+    Xdp,
+    /// XDP, several buffers.
+    XdpFrags,
+    /// Traffic control.
+    Tc,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Xdp, Self::XdpFrags, Self::Tc];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Xdp => names::XDP,
+            Self::XdpFrags => names::XDP_FRAGS,
+            Self::Tc => names::TC,
+        }
+    }
+
+    /// XDP: `enum xdp_action`; traffic control: `TC_ACT_*`, of the kernel's headers.
+    fn action(self, value: u32) -> Action {
+        match (self, value) {
+            (Self::Xdp | Self::XdpFrags, 1) | (Self::Tc, 2) => Action::Drop,
+            (Self::Xdp | Self::XdpFrags, 2) | (Self::Tc, 0 | u32::MAX) => Action::Pass,
+            (Self::Xdp | Self::XdpFrags, 3) | (Self::Tc, 7) => Action::Transmit,
+            _ => Action::Aborted,
+        }
+    }
+}
+
+/// A plan that is loaded, and attached nowhere.
+pub struct Trial {
+    object: Object,
+    program: OwnedFd,
+    kind: Kind,
+    apis: usize,
+}
+
+impl Trial {
+    /// Loads `plan` with counters of its own.
+    ///
+    /// # Errors
+    ///
+    /// As for a deployment.
+    pub fn load(plan: &Plan, kind: Kind) -> Result<Self, Error> {
+        let mut object = Object::load(plan, None)?;
+        Ok(Self {
+            program: object.program(kind.name())?,
+            object,
+            kind,
+            apis: plan.apis.len(),
+        })
+    }
+
+    /// What the program does with an Ethernet frame, and what becomes of the frame.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not run it; it takes frames of 14 bytes and up.
+    pub fn run(&self, frame: &[u8]) -> Result<(Action, Vec<u8>), Error> {
+        run(&self.program, self.kind, frame)
+    }
+
+    /// The counters so far.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn counters(&self) -> Result<Vec<Count>, Error> {
+        let [rows, interfaces] =
+            [&shared::COUNTERS, &shared::INTERFACES].map(|map| self.object.shared(map));
+        Counters::new(rows?, interfaces?).read(self.apis)
+    }
+}
+
+/// The program's.
+impl AsFd for Trial {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
+impl Trial {
+    /// Begins to follow the packets that do not get through.
+    ///
+    /// # Errors
+    ///
+    /// When that can't be done.
+    pub fn follow_denials(&self, reader: Reader) -> Result<Follower, Error> {
+        Follower::of(&self.object, reader)
+    }
+
+    /// The loudest denied sources, as [`super::Filter::top_sources`] has them.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn top_sources(&self, most: usize) -> Result<Vec<TopSource>, Error> {
+        top_sources::read(self.object.map_fd(shared::TOP_SOURCES.map)?, most)
+    }
+}
+
+/// The room a program may need before the frame, and after it, for its answer.
+const ROOM: usize = 4096;
+
+pub(super) fn run(
+    program: impl AsFd,
+    kind: Kind,
+    frame: &[u8],
+) -> Result<(Action, Vec<u8>), Error> {
+    let mut out = vec![0; frame.len() + ROOM];
+    let ran = sys::test_run(program, frame, &mut out)
+        .map_err(|error| Error::io("the kernel did not run the program on the packet", error))?;
+    out.truncate(ran.size);
+    Ok((kind.action(ran.value), out))
+}

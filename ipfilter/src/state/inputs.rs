@@ -1,0 +1,145 @@
+//! All that a plan is made from but the time: what was asked for, and the texts of the policies.
+//!
+//! Kept in the state directory for the deployment in force and the one before it. Texts rather than
+//! tables: they say what holds at any time, to any version of this program.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+use super::{ApiSpec, Spec, store};
+use crate::failure::Failure;
+use crate::{files::read_policy, instance::Instance, policy::Source};
+
+/// How the files are called; the rest is the beginning of their inputs' name.
+const PREFIX: &str = "inputs-";
+
+/// What a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    pub(crate) spec: Spec,
+    /// By API.
+    pub(crate) policies: Vec<Source>,
+}
+
+/// As they are written.
+#[derive(Serialize, Deserialize)]
+struct Written<S, T> {
+    spec: S,
+    /// Names and texts.
+    policies: Vec<(T, T)>,
+}
+
+impl Inputs {
+    /// Reads the policies that `spec` names.
+    ///
+    /// # Errors
+    ///
+    /// When one can't be read.
+    pub(crate) fn read(spec: Spec) -> Result<Self, Failure> {
+        let policies = spec.apis.iter().map(Self::policy);
+        Ok(Self {
+            policies: policies.collect::<Result<_, _>>()?,
+            spec,
+        })
+    }
+
+    /// Reads the policy of one API.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read.
+    pub(crate) fn policy(api: &ApiSpec) -> Result<Source, Failure> {
+        Ok(read_policy(&api.policy)
+            .with_context(|| format!("can't read the policy `{}`", api.policy.display()))?)
+    }
+
+    /// As bytes, from which [`Self::load`] makes the same again.
+    fn bytes(&self) -> anyhow::Result<Vec<u8>> {
+        let policies = self.policies.iter();
+        let written = Written {
+            spec: &self.spec,
+            policies: policies.map(|text| (text.name(), text.text())).collect(),
+        };
+        serde_json::to_vec(&written).context("can't write the policies down")
+    }
+
+    /// The name they have: the SHA-256 of what is written of them, in hexadecimal.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be written at all.
+    pub(crate) fn name(&self) -> anyhow::Result<String> {
+        self.bytes().map(|bytes| store::checksum(&bytes))
+    }
+
+    /// Whether that is their name.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.name().is_ok_and(|own| own == name)
+    }
+
+    /// Keeps them for `instance`, and returns the name they have from now on.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be written.
+    pub(crate) fn keep(&self, instance: &Instance) -> anyhow::Result<String> {
+        let bytes = self.bytes()?;
+        let name = store::checksum(&bytes);
+        // Written once, it need not be again: a sync takes its time.
+        if Self::load(instance, &name).is_ok() {
+            return Ok(name);
+        }
+        store::write(&path(instance, &name), &bytes)?;
+        Ok(name)
+    }
+
+    /// The inputs of `instance` that have this name.
+    ///
+    /// # Errors
+    ///
+    /// When they are not there, or damaged.
+    pub(crate) fn load(instance: &Instance, name: &str) -> anyhow::Result<Self> {
+        let path = path(instance, name);
+        let told = path.display();
+        let bytes = store::read(&path)?.with_context(|| format!("`{told}` is not there"))?;
+        ensure!(
+            store::checksum(&bytes) == name,
+            "`{told}` is not what was kept there"
+        );
+        let written: Written<Spec, String> =
+            serde_json::from_slice(&bytes).with_context(|| format!("`{told}` can't be read"))?;
+        let policies = written.policies.into_iter();
+        Ok(Self {
+            spec: written.spec,
+            policies: policies
+                .map(|(name, text)| Source::new(name, text))
+                .collect(),
+        })
+    }
+
+    /// Removes what is kept for `instance` but for these.
+    ///
+    /// # Errors
+    ///
+    /// When that fails.
+    pub(crate) fn forget_but(instance: &Instance, names: &[&str]) -> anyhow::Result<()> {
+        let kept: Vec<PathBuf> = names.iter().map(|name| path(instance, name)).collect();
+        let folder = instance.state();
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("can't list `{}`", folder.display()))?;
+        for entry in entries.flatten() {
+            let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+            if ours && !kept.contains(&entry.path()) {
+                store::remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn path(instance: &Instance, name: &str) -> PathBuf {
+    let short = name.get(..16).unwrap_or(name);
+    instance.state().join(format!("{PREFIX}{short}.json"))
+}

@@ -1,0 +1,14 @@
+//! What is kept on disk of an instance: its record, and the inputs of its deployments.
+//!
+//! Used by the daemon and by the commands alike; knows no map and no packet, and decides nothing.
+
+mod history;
+mod inputs;
+mod record;
+mod spec;
+mod store;
+
+pub use history::History;
+pub use inputs::Inputs;
+pub use record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload};
+pub use spec::{ApiSpec, ConfigSource, Spec};

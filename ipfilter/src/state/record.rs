@@ -1,0 +1,266 @@
+//! What is written down of an instance: what is in force and was before, names and outcomes.
+//!
+//! The filter works without it. `status` shows it; a start after a reboot finds the last good plan by
+//! it, and `rollback` the one before.
+
+use std::{fmt, path::PathBuf};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Spec, store};
+use crate::{instance::Instance, plan::Plan};
+
+/// How many deployments are remembered.
+const REMEMBERED: usize = 10;
+
+/// What is written down of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The deployments, the latest first: that is the one in force.
+    pub history: Vec<Deployed>,
+    /// How the last reload went, if there was one.
+    pub last_reload: Option<Reload>,
+    /// Why what is in force is not what was asked for.
+    pub degraded: Option<String>,
+    /// The names and patterns of interfaces that are still to come.
+    pub waiting: Vec<String>,
+    /// The inputs that a rollback turned away.
+    pub(crate) turned_away: Option<String>,
+}
+
+/// A deployment as its daemon saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// SHA-256 of the plan, in hexadecimal.
+    pub digest: String,
+    /// When it was deployed.
+    pub since: Timestamp,
+    /// Who asked for it.
+    pub cause: Cause,
+    /// The protected APIs, by index.
+    pub apis: Vec<ApiRecord>,
+    /// The inputs it was made from; none if they could not be kept, or are no one's.
+    pub(crate) inputs: Option<String>,
+}
+
+/// Who asked for a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// The start of a process.
+    Start,
+    /// SIGHUP.
+    Signal,
+    /// `ipfilter reload`.
+    Command,
+    /// A file that changed.
+    Watch,
+    /// A boundary of time.
+    Clock,
+    /// `ipfilter rollback`.
+    Rollback,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Start,
+        Self::Signal,
+        Self::Command,
+        Self::Watch,
+        Self::Clock,
+        Self::Rollback,
+    ];
+
+    /// As users read it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Signal => "signal",
+            Self::Command => "command",
+            Self::Watch => "watch",
+            Self::Clock => "clock",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One API of a deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiRecord {
+    /// Its name.
+    pub name: String,
+    /// Its ports.
+    pub ports: String,
+    /// The file its policy came from.
+    pub policy: PathBuf,
+    /// What happens to denied sources.
+    pub deny: String,
+}
+
+/// How a reload went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// When it was tried.
+    pub time: Timestamp,
+    /// Who asked for it.
+    pub cause: Cause,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Why it failed.
+    pub message: Option<String>,
+}
+
+/// What came of a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The new plan is in force.
+    Deployed,
+    /// The old plan stays.
+    Failed,
+}
+
+impl Deployed {
+    pub(crate) fn now(spec: &Spec, plan: &Plan, cause: Cause, inputs: Option<String>) -> Self {
+        let apis = spec.apis.iter().map(|api| ApiRecord {
+            name: api.name.clone(),
+            ports: api.ports.to_string(),
+            policy: api.policy.clone(),
+            deny: api.deny.to_string(),
+        });
+        Self {
+            digest: plan.digest().to_string(),
+            since: Timestamp::now(),
+            cause,
+            apis: apis.collect(),
+            inputs,
+        }
+    }
+
+    /// Whether it is a deployment of `plan`.
+    pub(crate) fn is_of(&self, plan: &Plan) -> bool {
+        self.digest == plan.digest().to_string()
+    }
+}
+
+impl Record {
+    /// What is in force.
+    #[must_use]
+    pub fn current(&self) -> Option<&Deployed> {
+        self.history.first()
+    }
+
+    /// The deployment before the one in force: the latest that was made from other inputs, whose
+    /// inputs are kept. What the clock does is not gone back behind.
+    pub(crate) fn before(&self) -> Option<&Deployed> {
+        let inputs = &self.current()?.inputs;
+        let mut earlier = self.history.iter().skip(1);
+        earlier.find(|deployed| deployed.inputs.is_some() && deployed.inputs != *inputs)
+    }
+
+    /// Adds a deployment, unless it is no other than the one before.
+    pub(crate) fn push(&mut self, deployed: Deployed) {
+        let same = self
+            .current()
+            .is_some_and(|now| now.digest == deployed.digest && now.inputs == deployed.inputs);
+        if same {
+            return;
+        }
+        self.history.insert(0, deployed);
+        let before = self.before().cloned();
+        while self.history.len() > REMEMBERED {
+            let last = self.history.pop();
+            // A clock that ticks often must not make us forget what to go back to.
+            if last.is_some() && last == before {
+                self.history.pop();
+                self.history.extend(last);
+                break;
+            }
+        }
+    }
+
+    /// The names of the inputs that must be kept.
+    pub(crate) fn inputs(&self) -> Vec<&str> {
+        let both = [self.current(), self.before()];
+        let inputs = both.into_iter().flatten();
+        inputs
+            .filter_map(|deployed| deployed.inputs.as_deref())
+            .collect()
+    }
+
+    /// The instance's record; an empty one if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and can't be read.
+    pub fn load(instance: &Instance) -> anyhow::Result<Self> {
+        let path = path(instance);
+        let Some(text) = store::read(&path)? else {
+            return Ok(Self::default());
+        };
+        serde_json::from_slice(&text).with_context(|| format!("`{}` can't be read", path.display()))
+    }
+
+    pub(crate) fn save(&self, instance: &Instance) -> anyhow::Result<()> {
+        store::write(&path(instance), &serde_json::to_vec_pretty(self)?)
+    }
+}
+
+fn path(instance: &Instance) -> PathBuf {
+    instance.state().join("deployment.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deployed(digest: &str, inputs: Option<&str>, cause: Cause) -> Deployed {
+        Deployed {
+            digest: digest.into(),
+            since: Timestamp::UNIX_EPOCH,
+            cause,
+            apis: Vec::new(),
+            inputs: inputs.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn going_back_is_to_other_inputs_and_not_behind_the_clock() {
+        let mut record = Record::default();
+        assert_eq!(record.before(), None);
+        for (digest, inputs, cause) in [
+            ("1", Some("a"), Cause::Start),
+            ("0", None, Cause::Start),
+            ("2", Some("b"), Cause::Command),
+            ("2", Some("b"), Cause::Signal),
+            ("3", Some("b"), Cause::Clock),
+        ] {
+            record.push(deployed(digest, inputs, cause));
+        }
+        assert_eq!(record.history.len(), 4, "the same twice");
+        assert_eq!(record.before().unwrap().digest, "1");
+        assert_eq!(record.inputs(), ["b", "a"]);
+    }
+
+    #[test]
+    fn the_history_is_short_and_keeps_what_to_go_back_to() {
+        let mut record = Record::default();
+        record.push(deployed("first", Some("a"), Cause::Start));
+        for tick in 0..50 {
+            record.push(deployed(&tick.to_string(), Some("b"), Cause::Clock));
+        }
+        assert_eq!(record.history.len(), REMEMBERED);
+        assert_eq!(record.current().unwrap().digest, "49");
+        assert_eq!(record.before().unwrap().digest, "first");
+    }
+}

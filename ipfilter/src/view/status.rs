@@ -1,0 +1,374 @@
+//! What `status` prints.
+
+use std::{fmt, time::Duration};
+
+use ipfilter_ebpf::abi::Reason;
+use jiff::{SpanRound, Timestamp, Unit};
+use serde::Serialize;
+
+use crate::{
+    instance::Instance,
+    kernel::{Count, Found},
+    state::{Deployed, Outcome, Record},
+};
+
+/// How many earlier deployments a person is shown.
+const SHOWN: usize = 3;
+
+/// Everything that can be said of an instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    instance: String,
+    /// The process that keeps it current, if one does.
+    pid: Option<u32>,
+    /// SHA-256 of the plan that all interfaces have; none if they differ, or none is deployed.
+    digest: Option<String>,
+    since: Option<Timestamp>,
+    interfaces: Vec<InterfaceStatus>,
+    /// The names and patterns of interfaces that are still to come.
+    waiting: Vec<String>,
+    apis: Vec<ApiStatus>,
+    /// Why what is in force is not what was asked for.
+    degraded: Option<String>,
+    last_reload: Option<ReloadStatus>,
+    /// The deployments, the latest first.
+    history: Vec<DeployedStatus>,
+    counters: Vec<CounterStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct DeployedStatus {
+    digest: String,
+    time: Timestamp,
+    /// Who asked for it.
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct InterfaceStatus {
+    name: String,
+    mode: &'static str,
+    digest: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ApiStatus {
+    name: String,
+    ports: String,
+    policy: String,
+    deny: String,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct ReloadStatus {
+    time: Timestamp,
+    /// Who asked for it.
+    cause: &'static str,
+    outcome: &'static str,
+    message: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct CounterStatus {
+    /// The interface's name; none for interfaces that are not told apart, and for probes.
+    interface: Option<String>,
+    /// The API's name; none for packets that reached no API's port.
+    api: Option<String>,
+    verdict: &'static str,
+    reason: &'static str,
+    packets: u64,
+    bytes: u64,
+    /// What came in a second just now, where that was measured.
+    packets_per_second: Option<f64>,
+    bytes_per_second: Option<f64>,
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+pub struct Counted {
+    /// The counters.
+    pub counts: Vec<Count>,
+    /// What they were before, and how long ago; then rates can be told.
+    pub before: Option<(Vec<Count>, Duration)>,
+}
+
+impl Counted {
+    /// By how much `total` of a counter has risen in a second.
+    fn rate(&self, count: &Count, total: impl Fn(&Count) -> u64) -> Option<f64> {
+        let (counts, since) = self.before.as_ref()?;
+        let key = |count: &Count| (count.interface.clone(), count.api, count.reason);
+        let before = counts.iter().find(|before| key(before) == key(count));
+        let risen = total(count).saturating_sub(before.map_or(0, &total));
+        #[expect(clippy::cast_precision_loss, reason = "a rate needs no more")]
+        let rate = risen as f64 / since.as_secs_f64();
+        Some((rate * 10.0).round() / 10.0)
+    }
+}
+
+impl Status {
+    /// Puts together what the kernel has, what the daemon wrote down, and what was counted.
+    #[must_use]
+    pub fn new(
+        instance: &Instance,
+        pid: Option<u32>,
+        found: &[Found],
+        record: Record,
+        counted: &Counted,
+    ) -> Self {
+        let history = record.history.iter().map(DeployedStatus::new).collect();
+        // What stands nowhere, and nobody means to put anywhere, is history.
+        let record = if found.is_empty() && pid.is_none() {
+            Record::default()
+        } else {
+            record
+        };
+        let apis: Vec<ApiStatus> = record
+            .current()
+            .into_iter()
+            .flat_map(|deployed| &deployed.apis)
+            .map(|api| ApiStatus {
+                name: api.name.clone(),
+                ports: api.ports.clone(),
+                policy: api.policy.display().to_string(),
+                deny: api.deny.clone(),
+            })
+            .collect();
+        Self {
+            instance: instance.name().into(),
+            pid,
+            digest: common_digest(found),
+            since: found
+                .iter()
+                .filter_map(|found| {
+                    Timestamp::from_second(found.config?.created.try_into().ok()?).ok()
+                })
+                .max(),
+            interfaces: found.iter().map(InterfaceStatus::new).collect(),
+            counters: counted
+                .counts
+                .iter()
+                .map(|count| CounterStatus::new(count, counted, &apis))
+                .collect(),
+            apis,
+            waiting: record.waiting,
+            degraded: record.degraded,
+            history,
+            last_reload: record.last_reload.map(|reload| ReloadStatus {
+                time: reload.time,
+                cause: reload.cause.name(),
+                outcome: match reload.outcome {
+                    Outcome::Deployed => "deployed",
+                    Outcome::Failed => "failed",
+                },
+                message: reload.message,
+            }),
+        }
+    }
+}
+
+fn digest(found: &Found) -> Option<String> {
+    let bytes = found.config?.digest;
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn common_digest(found: &[Found]) -> Option<String> {
+    let first = digest(found.first()?)?;
+    found
+        .iter()
+        .all(|found| digest(found).as_ref() == Some(&first))
+        .then_some(first)
+}
+
+impl DeployedStatus {
+    fn new(deployed: &Deployed) -> Self {
+        Self {
+            digest: deployed.digest.clone(),
+            time: deployed.since,
+            cause: deployed.cause.name(),
+        }
+    }
+}
+
+impl InterfaceStatus {
+    fn new(found: &Found) -> Self {
+        Self {
+            name: found.interface.name.clone(),
+            mode: found.hook.name(),
+            digest: digest(found),
+        }
+    }
+}
+
+impl CounterStatus {
+    fn new(count: &Count, counted: &Counted, apis: &[ApiStatus]) -> Self {
+        let (verdict, reason) = labels(count.reason);
+        let api = count.api.map(|index| {
+            let named = apis.get(index as usize);
+            named.map_or_else(|| format!("#{index}"), |api| api.name.clone())
+        });
+        Self {
+            interface: count.interface.clone(),
+            api,
+            verdict,
+            reason,
+            packets: count.total.packets,
+            bytes: count.total.bytes,
+            packets_per_second: counted.rate(count, |count| count.total.packets),
+            bytes_per_second: counted.rate(count, |count| count.total.bytes),
+        }
+    }
+}
+
+/// A reason's verdict and its own name, as every output has them.
+pub(super) fn labels(reason: Reason) -> (&'static str, &'static str) {
+    match reason {
+        Reason::NotIp => ("pass", "not_ip"),
+        Reason::LaterFragment => ("pass", "later_fragment"),
+        Reason::OtherProtocol => ("pass", "other_protocol"),
+        Reason::OtherPort => ("pass", "other_port"),
+        Reason::OtherAddress => ("pass", "other_address"),
+        Reason::UnresolvedAllowed => ("pass", "unresolved_allowed"),
+        Reason::Allowed => ("pass", "allowed"),
+        Reason::Malformed => ("drop", "malformed"),
+        Reason::Unresolved => ("drop", "unresolved"),
+        Reason::Denied => ("drop", "denied"),
+        Reason::Reset => ("reject", "reset"),
+        Reason::Prohibited => ("reject", "prohibited"),
+        Reason::RejectLimited => ("drop", "reject_limited"),
+        Reason::Unanswered => ("drop", "unanswered"),
+        Reason::SynAck => ("respond", "syn_ack"),
+        Reason::Forbidden => ("respond", "forbidden"),
+        Reason::TlsAlert => ("respond", "tls_alert"),
+        Reason::RespondReset => ("respond", "reset"),
+        Reason::NoRoom => ("drop", "no_room"),
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "instance    {}", self.instance)?;
+        for name in &self.waiting {
+            writeln!(f, "waiting for {name}")?;
+        }
+        if self.interfaces.is_empty() {
+            return writeln!(f, "deployed    nothing: every packet passes");
+        }
+        if let Some(why) = &self.degraded {
+            writeln!(
+                f,
+                "degraded    not what was asked for is in force, because:\n{why}"
+            )?;
+        }
+        match &self.digest {
+            Some(digest) => writeln!(f, "plan        {digest}")?,
+            None => writeln!(f, "plan        differs between interfaces")?,
+        }
+        if let Some(since) = self.since {
+            writeln!(f, "since       {since} ({} ago)", age(since))?;
+        }
+        match self.pid {
+            Some(pid) => writeln!(f, "kept by     process {pid}")?,
+            None => writeln!(
+                f,
+                "kept by     nobody: the filter stands, changes are not picked up"
+            )?,
+        }
+        for interface in &self.interfaces {
+            writeln!(f, "interface   {} ({})", interface.name, interface.mode)?;
+        }
+        for api in &self.apis {
+            writeln!(
+                f,
+                "api         {}: ports {}, policy {}, denied: {}",
+                api.name, api.ports, api.policy, api.deny
+            )?;
+        }
+        if let Some(reload) = &self.last_reload {
+            let ReloadStatus {
+                outcome,
+                time,
+                cause,
+                ..
+            } = reload;
+            writeln!(f, "last reload {outcome} {time} ({cause})")?;
+            if let Some(message) = &reload.message {
+                writeln!(f, "{message}")?;
+            }
+        }
+        for before in self.history.iter().skip(1).take(SHOWN) {
+            let digest = before.digest.get(..12).unwrap_or(&before.digest);
+            writeln!(f, "before      {digest} {} ({})", before.time, before.cause)?;
+        }
+        self.write_counters(f)
+    }
+}
+
+impl Status {
+    /// The counters, over all interfaces.
+    fn totals(&self) -> Vec<CounterStatus> {
+        let mut totals: Vec<CounterStatus> = Vec::new();
+        for count in &self.counters {
+            let alike = |total: &&mut CounterStatus| {
+                (&total.api, total.verdict, total.reason)
+                    == (&count.api, count.verdict, count.reason)
+            };
+            match totals.iter_mut().find(alike) {
+                Some(total) => {
+                    total.packets += count.packets;
+                    total.bytes += count.bytes;
+                    add(&mut total.packets_per_second, count.packets_per_second);
+                    add(&mut total.bytes_per_second, count.bytes_per_second);
+                }
+                None => totals.push(count.clone()),
+            }
+        }
+        totals
+    }
+
+    fn write_counters(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let totals = self.totals();
+        let rates = totals
+            .iter()
+            .any(|count| count.packets_per_second.is_some());
+        write!(
+            f,
+            "\n{:<12} {:<6} {:<20} {:>14} {:>16}",
+            "api", "", "reason", "packets", "bytes"
+        )?;
+        if rates {
+            write!(f, " {:>11} {:>13}", "packets/s", "bytes/s")?;
+        }
+        writeln!(f)?;
+        for count in totals.iter().filter(|count| count.packets > 0) {
+            write!(
+                f,
+                "{:<12} {:<6} {:<20} {:>14} {:>16}",
+                count.api.as_deref().unwrap_or("-"),
+                count.verdict,
+                count.reason,
+                count.packets,
+                count.bytes
+            )?;
+            if let (Some(packets), Some(bytes)) = (count.packets_per_second, count.bytes_per_second)
+            {
+                write!(f, " {packets:>11.0} {bytes:>13.0}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+fn add(sum: &mut Option<f64>, rate: Option<f64>) {
+    if let Some(rate) = rate {
+        *sum = Some(sum.unwrap_or(0.0) + rate);
+    }
+}
+
+/// The time since `instant`, in its two largest units.
+fn age(instant: Timestamp) -> String {
+    let span = Timestamp::now()
+        .since(instant)
+        .and_then(|span| span.round(SpanRound::new().largest(Unit::Hour).smallest(Unit::Second)));
+    span.map_or_else(|_| "some time".into(), |span| format!("{span:#}"))
+}
