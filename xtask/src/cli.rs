@@ -61,11 +61,11 @@ enum Task {
     ///
     /// Needs root, and apt the first time, for the kernels and what boots them (see `kernels`). The last line counts the tests: `N passed, N failed`.
     Test,
-    /// Run the tests named `guest::` on Debian's kernels, with several network cards each
+    /// Run the tests named `matrix::` on Debian's kernels, with several network cards each
     ///
     /// Boots a guest in software emulation for every kernel and card, with the release binary and
     /// the integration tests in it; the cards are named to the tests in IPFILTER_TEST_NICS. A kernel's
-    /// first card gets all of the tests, the others those named `guest::card::`. Kernels
+    /// first card gets all of the tests, the others those named `matrix::card::`. Kernels
     /// are fetched once, through this machine's apt mirror, and kept in target/kernels. So is QEMU,
     /// in target/vm, unless it is installed. Ends with a table, and with 0 only if every test passed
     /// everywhere.

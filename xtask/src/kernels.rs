@@ -1,4 +1,4 @@
-//! `cargo xtask kernels`: the integration tests named `guest::`, on every kernel and network card.
+//! `cargo xtask kernels`: the integration tests named `matrix::`, on every kernel and network card.
 //!
 //! A kernel's first card gets all of them, the others only those that depend on the card: of two
 //! processors, everything else twelve times over would be too much to ask.
@@ -26,10 +26,10 @@ use xtask::{
 use crate::{build, check::Counts, setup, table};
 
 /// The tests that run in guests.
-pub(crate) const TESTS: &str = "guest::";
+pub(crate) const TESTS: &str = "matrix::";
 
 /// Those of them that depend on the network card.
-const CARD_TESTS: &str = "guest::card::";
+const CARD_TESTS: &str = "matrix::card::";
 
 /// What the tests call.
 const CALLED: &[(&str, &str)] = &[

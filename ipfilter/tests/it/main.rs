@@ -1,48 +1,25 @@
-//! The integration tests: one binary.
+//! The integration tests: one binary, grouped by what they show.
+//!
+//! - [`policy`]: what a policy means, and how `check` and `explain` say it. Needs no root.
+//! - [`kernel`]: what loaded programs do with packets, and how deployments are made.
+//! - [`service`]: the real binary, under traffic, with everything that goes wrong around it.
+//! - [`matrix`]: what must hold on every supported kernel and network card; runs in VMs.
+//!
+//! The rest is shared: a network to run programs in, frames, policies and the corpus.
 
-#[cfg(test)]
-mod chaos;
-#[cfg(test)]
-mod config;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
-mod deployment;
-#[cfg(test)]
-mod differential;
-#[cfg(test)]
-mod equivalence;
-#[cfg(test)]
-mod explain_live;
-#[cfg(test)]
-mod fuzz;
-#[cfg(test)]
-mod gapless;
+mod frames;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
-mod kernel_equivalence;
+mod kernel;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
-mod large;
-#[cfg(test)]
-mod linear;
-#[cfg(test)]
-mod live;
-#[cfg(test)]
 mod matrix;
 #[cfg(test)]
-mod metrics;
-#[cfg(test)]
-mod policy_cli;
-#[cfg(test)]
-mod reports;
-#[cfg(test)]
-mod run;
+mod policy;
 #[cfg(test)]
 mod service;
-#[cfg(test)]
-mod top;
-#[cfg(test)]
-mod verdicts;

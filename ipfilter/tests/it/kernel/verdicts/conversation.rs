@@ -13,10 +13,9 @@ use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 use super::{
     ANSWERED, REJECT, REJECTED, RESPOND,
     answers::{self, Said},
-    clients, equivalence,
-    frames::{self as f, AD, Q, Segment, TCP, flag},
-    plan,
+    clients, equivalence, plan,
 };
+use crate::frames::{self as f, AD, Q, Segment, TCP, flag};
 
 /// A denied client that talks to an API which responds.
 struct Client<'a> {

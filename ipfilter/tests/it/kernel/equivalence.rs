@@ -1,4 +1,4 @@
-//! The corpus on the third road: every probe as a packet through the loaded program.
+//! The corpus once more: every probe as a packet through the loaded program.
 //!
 //! The policies are the APIs of a few plans, each on a port of its own, so that one run asks for one
 //! policy's answer in the presence of many.
@@ -11,49 +11,17 @@ use ipfilter::{
     policy::{Options, Policy, Source, parse},
 };
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use crate::verdicts::{
-    equivalence::{api, load_one},
+use super::verdicts::equivalence::{api, load_one};
+use crate::{
+    corpus::{Case, EXACT, PARTIAL, Probe, TIME, lines},
     frames,
 };
-
-const EXACT: &str = include_str!("../corpus/exact.jsonl");
-const TIME: &str = include_str!("../corpus/time.jsonl");
-const PARTIAL: &str = include_str!("../corpus/partial.jsonl");
 
 /// APIs in one plan (design: a bit each).
 const APIS: usize = 64;
 /// The first API's port; the next ones follow.
 const FIRST_PORT: u16 = 1000;
-
-#[derive(Deserialize)]
-struct Case<'c> {
-    name: &'c str,
-    #[serde(borrow)]
-    policy: &'c RawValue,
-    #[serde(default)]
-    probes: Vec<Probe>,
-    #[serde(default)]
-    must_drop: Vec<IpAddr>,
-    #[serde(default)]
-    must_drop_relational: Vec<IpAddr>,
-    #[serde(default)]
-    must_pass: Vec<Pass>,
-}
-
-#[derive(Deserialize)]
-struct Probe {
-    source: IpAddr,
-    expected: String,
-    time: Option<Timestamp>,
-}
-
-#[derive(Deserialize)]
-struct Pass {
-    source: IpAddr,
-}
 
 /// A policy at a time, and who may pass it.
 struct Question<'c> {
@@ -70,11 +38,6 @@ impl Question<'_> {
         let ports = port.to_string();
         api(&name, &ports, Protocols::TCP, Deny::Drop, sources)
     }
-}
-
-fn cases(text: &str) -> impl Iterator<Item = Case<'_>> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect("the corpus is JSON Lines"))
 }
 
 fn policy(case: &Case<'_>) -> Policy {
@@ -133,7 +96,7 @@ fn assert_passes(
 #[test]
 fn the_programs_answer_exact_policies_exactly() {
     let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
-    let questions: Vec<_> = cases(EXACT)
+    let questions: Vec<_> = lines::<Case<'_>>(EXACT)
         .map(|case| Question {
             name: case.name,
             policy: policy(&case),
@@ -152,7 +115,7 @@ fn answer(probe: &Probe) -> (IpAddr, bool) {
 #[test]
 fn the_programs_honour_the_clock() {
     let mut questions = Vec::new();
-    for case in cases(TIME) {
+    for case in lines::<Case<'_>>(TIME) {
         let mut times: Vec<_> = case.probes.iter().filter_map(|probe| probe.time).collect();
         times.sort_unstable();
         times.dedup();
@@ -175,7 +138,7 @@ fn the_programs_honour_the_clock() {
 #[test]
 fn the_programs_drop_what_is_surely_denied_and_nothing_else() {
     let now = Timestamp::now();
-    let questions: Vec<_> = cases(PARTIAL)
+    let questions: Vec<_> = lines::<Case<'_>>(PARTIAL)
         .map(|case| {
             let denied = case.must_drop.iter().chain(&case.must_drop_relational);
             let denied = denied.map(|source| (*source, false));

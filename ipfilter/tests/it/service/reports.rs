@@ -21,8 +21,8 @@ use rustix::{
 };
 
 use crate::{
+    kernel::verdicts::equivalence::{self, api, blocks},
     lab::{GOOD, Lab, PATIENCE, allow, curl, urls},
-    verdicts::equivalence::{self, api, blocks},
 };
 
 /// Two APIs, at ports 80 and 81: who is denied is dropped at one, and answered at the other.

@@ -1,9 +1,7 @@
 //! The table of verdicts.
 
-use super::{
-    frames::{self as f, AD, IPV4, IPV6, Q, TCP, UDP, flag},
-    *,
-};
+use super::*;
+use crate::frames::{self as f, AD, IPV4, IPV6, Q, TCP, UDP, flag};
 use ipfilter_ebpf::abi::Reason::*;
 
 /// IPv6 extension headers by number: hop-by-hop, routing, fragment, authentication, destination

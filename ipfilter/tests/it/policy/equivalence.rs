@@ -1,4 +1,4 @@
-//! The two equivalence through a policy agree: whole sets at once, and one address at a time.
+//! Both ways to evaluate a policy agree: all sources at once, and one address at a time.
 
 use ipfilter::policy::{Authorizer, Decision, Options, Policy, Source, parse};
 use jiff::{SignedDuration, Timestamp};

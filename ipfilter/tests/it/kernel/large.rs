@@ -8,10 +8,8 @@ use ipfilter::{
     plan::{Deny, Lookup, Plan, Protocols},
 };
 
-use crate::verdicts::{
-    equivalence::{api, load_one},
-    frames,
-};
+use super::verdicts::equivalence::{api, load_one};
+use crate::frames;
 
 const PORT: u16 = 443;
 

@@ -11,7 +11,11 @@ use ipfilter::{
 use proptest::{prelude::*, sample::Index, test_runner::Config};
 use serde_json::{Value, json};
 
-use crate::{equivalence::assert_equivalent, generate};
+use super::equivalence::assert_equivalent;
+use crate::{
+    corpus::{EXACT, INVALID, PARTIAL, TIME},
+    generate,
+};
 
 /// Seeds longer than this only slow the search down.
 const LONGEST_SEED: usize = 4096;
@@ -25,12 +29,7 @@ fn config() -> Config {
 }
 
 fn seeds() -> Vec<String> {
-    let corpus = [
-        include_str!("../corpus/exact.jsonl"),
-        include_str!("../corpus/time.jsonl"),
-        include_str!("../corpus/partial.jsonl"),
-        include_str!("../corpus/invalid.jsonl"),
-    ];
+    let corpus = [EXACT, TIME, PARTIAL, INVALID];
     let lines = corpus.iter().flat_map(|text| text.lines());
     let policies = lines.map(|line| {
         let case: Value = serde_json::from_str(line).expect("the corpus is JSON Lines");

@@ -1,4 +1,4 @@
-//! the two ways from a frame to a verdict: the pure decision on the host, and the loaded programs.
+//! Both ways from a frame to a verdict: the code on the host, and the loaded programs.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

@@ -2,10 +2,8 @@
 
 use ipfilter::kernel::Kind;
 
-use super::{
-    frames::{self as f, IPV6, TCP},
-    *,
-};
+use super::*;
+use crate::frames::{self as f, IPV6, TCP};
 use ipfilter_ebpf::abi::Reason::*;
 
 /// Bytes of data that no single buffer of a test run holds.

@@ -15,9 +15,9 @@ use proptest::{
 use super::{
     DROP, NOBODY, REJECT, RESPOND, clients,
     equivalence::{self, Host},
-    frames::{self as f, AD, IPV4, IPV6, Q, TCP, UDP},
     plan,
 };
+use crate::frames::{self as f, AD, IPV4, IPV6, Q, TCP, UDP};
 
 /// How often a counter must have moved: of an API all together where its packets are denied, as the
 /// host does not know what is answered.

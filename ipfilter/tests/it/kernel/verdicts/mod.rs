@@ -1,11 +1,10 @@
-//! What becomes of a packet, row by row, on three equivalence that must agree: the table here, the pure
-//! decision on the host, and the loaded programs of every kind.
+//! The verdict on each packet, row by row, from three sides that must agree: the table here, the same
+//! code on the host, and the loaded programs of every kind.
 
 mod answers;
 mod bad;
 mod conversation;
 pub(crate) mod equivalence;
-pub(crate) mod frames;
 mod jumbo;
 mod table;
 
@@ -114,7 +113,7 @@ struct Row {
     reason: Reason,
 }
 
-/// Takes the rows down all equivalence.
+/// Checks the rows on the host and in every kind of program.
 fn check(plan: &Plan, rows: &[Row]) {
     let host = Host::new(plan);
     let trials = equivalence::load(plan);

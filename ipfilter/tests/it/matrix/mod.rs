@@ -21,9 +21,9 @@ use ipfilter::{
 use ipfilter_ebpf::abi::Reason;
 
 use crate::{
-    gapless::with_the_binary,
+    kernel::gapless::with_the_binary,
     lab::{Lab, allow},
-    live::every_client_meets_every_action,
+    service::live::every_client_meets_every_action,
 };
 
 /// What the daemon says.

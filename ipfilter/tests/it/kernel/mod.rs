@@ -1,0 +1,8 @@
+//! What loaded programs do with packets, and how deployments are made.
+
+mod deployment;
+mod equivalence;
+pub(crate) mod gapless;
+mod large;
+mod linear;
+pub(crate) mod verdicts;

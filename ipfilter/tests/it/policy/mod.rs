@@ -1,0 +1,7 @@
+//! What a policy means: cases from the documentation, evaluators compared, hostile documents, commands.
+
+mod commands;
+mod corpus;
+mod differential;
+mod equivalence;
+mod fuzz;
