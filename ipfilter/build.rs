@@ -4,10 +4,6 @@
 //! looked for; `cargo xtask setup` provides it. Reruns when the programs, their dependencies or
 //! the profiles change.
 
-/// Which compiler and linker to use: shared with set-up.
-#[path = "../xtask/src/toolchain.rs"]
-pub mod toolchain;
-
 use std::{env, ffi::OsString};
 
 use anyhow::{Result, anyhow};

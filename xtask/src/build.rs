@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
-use xtask::process::{Guard, Interrupt, output};
+use testkit::process::{Guard, Interrupt, output};
 
 /// Cargo, the one that runs us.
 pub(crate) fn cargo() -> Command {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
-use xtask::{
+use testkit::{
     need_root,
     process::{Guard, Interrupt, shown},
     promtool,
@@ -18,11 +18,11 @@ use xtask::{
 
 use crate::{build::cargo, dist, kernels, setup};
 
-/// Set-up, format, lints, tests, those in guests, and those on other kernels; a step that fails does
+/// Set-up, format, lints, tests, those in VMs, and those on other kernels; a step that fails does
 /// not keep the next from being tried. Ends with the count of tests on a line of its own.
 ///
 /// # Errors
-/// [`xtask::Refused`] without root or where set-up can't help; on a signal.
+/// [`testkit::Refused`] without root or where set-up can't help; on a signal.
 pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
     need_root("the test suite, which loads BPF programs and makes network namespaces,")?;
     let mut steps = Steps {
@@ -52,16 +52,23 @@ pub(crate) fn run(interrupt: &Interrupt) -> Result<ExitCode> {
     tests.args(["test", "--workspace", "--no-fail-fast", "--"]);
     let mut counts = steps.tests("tests", tests.args(["--skip", kernels::TESTS]))?;
     // Skipped before: they take as long as all others, and want the processors for themselves.
-    let mut guests = cargo();
-    guests.args(["test", "--package=xtask", "--tests", "--no-fail-fast", "--"]);
-    guests.args(["--ignored", "--nocapture", "--test-threads=1"]);
-    let tried = steps.tests("tests in guests", &mut guests)?;
+    let mut vms = cargo();
+    vms.args([
+        "test",
+        "--package=testkit",
+        "--package=xtask",
+        "--tests",
+        "--no-fail-fast",
+        "--",
+    ]);
+    vms.args(["--ignored", "--nocapture", "--test-threads=1"]);
+    let tried = steps.tests("tests in VMs", &mut vms)?;
     counts.skipped = counts.skipped.saturating_sub(tried.passed + tried.failed);
     counts += tried;
     if counts.passed + counts.failed == 0 {
         steps.failed.push("tests: none ran");
     }
-    counts += steps.guests()?;
+    counts += steps.vms()?;
     for step in &steps.failed {
         eprintln!("failed: {step}");
     }
@@ -98,7 +105,7 @@ impl Steps<'_> {
     }
 
     /// Runs the tests that were left out so far, on all kernels and network cards.
-    fn guests(&mut self) -> Result<Counts> {
+    fn vms(&mut self) -> Result<Counts> {
         const NAME: &str = "tests on other kernels";
         eprintln!("── {NAME}");
         let start = Instant::now();

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
-use xtask::{
+use testkit::{
     Refused,
     process::Interrupt,
     vm::{Nic, Series},
@@ -63,7 +63,7 @@ enum Task {
     Test,
     /// Run the tests named `matrix::` on Debian's kernels, with several network cards each
     ///
-    /// Boots a guest in software emulation for every kernel and card, with the release binary and
+    /// Boots a VM in software emulation for every kernel and card, with the release binary and
     /// the integration tests in it; the cards are named to the tests in IPFILTER_TEST_NICS. A kernel's
     /// first card gets all of the tests, the others those named `matrix::card::`. Kernels
     /// are fetched once, through this machine's apt mirror, and kept in target/kernels. So is QEMU,

@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::Result;
-use xtask::{
+use testkit::{
     process::Interrupt,
     tool,
     vm::{self, Emulator, Kernel, Nic, Output, Series, Vm},
@@ -25,7 +25,7 @@ use xtask::{
 
 use crate::{build, check::Counts, setup, table};
 
-/// The tests that run in guests.
+/// The tests that run in VMs.
 pub(crate) const TESTS: &str = "matrix::";
 
 /// Those of them that depend on the network card.
@@ -38,10 +38,10 @@ const CALLED: &[(&str, &str)] = &[
     ("curl", "curl"),
 ];
 
-/// For everything in one guest.
+/// For everything in one VM.
 const TIMEOUT: Duration = Duration::from_secs(300);
 
-/// More guests at once would only wait for each other, and for their tests' time limits.
+/// More VMs at once would only wait for each other, and for their tests' time limits.
 const MOST_AT_ONCE: usize = 4;
 
 /// For the command line.
@@ -57,19 +57,19 @@ pub(crate) fn nic(name: &str) -> Result<Nic, String> {
     found.ok_or_else(|| format!("there are {names}"))
 }
 
-/// Runs the tests in guests for each kernel and each card; without any given, all of them.
+/// Runs the tests in VMs for each kernel and each card; without any given, all of them.
 ///
 /// # Errors
-/// As [`matrix`]. A guest that fails is a line in the table.
+/// As [`matrix`]. A VM that fails is a line in the table.
 pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Result<ExitCode> {
     let (_, all_well) = matrix(series, nics, interrupt)?;
     Ok(ExitCode::from(u8::from(!all_well)))
 }
 
-/// The same, for who goes on: how many tests ended how, and whether all is well in all guests.
+/// The same, for who goes on: how many tests ended how, and whether all is well in all VMs.
 ///
 /// # Errors
-/// [`xtask::Refused`] where set-up can't help; when the build fails, a kernel can't be fetched, or
+/// [`testkit::Refused`] where set-up can't help; when the build fails, a kernel can't be fetched, or
 /// on a signal.
 pub(crate) fn matrix(
     series: &[Series],
@@ -77,11 +77,11 @@ pub(crate) fn matrix(
     interrupt: &Interrupt,
 ) -> Result<(Counts, bool)> {
     setup::run(interrupt)?;
-    setup::tools("guests with other kernels run in it", vm::TOOLS, interrupt)?;
+    setup::tools("VMs with other kernels run in it", vm::TOOLS, interrupt)?;
     let emulator = Emulator::fetch()?;
     interrupt.check()?;
     let programs = programs(interrupt)?;
-    let mut guests = Vec::new();
+    let mut vms = Vec::new();
     for series in if series.is_empty() {
         &Series::ALL
     } else {
@@ -94,15 +94,15 @@ pub(crate) fn matrix(
             .iter()
             .zip(iter::once(TESTS).chain(iter::repeat(CARD_TESTS)))
         {
-            guests.push(guest(&emulator, &kernel, nic, tests, &programs, interrupt));
+            vms.push(vm(&emulator, &kernel, nic, tests, &programs, interrupt));
         }
     }
-    let results = run_all(&guests);
+    let results = run_all(&vms);
     interrupt.check()?;
-    let rows: Vec<_> = guests
+    let rows: Vec<_> = vms
         .iter()
         .zip(&results)
-        .map(|(guest, result)| row(guest, result))
+        .map(|(vm, result)| row(vm, result))
         .collect();
     let head = [
         "kernel", "card", "passed", "failed", "skipped", "seconds", "",
@@ -117,7 +117,7 @@ pub(crate) fn matrix(
     Ok((sum, all_well))
 }
 
-/// The programs to have in every guest, the tests first.
+/// The programs to have in every VM, the tests first.
 fn programs(interrupt: &Interrupt) -> Result<Vec<PathBuf>> {
     let (ipfilter, tests) = build::integration_tests(interrupt)?;
     let mut programs = vec![tests, ipfilter];
@@ -127,7 +127,7 @@ fn programs(interrupt: &Interrupt) -> Result<Vec<PathBuf>> {
     Ok(programs)
 }
 
-fn guest(
+fn vm(
     emulator: &Emulator,
     kernel: &Kernel,
     nic: Nic,
@@ -150,17 +150,17 @@ fn guest(
     }
 }
 
-/// As many at once as there are processors; results in the order of the guests.
-fn run_all(guests: &[Vm]) -> Vec<Result<Output>> {
+/// As many at once as there are processors; results in the order of the VMs.
+fn run_all(vms: &[Vm]) -> Vec<Result<Output>> {
     let at_once = thread::available_parallelism().map_or(1, NonZero::get);
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..at_once.min(MOST_AT_ONCE) {
             scope.spawn(|| {
-                while let Some((number, guest)) = take(guests, &next) {
-                    let result = guest.run();
-                    tell(guest, &result);
+                while let Some((number, vm)) = take(vms, &next) {
+                    let result = vm.run();
+                    tell(vm, &result);
                     if let Ok(mut results) = results.lock() {
                         results.push((number, result));
                     }
@@ -173,14 +173,14 @@ fn run_all(guests: &[Vm]) -> Vec<Result<Output>> {
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-fn take<'a>(guests: &'a [Vm], next: &AtomicUsize) -> Option<(usize, &'a Vm)> {
+fn take<'a>(vms: &'a [Vm], next: &AtomicUsize) -> Option<(usize, &'a Vm)> {
     let number = next.fetch_add(1, Ordering::Relaxed);
-    guests.get(number).map(|guest| (number, guest))
+    vms.get(number).map(|vm| (number, vm))
 }
 
-/// One line when all is well, else everything that the guest said.
-fn tell(guest: &Vm, result: &Result<Output>) {
-    let name = name(guest);
+/// One line when all is well, else everything that the VM said.
+fn tell(vm: &Vm, result: &Result<Output>) {
+    let name = name(vm);
     match (verdict(result), result) {
         (Ok(counts), _) => eprintln!("── {name}: {counts}"),
         (Err(problem), Ok(output)) => {
@@ -193,12 +193,12 @@ fn tell(guest: &Vm, result: &Result<Output>) {
     }
 }
 
-fn name(guest: &Vm) -> String {
-    let nic = guest.nics.first().map_or("none", |nic| nic.name());
-    format!("{} {nic}", guest.kernel.release)
+fn name(vm: &Vm) -> String {
+    let nic = vm.nics.first().map_or("none", |nic| nic.name());
+    format!("{} {nic}", vm.kernel.release)
 }
 
-fn row(guest: &Vm, result: &Result<Output>) -> Vec<String> {
+fn row(vm: &Vm, result: &Result<Output>) -> Vec<String> {
     let output = result.as_ref().ok();
     let counts = output.and_then(|output| counts(&output.output));
     let number = |pick: fn(&Counts) -> u64| {
@@ -208,12 +208,8 @@ fn row(guest: &Vm, result: &Result<Output>) -> Vec<String> {
     };
     let seconds = output.map(|output| format!("{:.1}", output.elapsed.as_secs_f64()));
     vec![
-        guest.kernel.release.clone(),
-        guest
-            .nics
-            .first()
-            .map_or("none", |nic| nic.name())
-            .to_owned(),
+        vm.kernel.release.clone(),
+        vm.nics.first().map_or("none", |nic| nic.name()).to_owned(),
         number(|counts| counts.passed),
         number(|counts| counts.failed),
         number(|counts| counts.skipped),
@@ -225,7 +221,7 @@ fn row(guest: &Vm, result: &Result<Output>) -> Vec<String> {
 /// All tests passed, and there were some; or what is wrong.
 fn verdict(result: &Result<Output>) -> Result<Counts, String> {
     let Ok(output) = result else {
-        return Err("the guest failed".to_owned());
+        return Err("the VM failed".to_owned());
     };
     match counts(&output.output) {
         None => Err(format!(
@@ -267,7 +263,7 @@ mod tests {
             (output(0, 0, 0), "no test ran"),
             (output(101, 2, 1), "tests failed"),
             (output(139, 2, 0), "the tests ended with 139"),
-            (Err(anyhow!("timeout")), "the guest failed"),
+            (Err(anyhow!("timeout")), "the VM failed"),
         ];
         for (result, problem) in wrong {
             assert_eq!(verdict(&result).unwrap_err(), problem);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::{
+use testkit::{
     process::output,
     target_dir,
     vm::{
@@ -31,13 +31,13 @@ const FIRST: &str = include_str!("package/first.sh");
 const SECOND: &str = include_str!("package/second.sh");
 
 #[test]
-#[ignore = "boots a guest twice, and fetches Debian 12 for that when it is not there yet"]
+#[ignore = "boots a VM twice, and fetches Debian 12 for that when it is not there yet"]
 fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
     let folder = target_dir()?.join("dist/tried");
     let old = package(&folder.join("1"), 1)?;
     let new = package(&folder.join("2"), 2)?;
     let mut system = System::new()?;
-    // The host's and, in a namespace of the same guest, the clients'.
+    // The host's and, in a namespace of the same VM, the clients'.
     system.nics = vec![Nic::Virtio, Nic::Virtio];
     system.cpus = 2;
     let mut first = boot(FIRST);

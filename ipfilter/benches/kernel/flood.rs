@@ -14,7 +14,7 @@ use aya::programs::{
 use ipfilter::kernel::Interface;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
-use xtask::lists::Family;
+use testkit::lists::Family;
 
 use crate::harness::{Programs, Sources, cpu_time, frame};
 

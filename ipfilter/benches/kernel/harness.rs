@@ -14,7 +14,7 @@ use aya::{
 };
 use ipfilter::{packet::Packet, plan::Protocol};
 use rustix::time::{ClockId, clock_gettime};
-use xtask::lists::Family;
+use testkit::lists::Family;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-bench"));
 

@@ -11,7 +11,7 @@ use ipfilter::{
 };
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use xtask::lists::{Family, List, Shape};
+use testkit::lists::{Family, List, Shape};
 
 use crate::harness::{Programs, Sources, frame, info, time};
 

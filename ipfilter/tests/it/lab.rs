@@ -13,7 +13,7 @@ use rustix::{
     process::Signal,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
-use xtask::{
+use testkit::{
     netns::{HOST, Namespace, Playground},
     process::{Guard, TICK},
 };
@@ -65,7 +65,7 @@ pub(crate) struct Lab {
 impl Lab {
     /// The network alone. Needs root.
     pub(crate) fn empty(tag: &str) -> Self {
-        xtask::need_root("the live tests, which make network namespaces and load BPF programs,")
+        testkit::need_root("the live tests, which make network namespaces and load BPF programs,")
             .expect("root");
         let network = Playground::new(tag).expect("a playground");
         let instance = format!("it-{}-{tag}", process::id());

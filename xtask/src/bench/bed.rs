@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-use xtask::{
+use testkit::{
     netns::{Namespace, Network},
     process::{Guard, output},
     tool,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use xtask::{
+use testkit::{
     lists::{Family, List, Shape},
     process::output,
 };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use xtask::{
+use testkit::{
     lists::{Family, List, Shape},
     process::{Guard, output},
 };

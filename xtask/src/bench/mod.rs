@@ -17,7 +17,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use xtask::{need_root, process::Interrupt};
+use testkit::{need_root, process::Interrupt};
 
 use self::results::Results;
 use crate::{build, setup};
@@ -87,7 +87,7 @@ struct Bench<'a> {
 /// `results.json` beside it.
 ///
 /// # Errors
-/// [`xtask::Refused`] without root or where set-up can't help; when something can't be measured, or on
+/// [`testkit::Refused`] without root or where set-up can't help; when something can't be measured, or on
 /// a signal.
 pub(crate) fn run(options: &Options, interrupt: &Interrupt) -> Result<ExitCode> {
     need_root("the benchmark, which loads BPF programs and makes network namespaces,")?;

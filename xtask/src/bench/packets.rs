@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-use xtask::process::Guard;
+use testkit::process::Guard;
 
 use super::{
     Bench,

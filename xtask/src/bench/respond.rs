@@ -3,7 +3,7 @@
 use std::{fs, process::Command, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use xtask::{
+use testkit::{
     lists::{Family, List, Shape},
     process::{Guard, output},
     tool,

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 
 use anyhow::Result;
-use xtask::{lists::List, process::output, tool};
+use testkit::{lists::List, process::output, tool};
 
 use super::{Bench, bed::Bed};
 

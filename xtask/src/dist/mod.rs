@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use xtask::process::Interrupt;
+use testkit::process::Interrupt;
 
 use crate::{
     build::{self, Profile},
@@ -51,14 +51,14 @@ pub(crate) struct Options {
 /// Builds everything and packs it.
 ///
 /// # Errors
-/// [`xtask::Refused`] where a tool is missing that can't be installed; when a build or a tool fails.
+/// [`testkit::Refused`] where a tool is missing that can't be installed; when a build or a tool fails.
 pub(crate) fn run(options: &Options, interrupt: &Interrupt) -> Result<ExitCode> {
     setup::run(interrupt)?;
     setup::tools("packages are made with them", TOOLS, interrupt)?;
     let release = Release::current(options.revision)?;
     let output = match &options.output {
         Some(folder) => folder.clone(),
-        None => xtask::target_dir()?.join("dist"),
+        None => testkit::target_dir()?.join("dist"),
     };
     let work = output.join("work");
     if work.exists() {

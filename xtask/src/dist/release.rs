@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use xtask::{process::output, tool};
+use testkit::{process::output, tool};
 
 /// A version of the package.
 #[derive(Debug)]

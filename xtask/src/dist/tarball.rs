@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Result;
-use xtask::{process::output, tool};
+use testkit::{process::output, tool};
 
 use super::{
     release::Release,

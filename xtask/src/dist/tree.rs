@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::{process::output, tool};
+use testkit::{process::output, tool};
 
 use super::release::Release;
 

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use xtask::{
+use testkit::{
     need_root,
     netns::{ALLOWED, DENIED, HOST, Playground},
     process::{Interrupt, TICK, is_gone},
@@ -32,7 +32,7 @@ const POLICY: &str = "policies/allow-list.json";
 /// the network stays until a signal comes.
 ///
 /// # Errors
-/// [`xtask::Refused`] without root or the tools; on a signal; when something does not start.
+/// [`testkit::Refused`] without root or the tools; on a signal; when something does not start.
 pub(crate) fn run(hold: bool, interrupt: &Interrupt) -> Result<ExitCode> {
     need_root("the playground")?;
     setup::run(interrupt)?;

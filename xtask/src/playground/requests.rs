@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use xtask::netns::{Namespace, Playground};
+use testkit::netns::{Namespace, Playground};
 
 /// How long curl waits for a connection: an answer here takes a millisecond, and TCP itself tries
 /// again after one second.
@@ -177,7 +177,7 @@ impl Outcome {
 
 #[cfg(test)]
 mod tests {
-    use xtask::netns::{DENIED, HOST};
+    use testkit::netns::{DENIED, HOST};
 
     use super::*;
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use xtask::{
+use testkit::{
     netns::{HOST, Playground},
     process::{Guard, Interrupt, TICK, output},
 };

@@ -3,7 +3,7 @@
 use std::{fmt::Display, process::Command};
 
 use anyhow::Result;
-use xtask::{
+use testkit::{
     Refused, need_root,
     process::{Interrupt, output},
     tool,

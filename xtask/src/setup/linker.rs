@@ -3,10 +3,8 @@
 use std::{env, path::Path, process::Command};
 
 use anyhow::Result;
-use xtask::{
-    process::{Interrupt, output},
-    toolchain::linker_root,
-};
+use testkit::process::{Interrupt, output};
+use toolchain::linker_root;
 
 use super::{act, apt};
 

@@ -15,11 +15,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use xtask::{
+use testkit::{
     process::{Interrupt, shown},
     tool,
-    toolchain::{LINKED, Lack, Origin, Toolchain},
 };
+use toolchain::{LINKED, Lack, Origin, Toolchain};
 
 /// The programs that the playground and the tests call, and the Debian packages that have them.
 const TOOLS: &[(&str, &str)] = &[
@@ -42,7 +42,7 @@ enum Step {
 /// is nothing to do.
 ///
 /// # Errors
-/// [`xtask::Refused`], with the commands to run, where it can't act itself; else what failed.
+/// [`testkit::Refused`], with the commands to run, where it can't act itself; else what failed.
 pub(crate) fn run(interrupt: &Interrupt) -> Result<Toolchain> {
     tools("the playground and the tests call them", TOOLS, interrupt)?;
     toolchain(interrupt)
@@ -183,7 +183,7 @@ fn with_settings(command: &Command) -> String {
 
 #[cfg(test)]
 mod tests {
-    use xtask::toolchain::Version;
+    use toolchain::Version;
 
     use super::*;
 

@@ -4,10 +4,8 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
-use xtask::{
-    target_dir,
-    toolchain::{TARGET, Toolchain},
-};
+use testkit::target_dir;
+use toolchain::{TARGET, Toolchain};
 
 const MANIFEST: &str = "[package]\nname = \"probe\"\nedition = \"2024\"\n\n[workspace]\n";
 

@@ -36,7 +36,7 @@ fn alone(test: &str, body: impl FnOnce()) {
         run("mount -t bpf bpf /sys/fs/bpf");
         return body();
     }
-    xtask::need_root("this test, which makes namespaces and loads BPF programs,").expect("root");
+    testkit::need_root("this test, which makes namespaces and loads BPF programs,").expect("root");
     let output = Command::new("unshare")
         .args(["--net", "--mount", "--propagation", "private"])
         .arg(env::current_exe().expect("a test"))

@@ -18,7 +18,7 @@ use ipfilter::{
     plan::{Api, Deny, Plan, Protocols, Response},
 };
 use ipfilter_ebpf::abi::Reason;
-use xtask::netns::{ALLOWED, DENIED, HOST, Namespace};
+use testkit::netns::{ALLOWED, DENIED, HOST, Namespace};
 
 use crate::lab::{Lab, allow, inside};
 

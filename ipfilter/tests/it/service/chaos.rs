@@ -20,7 +20,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recvfrom, sendto,
     socket, socket_with,
 };
-use xtask::{
+use testkit::{
     netns::{HOST, ROUTER},
     process::Guard,
 };

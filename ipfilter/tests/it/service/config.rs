@@ -10,7 +10,7 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use xtask::netns::{Namespace, Network};
+use testkit::netns::{Namespace, Network};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

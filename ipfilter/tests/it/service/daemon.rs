@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::process::Signal;
-use xtask::process::{Guard, TICK};
+use testkit::process::{Guard, TICK};
 
 use crate::lab::{
     BAD, EVERYONE, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, statuses,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use xtask::{
+use testkit::{
     netns::{HOST, Namespace},
     process::output,
 };

@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::Value;
-use xtask::process::TICK;
+use testkit::process::TICK;
 
 use crate::lab::{BAD, GOOD, Lab, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, inside, statuses};
 
@@ -58,7 +58,7 @@ fn sample(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
 
 /// Runs `promtool`, and returns what it says.
 fn promtool(arguments: &[&str], input: &str) -> String {
-    let mut command = Command::new(xtask::promtool().expect("promtool"));
+    let mut command = Command::new(testkit::promtool().expect("promtool"));
     let mut child = command
         .args(arguments)
         .stdin(Stdio::piped())

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use xtask::{netns::HOST, process::Guard};
+use testkit::{netns::HOST, process::Guard};
 
 use crate::lab::{
     BAD, EVERYONE, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, inside, shipped,

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, process::Command, thread, time::Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use xtask::process::{TICK, is_gone};
+use testkit::process::{TICK, is_gone};
 
 use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses};
 

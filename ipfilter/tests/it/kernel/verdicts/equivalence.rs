@@ -264,7 +264,7 @@ pub(crate) fn load(plan: &Plan) -> Vec<(Kind, Trial)> {
 /// The plan under one kind of program. Without optimisation its port table is copied from one place
 /// on the stack to the next: more than a test's thread has.
 pub(crate) fn load_one(plan: &Plan, kind: Kind) -> Trial {
-    xtask::need_root("the verdict tests, which load BPF programs,").expect("root");
+    testkit::need_root("the verdict tests, which load BPF programs,").expect("root");
     let load = || Trial::load(plan, kind).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
     thread::scope(|scope| {
         let roomy = thread::Builder::new().stack_size(STACK);

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use xtask::lists::{Family as ListFamily, List, Shape as ListShape};
+use testkit::lists::{Family as ListFamily, List, Shape as ListShape};
 
 use super::*;
 use ipfilter_addresses::Intervals;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::target_dir;
 
-/// What guests may load.
+/// What VMs may load.
 const MODULES: &[&str] = &[
     "virtio_pci",
     "virtio_net",
@@ -93,7 +93,7 @@ impl Series {
     /// newer one, remove its folder in `target/kernels`.
     ///
     /// # Errors
-    /// [`crate::Refused`] where guests can't be booted or there is no apt; when no mirror has it.
+    /// [`crate::Refused`] where VMs can't be booted or there is no apt; when no mirror has it.
     pub fn fetch(self) -> Result<Kernel> {
         need_x86_64()?;
         let home = target_dir()?.join("kernels").join(self.suite());
@@ -185,10 +185,10 @@ fn copy_first(candidates: &[PathBuf], to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A kernel on this machine's disk, to boot guests with.
+/// A kernel on this machine's disk, to boot VMs with.
 #[derive(Debug, Clone)]
 pub struct Kernel {
-    /// As `uname -r` says it in the guest.
+    /// As `uname -r` says it in the VM.
     pub release: String,
     pub(super) image: PathBuf,
     pub(super) busybox: PathBuf,

@@ -48,7 +48,7 @@ impl Part {
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    /// A new one, empty, for a run of a guest.
+    /// A new one, empty, for a run of a VM.
     pub(super) fn new() -> Result<Self> {
         Self::in_folder(&target_dir()?.join("vm"))
     }

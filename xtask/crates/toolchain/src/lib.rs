@@ -5,9 +5,8 @@
 //! `bpf-linker` made with the same major version of LLVM, because LLVM reads no bitcode of its
 //! successors.
 //!
-//! Compiled into `xtask`, whose set-up provides what is found here, and into the build script of
-//! `ipfilter`, which uses it: so it depends on the standard library alone, only looks, and never
-//! installs or builds anything.
+//! Set-up provides what is found here, and `ipfilter`'s build script uses it: so it depends on the
+//! standard library alone, only looks, and never installs or builds anything.
 
 use std::{
     env,

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of a guest without a disk: sets the scene, runs /vm/script, reports how it
+# The first process of a VM without a disk: sets the scene, runs /vm/script, reports how it
 # ended and switches off. The first serial port is the kernel's, the second the script's.
 /bin/busybox --install -s /bin
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root

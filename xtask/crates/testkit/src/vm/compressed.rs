@@ -35,7 +35,7 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
 }
 
 /// Writes the kernel that is compressed inside a bootable image, as an ELF file: QEMU starts that
-/// directly, which saves half of a guest's boot, since emulated code decompresses slowly.
+/// directly, which saves half of a VM's boot, since emulated code decompresses slowly.
 ///
 /// # Errors
 /// When this is no such image.

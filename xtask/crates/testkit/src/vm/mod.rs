@@ -1,7 +1,7 @@
 //! Virtual machines to run programs in, on kernels other than this machine's: Debian's, booted by
 //! QEMU in software emulation. A boot takes seconds, and neither root nor a network is needed.
 //!
-//! [`Vm`] is a guest without a disk that runs one script; [`systemd::System`] has a disk with Debian.
+//! [`Vm`] is a VM without a disk that runs one script; [`systemd::System`] has a disk with Debian.
 //!
 //! Nothing here knows what `ipfilter` is: which programs to run is up to the caller.
 
@@ -30,7 +30,7 @@ pub use self::{
 };
 use crate::{Refused, process::Interrupt};
 
-/// The programs outside Rust's own tools that guests need, beside the [`Emulator`]: name and Debian
+/// The programs outside Rust's own tools that VMs need, beside the [`Emulator`]: name and Debian
 /// package.
 pub const TOOLS: &[(&str, &str)] = &[
     ("xz", "xz-utils"),
@@ -39,7 +39,7 @@ pub const TOOLS: &[(&str, &str)] = &[
     ("dpkg-deb", "dpkg"),
 ];
 
-/// Modules loaded in every guest: links to make, and what classifiers need.
+/// Modules loaded in every VM: links to make, and what classifiers need.
 const MODULES: &[&str] = &["veth", "dummy", "8021q", "sch_ingress", "cls_bpf"];
 
 /// A network card that QEMU emulates.
@@ -87,7 +87,7 @@ impl Nic {
     }
 }
 
-/// A guest that runs one script as root and switches off. Its file tree is in memory: a shell,
+/// A VM that runs one script as root and switches off. Its file tree is in memory: a shell,
 /// busybox for the usual commands, and whatever it is given.
 ///
 /// Mounted are proc, sysfs, devtmpfs, devpts, bpffs and cgroup2; loopback is up.
@@ -103,21 +103,21 @@ pub struct Vm {
     pub memory: u32,
     /// Processors.
     pub cpus: u32,
-    /// Programs of this machine, by absolute path: in the guest at the same path, with their
+    /// Programs of this machine, by absolute path: in the VM at the same path, with their
     /// libraries.
     pub programs: Vec<PathBuf>,
     /// Other files and folders: where they are here, and where to put them there.
     pub files: Vec<(PathBuf, PathBuf)>,
     /// For this machine's `/bin/sh`, in the folder `/root`; programs given come before busybox's.
     pub script: String,
-    /// How long the guest may take from power on to power off.
+    /// How long the VM may take from power on to power off.
     pub timeout: Duration,
-    /// Ends the guest when a signal has arrived.
+    /// Ends the VM when a signal has arrived.
     pub interrupt: Option<Interrupt>,
 }
 
 impl Vm {
-    /// A guest with one processor, 768 MiB and two minutes, without network cards.
+    /// A VM with one processor, 768 MiB and two minutes, without network cards.
     #[must_use]
     pub fn new(emulator: Emulator, kernel: Kernel, script: impl Into<String>) -> Self {
         Self {
@@ -137,7 +137,7 @@ impl Vm {
     /// Boots it, and waits for its end.
     ///
     /// # Errors
-    /// When a file is missing; when the guest does not come up or is not done in time. The message
+    /// When a file is missing; when the VM does not come up or is not done in time. The message
     /// has the last of what it printed. That the script fails is not an error.
     pub fn run(&self) -> Result<Output> {
         let scratch = Scratch::new()?;
@@ -179,15 +179,15 @@ impl Vm {
 }
 
 /// # Errors
-/// [`Refused`] where a guest's programs, which are this machine's own, would not run in it.
+/// [`Refused`] where a VM's programs, which are this machine's own, would not run in it.
 fn need_x86_64() -> Result<(), Refused> {
     if env::consts::ARCH == "x86_64" {
         return Ok(());
     }
-    Err(Refused("guests are booted on x86-64 only".to_owned()))
+    Err(Refused("VMs are booted on x86-64 only".to_owned()))
 }
 
-/// What every guest starts with: a shell, mount points, modules to load in order.
+/// What every VM starts with: a shell, mount points, modules to load in order.
 fn base(kernel: &Kernel, modules: &[&str]) -> Result<Tree> {
     let mut tree = Tree::default();
     for folder in [
@@ -221,7 +221,7 @@ fn base(kernel: &Kernel, modules: &[&str]) -> Result<Tree> {
 /// What came of a run.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// The script's exit code; 125 when the guest could not be set up for it.
+    /// The script's exit code; 125 when the VM could not be set up for it.
     pub code: i32,
     /// What the script printed on standard output and standard error.
     pub output: String,

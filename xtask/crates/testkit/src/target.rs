@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 /// When it can't be made.
 pub fn target_dir() -> Result<PathBuf> {
     let folder = env::var_os("CARGO_TARGET_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"),
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../target"),
         PathBuf::from,
     );
     fs::create_dir_all(&folder)

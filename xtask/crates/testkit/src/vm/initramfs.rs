@@ -1,4 +1,4 @@
-//! The file tree that a guest starts with, as the archive the kernel unpacks (cpio, format `newc`;
+//! The file tree that a VM starts with, as the archive the kernel unpacks (cpio, format `newc`;
 //! kernel documentation: "initramfs buffer format").
 
 use std::{
@@ -15,7 +15,7 @@ use cpio::newc::{Builder, ModeFileType, trailer};
 
 use crate::tool;
 
-/// Files by their absolute path in the guest.
+/// Files by their absolute path in the VM.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     entries: BTreeMap<PathBuf, Entry>,
@@ -43,10 +43,10 @@ impl Tree {
     /// A file or a whole folder of this machine.
     ///
     /// # Errors
-    /// When it does not exist or the guest's path is not absolute.
+    /// When it does not exist or the VM's path is not absolute.
     pub(super) fn copy(&mut self, from: &Path, to: &Path) -> Result<()> {
         if !to.is_absolute() || to.components().any(|part| part == Component::ParentDir) {
-            bail!("`{}` is not an absolute path in the guest", to.display());
+            bail!("`{}` is not an absolute path in the VM", to.display());
         }
         let meta = fs::metadata(from).with_context(|| format!("no file `{}`", from.display()))?;
         if !meta.is_dir() {
@@ -82,7 +82,7 @@ impl Tree {
         self.entries.insert(path.to_owned(), entry);
     }
 
-    /// Writes the archive, not compressed: to unpack it costs the guest more than the space.
+    /// Writes the archive, not compressed: to unpack it costs the VM more than the space.
     ///
     /// # Errors
     /// When a file can't be read or the archive can't be written.

@@ -99,10 +99,10 @@ fn bootstrap(suite: &Suite, root: &Path) -> Result<()> {
 fn settle(root: &Path) -> Result<()> {
     // Any will do; without one systemd takes every boot for the first and applies presets.
     fs::write(root.join("etc/machine-id"), format!("{:032x}\n", 12))?;
-    fs::write(root.join("etc/hostname"), "guest\n")?;
+    fs::write(root.join("etc/hostname"), "vm\n")?;
     fs::write(
         root.join("etc/hosts"),
-        "127.0.0.1 localhost guest\n::1 localhost\n",
+        "127.0.0.1 localhost vm\n::1 localhost\n",
     )?;
     for unit in MASKED {
         let path = root.join("etc/systemd/system").join(unit);

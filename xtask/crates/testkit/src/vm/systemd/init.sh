@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# The first process of a guest with a disk: prepares the disk's root for this boot and hands over
+# The first process of a VM with a disk: prepares the disk's root for this boot and hands over
 # to the systemd on it. What is put in /run is gone with the boot.
 /bin/busybox --install -s /bin
 export PATH=/bin

@@ -1,6 +1,6 @@
-//! One run of QEMU, in software emulation: from its start to the guest's switching off.
+//! One run of QEMU, in software emulation: from its start to the VM's switching off.
 //!
-//! Emulation, because a guest in a guest does not work everywhere where this must.
+//! Emulation, because a VM in a VM does not work everywhere where this must.
 
 use std::{
     fs::{self, File},
@@ -24,7 +24,7 @@ pub(super) struct Machine<'a> {
     pub(super) image: &'a Path,
     /// The archive that it unpacks.
     pub(super) initramfs: &'a Path,
-    /// For the kernel, beside what every guest gets.
+    /// For the kernel, beside what every VM gets.
     pub(super) settings: &'a str,
     /// A raw disk.
     pub(super) disk: Option<&'a Path>,
@@ -43,10 +43,10 @@ pub(super) struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// Runs the guest; `scratch` is a folder for its output.
+    /// Runs the VM; `scratch` is a folder for its output.
     ///
     /// # Errors
-    /// When QEMU fails, on the timeout or a signal, and when the guest ended without saying how its
+    /// When QEMU fails, on the timeout or a signal, and when the VM ended without saying how its
     /// script did. QEMU does not outlive the call.
     pub(super) fn run(&self, scratch: &Path) -> Result<Output> {
         let ports = Ports::in_folder(scratch);
@@ -83,7 +83,7 @@ impl Machine<'_> {
                 interrupt.check()?;
             }
             if start.elapsed() > self.timeout {
-                bail!("the guest did not end within {:?}", self.timeout);
+                bail!("the VM did not end within {:?}", self.timeout);
             }
             if self.cut && ports.output(start.elapsed()).is_ok() {
                 return Ok(());
@@ -119,7 +119,7 @@ impl Machine<'_> {
         option("-serial", format!("file:{}", escaped(&ports.output)));
         if let Some(disk) = self.disk {
             let file = escaped(disk);
-            // The guest's flushes need not reach the disk: QEMU may die, this machine won't.
+            // The VM's flushes need not reach the disk: QEMU may die, this machine won't.
             option(
                 "-drive",
                 format!("file={file},format=raw,if=virtio,cache=unsafe"),
@@ -141,7 +141,7 @@ fn escaped(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
-/// Where what the guest prints ends up.
+/// Where what the VM prints ends up.
 struct Ports {
     console: PathBuf,
     output: PathBuf,
@@ -159,7 +159,7 @@ impl Ports {
 
     fn output(&self, elapsed: Duration) -> Result<Output> {
         let Some((output, code)) = split(&text(&self.output)) else {
-            bail!("the guest ended without saying how its script did");
+            bail!("the VM ended without saying how its script did");
         };
         Ok(Output {
             code,

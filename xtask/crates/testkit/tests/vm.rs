@@ -1,14 +1,14 @@
-//! A guest without a disk: what it has, and how it ends.
+//! A VM without a disk: what it has, and how it ends.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use xtask::{
+use testkit::{
     tool,
     vm::{Emulator, Nic, Series, Vm},
 };
 
-/// What guests have that programs rely on.
+/// What VMs have that programs rely on.
 const SCENE: &str = r#"
 set -e
 test -s /sys/kernel/btf/vmlinux
@@ -29,8 +29,8 @@ fn vm(script: &str) -> Result<Vm> {
 }
 
 #[test]
-#[ignore = "boots a guest, and fetches its kernel when it is not there yet"]
-fn a_guest_has_the_programs_files_and_cards_it_was_given() {
+#[ignore = "boots a VM, and fetches its kernel when it is not there yet"]
+fn a_vm_has_the_programs_files_and_cards_it_was_given() {
     let mut vm = vm(SCENE).unwrap();
     vm.nics = vec![Nic::Virtio, Nic::E1000e];
     vm.programs = vec![tool("ip", "iproute2").unwrap()];
@@ -47,8 +47,8 @@ fn a_guest_has_the_programs_files_and_cards_it_was_given() {
 }
 
 #[test]
-#[ignore = "boots a guest, and fetches its kernel when it is not there yet"]
-fn a_guest_that_takes_too_long_is_ended_and_quoted() {
+#[ignore = "boots a VM, and fetches its kernel when it is not there yet"]
+fn a_vm_that_takes_too_long_is_ended_and_quoted() {
     let mut vm = vm("echo still here; sleep 1000").unwrap();
     vm.timeout = Duration::from_secs(20);
     let error = format!("{:#}", vm.run().unwrap_err());

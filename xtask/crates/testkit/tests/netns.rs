@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use xtask::{
+use testkit::{
     netns::{ALLOWED, Addresses, DENIED, HOST, Namespace, Network, Playground},
     process::output,
 };

@@ -1,6 +1,6 @@
 //! A machine that systemd boots, through a shutdown, a power cut and a script that is killed.
 
-use xtask::vm::systemd::{Boot, System};
+use testkit::vm::systemd::{Boot, System};
 
 /// The first process must be systemd, and it must find everything well.
 const FIRST: &str = r#"
@@ -13,7 +13,7 @@ exit 3
 "#;
 
 #[test]
-#[ignore = "boots a guest three times, and fetches Debian 12 for that when it is not there yet"]
+#[ignore = "boots a VM three times, and fetches Debian 12 for that when it is not there yet"]
 fn systemd_boots_one_disk_again_and_again() {
     let mut system = System::new().unwrap();
     let mut boot = Boot::new(FIRST);

@@ -42,7 +42,7 @@ const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"
 /// What starts programs with libraries of their own, in the first folder of [`LIBRARIES`].
 const LOADER: &str = "ld-linux-x86-64.so.2";
 
-/// QEMU on this machine's disk, to boot guests with.
+/// QEMU on this machine's disk, to boot VMs with.
 #[derive(Debug, Clone)]
 pub struct Emulator {
     program: PathBuf,
@@ -55,7 +55,7 @@ impl Emulator {
     /// unless it was before. To get a newer one, remove its folder in `target/vm`.
     ///
     /// # Errors
-    /// [`crate::Refused`] where guests can't be booted or there is no apt; when no mirror has it.
+    /// [`crate::Refused`] where VMs can't be booted or there is no apt; when no mirror has it.
     pub fn fetch() -> Result<Self> {
         // Two at once would take the folder away from each other.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

@@ -1,0 +1,16 @@
+//! What tests, benchmarks and development commands run programs in: network namespaces, VMs with
+//! other kernels, processes that end with their guards, and address lists to measure with.
+//!
+//! Nothing here knows what `ipfilter` is.
+
+pub mod lists;
+pub mod netns;
+pub mod process;
+mod promtool;
+mod refused;
+mod target;
+pub mod vm;
+
+pub use promtool::promtool;
+pub use refused::{Refused, need_root, tool};
+pub use target::target_dir;
