@@ -5,8 +5,10 @@
 //! otherwise. [`VERSION`] is stored with each deployment and checked before anything pinned is
 //! adopted; change it whenever a layout, a map's shape or a counter's index changes.
 
+mod reason;
 mod report;
 
+pub use reason::{Outcome, REASONS, Reason, Scope};
 pub use report::{
     EVENTS_RING, Event, LOG_RING, RING, RINGS, Reports, TOP_SOURCES, TOP_SOURCES_RATE,
     TOP_SOURCES_WEIGHT, TopSource, gap,
@@ -273,103 +275,6 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// Why a packet was passed or not: every packet has exactly one.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// Passed: neither IPv4 nor IPv6.
-    NotIp = 0,
-    /// Passed: a fragment other than the first.
-    LaterFragment = 1,
-    /// Passed: a protocol without ports, or UDP where no API takes it.
-    OtherProtocol = 2,
-    /// Passed: the port is no API's.
-    OtherPort = 3,
-    /// Passed: the destination is not among the protected addresses.
-    OtherAddress = 4,
-    /// Passed: no port in sight, but the source may call every API.
-    UnresolvedAllowed = 5,
-    /// Passed: the source may call the API.
-    Allowed = 6,
-    /// Dropped: a header that can't be one.
-    Malformed = 7,
-    /// Dropped: no port in sight, and the source may not call every API.
-    Unresolved = 8,
-    /// Dropped: the source may not call the API.
-    Denied = 9,
-    /// Rejected: answered with a TCP reset.
-    Reset = 10,
-    /// Rejected: answered with ICMP.
-    Prohibited = 11,
-    /// Dropped: an answer was due, but too many were sent already.
-    RejectLimited = 12,
-    /// Dropped: no answer is due to such a packet.
-    Unanswered = 13,
-    /// Responded: a SYN-ACK with a cookie.
-    SynAck = 14,
-    /// Responded: HTTP 403.
-    Forbidden = 15,
-    /// Responded: a TLS alert.
-    TlsAlert = 16,
-    /// Responded: a reset, for what belongs to no conversation, or no longer.
-    RespondReset = 17,
-    /// Dropped: there was no room in the packet's buffer for the answer.
-    NoRoom = 18,
-}
-
-impl Reason {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
-        Self::NotIp,
-        Self::LaterFragment,
-        Self::OtherProtocol,
-        Self::OtherPort,
-        Self::OtherAddress,
-        Self::UnresolvedAllowed,
-        Self::Allowed,
-        Self::Malformed,
-        Self::Unresolved,
-        Self::Denied,
-        Self::Reset,
-        Self::Prohibited,
-        Self::RejectLimited,
-        Self::Unanswered,
-        Self::SynAck,
-        Self::Forbidden,
-        Self::TlsAlert,
-        Self::RespondReset,
-        Self::NoRoom,
-    ];
-
-    /// Whether it might have been another one, had more of the packet been in sight.
-    #[must_use]
-    #[inline(always)]
-    pub const fn needs_pull(self) -> bool {
-        matches!(
-            self,
-            Self::Malformed | Self::Unresolved | Self::UnresolvedAllowed
-        )
-    }
-
-    /// Whether the packet was turned into an answer.
-    #[must_use]
-    #[inline(always)]
-    pub const fn is_answer(self) -> bool {
-        matches!(
-            self,
-            Self::Reset
-                | Self::Prohibited
-                | Self::SynAck
-                | Self::Forbidden
-                | Self::TlsAlert
-                | Self::RespondReset
-        )
-    }
-}
-
-/// Counters in a [`Row`]: more than there are reasons.
-pub const REASONS: usize = 32;
-
 /// What was counted for one API at one interface, by [`Reason`].
 pub type Row = [Counter; REASONS];
 
@@ -411,5 +316,4 @@ const _: () = {
     assert!(size_of::<Response>() == 24 + 8 * RESPONSE_CHUNKS);
     assert!(size_of::<Row>() == 512);
     assert!(size_of::<Interfaces>() == 20 * SLOTS);
-    assert!(Reason::ALL.len() <= REASONS);
 };

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
+use ipfilter_ebpf::abi::Reason;
 use jiff::{Timestamp, tz::TimeZone};
 
 /// Ends the page of `ipfilter`.
@@ -81,7 +82,21 @@ impl About {
     fn fill(&self, text: &str) -> String {
         text.replace("@DATE@", &self.date)
             .replace("@SOURCE@", &self.source)
+            .replace("@REASONS@\n", &reasons())
     }
+}
+
+/// A list of all reasons, as counters, events and metrics name them.
+fn reasons() -> String {
+    let lines = Reason::ALL.map(|reason| {
+        format!(
+            ".TP\n.B {} {}\n{}\n",
+            reason.outcome().name(),
+            reason.name(),
+            reason.description()
+        )
+    });
+    lines.concat()
 }
 
 /// Sets in bold what stands in backticks, which print as single quotes that open and never close.

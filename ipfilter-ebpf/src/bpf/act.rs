@@ -12,15 +12,13 @@ use ipfilter_ebpf::{
         write_prohibited, write_tcp,
     },
     verdict::Denied,
-    wire::{Family, Protocol},
+    wire::{Family, Protocol, field},
 };
 
 use super::{
     context::{Packet, Scratch, opaque},
     maps::{NEXT_REJECT, RESPONSES, Subject, key, reject_interval, subject},
 };
-
-const TCP_LEN: usize = 20;
 
 /// The most bytes of a TCP segment that an answer depends on: the longest header (RFC 9293, section
 /// 3.1), and the beginning of the data.
@@ -188,7 +186,7 @@ fn head<P: Packet>(
     sum: u16,
 ) -> Option<usize> {
     let network = cause.network();
-    let data = network + cause.family.header_len() + TCP_LEN;
+    let data = network + cause.family.header_len() + field::tcp::LEN;
     let shift = packet.resize(cause.now.bytes, data as u32 + u32::from(length))?;
     write_tcp(
         &mut Scratch(packet.buffer()),

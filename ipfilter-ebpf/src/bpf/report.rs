@@ -17,7 +17,10 @@ use ipfilter_ebpf::{
         TopSource, flags, gap,
     },
     verdict::{Denied, Origin},
-    wire::{Family, Frame as _, Protocol},
+    wire::{
+        Family, Frame as _,
+        field::{ipv4, ipv6},
+    },
 };
 
 use super::{
@@ -88,10 +91,7 @@ pub fn denied(denied: &Denied, bytes: u32) {
             bytes,
             family: number(denied.family),
             network: denied.network as u32,
-            protocol: match denied.protocol {
-                Protocol::Tcp => 6,
-                Protocol::Udp => 17,
-            },
+            protocol: denied.protocol.number().into(),
             transport: denied.transport as u32,
         };
     }
@@ -139,8 +139,8 @@ pub fn note<P: Packet>(packet: &P) {
     let frame = Scratch(packet.buffer());
     let network = subject.network as usize;
     let read = match subject.family {
-        4 => frame.read(network + 12).map(AddressKey::v4),
-        6 => frame.read(network + 8).map(AddressKey::v6),
+        4 => frame.read(network + ipv4::SOURCE).map(AddressKey::v4),
+        6 => frame.read(network + ipv6::SOURCE).map(AddressKey::v6),
         _ => None,
     };
     event.source = read.unwrap_or(AddressKey {

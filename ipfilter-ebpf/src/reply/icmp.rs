@@ -2,10 +2,8 @@
 //! section 3.1 (ICMPv6 type 1, code 1).
 
 use super::{FrameMut, fold, sum, write_ethernet, write_ip};
-use crate::wire::Family;
+use crate::wire::{Family, field::protocol};
 
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 const ICMP_LEN: usize = 8;
 
 /// The length of the frame that says it, for a packet whose IP header begins at `network`: it
@@ -24,16 +22,16 @@ pub fn write_prohibited<F: FrameMut + ?Sized>(
     network: usize,
     family: Family,
 ) -> Option<()> {
-    let (protocol, kind) = match family {
-        Family::V4 => (ICMP, u16::from_ne_bytes([3, 13])),
-        Family::V6 => (ICMPV6, u16::from_ne_bytes([1, 1])),
+    let (number, kind) = match family {
+        Family::V4 => (protocol::ICMP, u16::from_ne_bytes([3, 13])),
+        Family::V6 => (protocol::ICMPV6, u16::from_ne_bytes([1, 1])),
     };
     let quoted = family.header_len() + ICMP_LEN;
     let message = network + family.header_len();
     let quote = copy(frame, network, message + ICMP_LEN, quoted)?;
     write_ethernet(frame, 0)?;
     let length = u16::try_from(ICMP_LEN + quoted).ok()?;
-    let pseudo = write_ip(frame, 0, network, family, protocol, length)?;
+    let pseudo = write_ip(frame, 0, network, family, number, length)?;
     let covered = match family {
         Family::V4 => 0,
         Family::V6 => pseudo,

@@ -14,7 +14,10 @@ pub use tcp::{
     Answer, Data, Header, Responses, Tcp, WINDOW_V4, WINDOW_V6, flags, reset, respond, write_tcp,
 };
 
-use crate::wire::{Address, ETHERNET_LEN, Family, Frame, MAX_TAGS};
+use crate::wire::{
+    Address, Family, Frame, MAX_TAGS,
+    field::{ethernet, ipv4, ipv6},
+};
 
 /// A frame that can be written to.
 pub trait FrameMut: Frame {
@@ -71,12 +74,12 @@ impl Parties {
         let ports = frame.read(transport)?;
         let (source, destination) = match family {
             Family::V4 => {
-                let [s0, s1, d0, d1] = frame.read(network + 12)?;
+                let [s0, s1, d0, d1] = frame.read(network + ipv4::SOURCE)?;
                 (Address::V4([s0, s1]), Address::V4([d0, d1]))
             }
             Family::V6 => (
-                Address::V6(frame.read(network + 8)?),
-                Address::V6(frame.read(network + 24)?),
+                Address::V6(frame.read(network + ipv6::SOURCE)?),
+                Address::V6(frame.read(network + ipv6::DESTINATION)?),
             ),
         };
         (is_host(&source) && is_host(&destination)).then_some(Self {
@@ -110,14 +113,15 @@ pub const SHIFT_UNIT: usize = 8;
 #[inline(always)]
 fn write_ethernet<F: FrameMut + ?Sized>(frame: &mut F, shift: usize) -> Option<()> {
     let [d0, d1, d2, s0, s1, s2] = frame.read(shift)?;
-    let rest: [u16; 1 + 2 * MAX_TAGS] = frame.read(shift + 12)?;
+    let rest: [u16; 1 + 2 * MAX_TAGS] = frame.read(shift + ethernet::ETHERTYPE)?;
     frame.write(0, [s0, s1, s2, d0, d1, d2])?;
-    frame.write(12, rest)
+    frame.write(ethernet::ETHERTYPE, rest)
 }
 
 const _: () = {
-    let written = ETHERNET_LEN + 4 * MAX_TAGS;
-    let (source_v4, source_v6) = (ETHERNET_LEN + 12, ETHERNET_LEN + 8);
+    let written = ethernet::LEN + ethernet::TAG_LEN * MAX_TAGS;
+    let source_v4 = ethernet::LEN + ipv4::SOURCE;
+    let source_v6 = ethernet::LEN + ipv6::SOURCE;
     assert!(written <= SHIFT_UNIT + source_v4 && written <= SHIFT_UNIT + source_v6);
 };
 
@@ -137,8 +141,9 @@ fn write_ip<F: FrameMut + ?Sized>(
     let pseudo = u32::from(length.to_be()) + u32::from(u16::from(protocol).to_be());
     match family {
         Family::V4 => {
-            let [s0, s1, d0, d1] = frame.read(old + 12)?;
-            let total = (length + 20).to_be();
+            let [s0, s1, d0, d1] = frame.read(old + ipv4::SOURCE)?;
+            #[expect(clippy::cast_possible_truncation, reason = "it is 20")]
+            let total = (length + ipv4::LEN as u16).to_be();
             let life = u16::from_ne_bytes([64, protocol]);
             let version = u16::from_ne_bytes([0x45, 0]);
             let dont_fragment = u16::from_ne_bytes([0x40, 0]);
@@ -160,13 +165,13 @@ fn write_ip<F: FrameMut + ?Sized>(
             Some(pseudo + addresses)
         }
         Family::V6 => {
-            let source: [u16; 8] = frame.read(old + 8)?;
-            let destination: [u16; 8] = frame.read(old + 24)?;
+            let source: [u16; 8] = frame.read(old + ipv6::SOURCE)?;
+            let destination: [u16; 8] = frame.read(old + ipv6::DESTINATION)?;
             let version = u16::from_ne_bytes([0x60, 0]);
             let next = u16::from_ne_bytes([protocol, 64]);
             frame.write(network, [version, 0, length.to_be(), next])?;
-            frame.write(network + 8, destination)?;
-            frame.write(network + 24, source)?;
+            frame.write(network + ipv6::SOURCE, destination)?;
+            frame.write(network + ipv6::DESTINATION, source)?;
             Some(pseudo + sum(&source) + sum(&destination))
         }
     }

@@ -1,11 +1,14 @@
 //! Answers to TCP segments.
 
 use super::{FrameMut, fold, sum, write_ethernet, write_ip};
-use crate::wire::{Family, Frame};
+use crate::wire::{
+    Family, Frame,
+    field::{ipv4, ipv6, protocol, tcp},
+};
 
-const TCP: u8 = 6;
 /// Bytes in a TCP header as answers have it: without options.
-const TCP_LEN: u16 = 20;
+#[expect(clippy::cast_possible_truncation, reason = "it is 20")]
+const TCP_LEN: u16 = tcp::LEN as u16;
 
 /// Bits of a TCP header's flags (RFC 9293, section 3.1).
 pub mod flags {
@@ -59,12 +62,12 @@ impl Tcp {
         let begins_at = transport + usize::from(offset >> 4) * 4;
         let end = match family {
             Family::V4 => {
-                let [length] = frame.read(network + 2)?;
+                let [length] = frame.read(network + ipv4::TOTAL_LENGTH)?;
                 network + usize::from(u16::from_be(length))
             }
             Family::V6 => {
-                let [length] = frame.read(network + 4)?;
-                network + 40 + usize::from(u16::from_be(length))
+                let [length] = frame.read(network + ipv6::PAYLOAD_LENGTH)?;
+                network + ipv6::LEN + usize::from(u16::from_be(length))
             }
         };
         let begins = frame.read(begins_at).unwrap_or([0; 2]);
@@ -254,7 +257,14 @@ pub fn write_tcp<F: FrameMut + ?Sized>(
     (length, data_sum): (u16, u16),
 ) -> Option<()> {
     write_ethernet(frame, shift)?;
-    let pseudo = write_ip(frame, shift, network, family, TCP, TCP_LEN + length)?;
+    let pseudo = write_ip(
+        frame,
+        shift,
+        network,
+        family,
+        protocol::TCP,
+        TCP_LEN + length,
+    )?;
     let [s0, s1] = words(header.sequence);
     let [a0, a1] = words(header.acknowledgement);
     let offset_flags = u16::from_ne_bytes([5 << 4, header.flags]);

@@ -10,7 +10,7 @@ use etherparse::{
 use proptest::prelude::*;
 
 use super::{flags::*, *};
-use crate::wire::{ETHERNET_LEN, Family};
+use crate::wire::{Family, field::ethernet};
 
 const RESPONSES: Responses = Responses {
     forbidden: 200,
@@ -37,12 +37,12 @@ fn segment(family: Family, flags: u8, sequence: u32, acknowledgement: u32, data:
 }
 
 fn transport(family: Family) -> usize {
-    ETHERNET_LEN + family.header_len()
+    ethernet::LEN + family.header_len()
 }
 
 fn read(frame: &[u8], family: Family) -> (Parties, Tcp) {
-    let parties = Parties::read(frame, family, ETHERNET_LEN, transport(family)).unwrap();
-    let tcp = Tcp::read(frame, family, ETHERNET_LEN, transport(family)).unwrap();
+    let parties = Parties::read(frame, family, ethernet::LEN, transport(family)).unwrap();
+    let tcp = Tcp::read(frame, family, ethernet::LEN, transport(family)).unwrap();
     (parties, tcp)
 }
 
@@ -61,7 +61,7 @@ fn answer(frame: &[u8], family: Family, header: &Header, data: &[u8]) -> Vec<u8>
     let length = u16::try_from(data.len()).unwrap();
     write_tcp(
         answer.as_mut_slice(),
-        (shift, ETHERNET_LEN),
+        (shift, ethernet::LEN),
         family,
         parties.ports,
         header,

@@ -7,31 +7,14 @@
 //! Sources: IEEE 802.1Q (tags), RFC 791 (IPv4), RFC 8200 (IPv6 and its extension headers),
 //! RFC 4302 (authentication header), RFC 9293 (TCP), RFC 768 (UDP).
 
+pub mod field;
+
+use field::{ethernet, ethertype, ipv4, ipv6, protocol, tcp};
+
 /// The most VLAN tags looked through.
 pub const MAX_TAGS: usize = 4;
 /// The most IPv6 extension headers walked.
 pub const MAX_EXTENSIONS: usize = 8;
-/// Bytes in an Ethernet header without tags.
-pub const ETHERNET_LEN: usize = 14;
-/// Bytes in an IPv6 header without extension headers.
-pub const IPV6_LEN: usize = 40;
-
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_8021Q: u16 = 0x8100;
-const ETHERTYPE_8021AD: u16 = 0x88a8;
-
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DESTINATION_OPTIONS: u8 = 60;
-const MOBILITY: u8 = 135;
-const HOST_IDENTITY: u8 = 139;
-const SHIM6: u8 = 140;
-
 /// A frame's readable bytes: all of them, or those of the first buffer.
 ///
 /// Headers are read in 16-bit words. All that is looked for stands at an even offset, and a kernel
@@ -97,8 +80,8 @@ impl Family {
     #[inline(always)]
     pub const fn header_len(self) -> usize {
         match self {
-            Self::V4 => 20,
-            Self::V6 => 40,
+            Self::V4 => ipv4::LEN,
+            Self::V6 => ipv6::LEN,
         }
     }
 }
@@ -110,6 +93,28 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+}
+
+impl Protocol {
+    /// Its number in an IP header.
+    #[must_use]
+    #[inline(always)]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => protocol::TCP,
+            Self::Udp => protocol::UDP,
+        }
+    }
+
+    /// The protocol with this number, if it is one with ports.
+    #[must_use]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            protocol::TCP => Some(Self::Tcp),
+            protocol::UDP => Some(Self::Udp),
+            _ => None,
+        }
+    }
 }
 
 /// What a frame holds.
@@ -183,32 +188,32 @@ pub trait Judge: Sized {
 /// Reads an Ethernet frame and has what it holds judged.
 #[inline(always)]
 pub fn parse<F: Frame + ?Sized, J: Judge>(frame: &F, judge: J) -> J::Verdict {
-    let Some([ethertype]) = frame.read(ETHERNET_LEN - 2) else {
+    let Some([kind]) = frame.read(ethernet::ETHERTYPE) else {
         return judge.judge(Packet::NotIp);
     };
-    let mut ethertype = u16::from_be(ethertype);
-    let mut network = ETHERNET_LEN;
+    let mut kind = u16::from_be(kind);
+    let mut network = ethernet::LEN;
     for _ in 0..MAX_TAGS {
-        if !is_tag(ethertype) {
+        if !is_tag(kind) {
             break;
         }
         let Some([next]) = frame.read(network + 2) else {
             return judge.judge(Packet::Malformed);
         };
-        ethertype = u16::from_be(next);
-        network += 4;
+        kind = u16::from_be(next);
+        network += ethernet::TAG_LEN;
     }
-    match ethertype {
-        ETHERTYPE_IPV4 => parse_ipv4(frame, network, judge),
-        ETHERTYPE_IPV6 => parse_ipv6(frame, network, judge),
+    match kind {
+        ethertype::IPV4 => parse_ipv4(frame, network, judge),
+        ethertype::IPV6 => parse_ipv6(frame, network, judge),
         tag if is_tag(tag) => judge.judge(Packet::TooManyTags),
         _ => judge.judge(Packet::NotIp),
     }
 }
 
 #[inline(always)]
-fn is_tag(ethertype: u16) -> bool {
-    ethertype == ETHERTYPE_8021Q || ethertype == ETHERTYPE_8021AD
+fn is_tag(kind: u16) -> bool {
+    kind == ethertype::VLAN || kind == ethertype::SERVICE_VLAN
 }
 
 /// RFC 791, section 3.1.
@@ -219,7 +224,7 @@ fn parse_ipv4<F: Frame + ?Sized, J: Judge>(frame: &F, network: usize, judge: J) 
     };
     let [version_ihl, _] = first.to_ne_bytes();
     let header = usize::from(version_ihl & 0x0f) * 4;
-    if version_ihl >> 4 != 4 || header < 20 || network + header > frame.len() {
+    if version_ihl >> 4 != 4 || header < ipv4::LEN || network + header > frame.len() {
         return judge.judge(Packet::Malformed);
     }
     let fragment = u16::from_be(fragment);
@@ -272,8 +277,8 @@ fn parse_ipv6<F: Frame + ?Sized, J: Judge>(frame: &F, network: usize, judge: J) 
         return judge.judge(Packet::Malformed);
     }
     let content = match next {
-        PROTOCOL_TCP | PROTOCOL_UDP => parse_transport(frame, next, network + IPV6_LEN, false),
-        _ => walk_extensions(frame, next, network + IPV6_LEN),
+        protocol::TCP | protocol::UDP => parse_transport(frame, next, network + ipv6::LEN, false),
+        _ => walk_extensions(frame, next, network + ipv6::LEN),
     };
     judge.judge(Packet::Ip(Datagram {
         source: Address::V6([s0, s1, s2, s3, s4, s5, s6, s7]),
@@ -296,14 +301,14 @@ fn walk_extensions<F: Frame + ?Sized>(frame: &F, mut next: u8, mut offset: usize
         };
         let [following, length] = next_length.to_ne_bytes();
         offset += match next {
-            FRAGMENT => {
+            protocol::FRAGMENT => {
                 if u16::from_be(place) & 0xfff8 != 0 {
                     return Content::LaterFragment;
                 }
                 fragment = true;
                 8
             }
-            AUTHENTICATION => (usize::from(length) + 2) * 4,
+            protocol::AUTHENTICATION => (usize::from(length) + 2) * 4,
             _ => (usize::from(length) + 1) * 8,
         };
         if offset > frame.len() {
@@ -321,14 +326,14 @@ fn walk_extensions<F: Frame + ?Sized>(frame: &F, mut next: u8, mut offset: usize
 fn is_extension(next: u8) -> bool {
     matches!(
         next,
-        HOP_BY_HOP
-            | ROUTING
-            | FRAGMENT
-            | AUTHENTICATION
-            | DESTINATION_OPTIONS
-            | MOBILITY
-            | HOST_IDENTITY
-            | SHIM6
+        protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::FRAGMENT
+            | protocol::AUTHENTICATION
+            | protocol::DESTINATION_OPTIONS
+            | protocol::MOBILITY
+            | protocol::HOST_IDENTITY
+            | protocol::SHIM6
     )
 }
 
@@ -336,13 +341,13 @@ fn is_extension(next: u8) -> bool {
 #[inline(always)]
 fn parse_transport<F: Frame + ?Sized>(
     frame: &F,
-    protocol: u8,
+    number: u8,
     transport: usize,
     fragment: bool,
 ) -> Content {
-    let protocol = match protocol {
-        PROTOCOL_TCP => Protocol::Tcp,
-        PROTOCOL_UDP => Protocol::Udp,
+    let protocol = match number {
+        protocol::TCP => Protocol::Tcp,
+        protocol::UDP => Protocol::Udp,
         _ => return Content::Other,
     };
     if !fragment && !has_header(frame, protocol, transport) {
@@ -369,7 +374,7 @@ pub fn has_header<F: Frame + ?Sized>(frame: &F, protocol: Protocol, transport: u
             Some([_, _, _, _, _, _, offset, _, _, _]) => {
                 let [offset, _] = offset.to_ne_bytes();
                 let length = usize::from(offset >> 4) * 4;
-                length >= 20 && transport + length <= frame.len()
+                length >= tcp::LEN && transport + length <= frame.len()
             }
             None => false,
         },

@@ -51,7 +51,7 @@ fn ipv4(protocol: u8, fragment: u16, options: &[u8], payload: &[u8]) -> Vec<u8> 
     packet.extend([64, protocol, 0, 0, 198, 51, 100, 10, 192, 0, 2, 2]);
     packet.extend(options);
     packet.extend(payload);
-    ethernet(&[], ETHERTYPE_IPV4, &packet)
+    ethernet(&[], ethertype::IPV4, &packet)
 }
 
 /// An IPv6 packet.
@@ -60,7 +60,7 @@ fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     packet.extend([0x11; 16]);
     packet.extend([0x22; 16]);
     packet.extend(payload);
-    ethernet(&[], ETHERTYPE_IPV6, &packet)
+    ethernet(&[], ethertype::IPV6, &packet)
 }
 
 fn tcp(port: u16) -> Vec<u8> {
@@ -79,7 +79,7 @@ fn segment(content: Content) -> Segment {
 
 #[test]
 fn a_plain_segment_is_read() {
-    let frame = ipv4(PROTOCOL_TCP, 0x4000, &[], &tcp(443));
+    let frame = ipv4(protocol::TCP, 0x4000, &[], &tcp(443));
     let Packet::Ip(datagram) = seen(&frame) else {
         panic!("no IP packet")
     };
@@ -98,14 +98,14 @@ fn a_plain_segment_is_read() {
 #[test]
 fn four_tags_are_looked_through_and_no_more() {
     for tags in 0..=4 {
-        let tags = vec![ETHERTYPE_8021AD; tags];
-        let frame = ethernet(&tags, ETHERTYPE_IPV6, &ipv6(PROTOCOL_TCP, &tcp(80))[14..]);
+        let tags = vec![ethertype::SERVICE_VLAN; tags];
+        let frame = ethernet(&tags, ethertype::IPV6, &ipv6(protocol::TCP, &tcp(80))[14..]);
         assert_eq!(segment(content(&frame)).port, 80, "{tags:?}");
     }
-    let frame = ethernet(&[ETHERTYPE_8021Q; 5], ETHERTYPE_IPV4, &[0; 64]);
+    let frame = ethernet(&[ethertype::VLAN; 5], ethertype::IPV4, &[0; 64]);
     assert_eq!(seen(&frame), Packet::TooManyTags);
     assert_eq!(
-        seen(&ethernet(&[], ETHERTYPE_8021Q, &[0, 1])),
+        seen(&ethernet(&[], ethertype::VLAN, &[0, 1])),
         Packet::Malformed
     );
 }
@@ -114,7 +114,7 @@ fn four_tags_are_looked_through_and_no_more() {
 fn what_is_not_ip_is_not_looked_into() {
     assert_eq!(seen(&ethernet(&[], 0x0806, &[0; 46])), Packet::NotIp);
     assert_eq!(
-        seen(&ethernet(&[ETHERTYPE_8021Q], 0x88cc, &[])),
+        seen(&ethernet(&[ethertype::VLAN], 0x88cc, &[])),
         Packet::NotIp
     );
     assert_eq!(seen(&ethernet(&[], 0x0026, &[0xaa; 38])), Packet::NotIp);
@@ -123,14 +123,14 @@ fn what_is_not_ip_is_not_looked_into() {
 
 #[test]
 fn impossible_ip_headers_are_malformed() {
-    let good = ipv4(PROTOCOL_TCP, 0, &[], &tcp(80));
+    let good = ipv4(protocol::TCP, 0, &[], &tcp(80));
     for first in [0x65, 0x44, 0x40, 0x05, 0x4f] {
         let mut bad = good.clone();
         bad[14] = first;
         assert_eq!(seen(&bad), Packet::Malformed, "{first:#x}");
     }
     assert_eq!(seen(&good[..33]), Packet::Malformed);
-    let mut bad = ipv6(PROTOCOL_TCP, &tcp(80));
+    let mut bad = ipv6(protocol::TCP, &tcp(80));
     assert_eq!(seen(&bad[..53]), Packet::Malformed);
     bad[14] = 0x40;
     assert_eq!(seen(&bad), Packet::Malformed);
@@ -138,23 +138,26 @@ fn impossible_ip_headers_are_malformed() {
 
 #[test]
 fn options_move_the_ports() {
-    let frame = ipv4(PROTOCOL_TCP, 0, &[1; 40], &tcp(8080));
+    let frame = ipv4(protocol::TCP, 0, &[1; 40], &tcp(8080));
     assert_eq!(segment(content(&frame)).port, 8080);
 }
 
 #[test]
 fn fragments_have_ports_only_at_their_beginning() {
-    let first = segment(content(&ipv4(PROTOCOL_TCP, 0x2000, &[], &tcp(80)[..8])));
+    let first = segment(content(&ipv4(protocol::TCP, 0x2000, &[], &tcp(80)[..8])));
     assert!(first.fragment && first.port == 80);
-    let tiny = content(&ipv4(PROTOCOL_TCP, 0x2000, &[], &tcp(80)[..3]));
+    let tiny = content(&ipv4(protocol::TCP, 0x2000, &[], &tcp(80)[..3]));
     assert_eq!(tiny, Content::Unresolved);
-    let later = content(&ipv4(PROTOCOL_TCP, 0x2001, &[], &tcp(80)));
+    let later = content(&ipv4(protocol::TCP, 0x2001, &[], &tcp(80)));
     assert_eq!(later, Content::LaterFragment);
-    let later = content(&ipv6(FRAGMENT, &[PROTOCOL_TCP, 0, 0, 8, 0, 0, 0, 1, 0, 0]));
+    let later = content(&ipv6(
+        protocol::FRAGMENT,
+        &[protocol::TCP, 0, 0, 8, 0, 0, 0, 1, 0, 0],
+    ));
     assert_eq!(later, Content::LaterFragment);
-    let mut first = vec![PROTOCOL_TCP, 0, 0, 1, 0, 0, 0, 1];
+    let mut first = vec![protocol::TCP, 0, 0, 1, 0, 0, 0, 1];
     first.extend(&tcp(80)[..4]);
-    assert!(segment(content(&ipv6(FRAGMENT, &first))).fragment);
+    assert!(segment(content(&ipv6(protocol::FRAGMENT, &first))).fragment);
 }
 
 /// `count` extension headers of eight bytes each, all of type `kind`, then TCP.
@@ -162,7 +165,7 @@ fn chain(kind: u8, count: usize) -> Vec<u8> {
     let mut payload = Vec::new();
     for left in (0..count).rev() {
         payload.extend([
-            if left == 0 { PROTOCOL_TCP } else { kind },
+            if left == 0 { protocol::TCP } else { kind },
             0,
             0,
             0,
@@ -179,14 +182,14 @@ fn chain(kind: u8, count: usize) -> Vec<u8> {
 #[test]
 fn extension_headers_are_walked_to_the_bound() {
     for kind in [
-        HOP_BY_HOP,
-        ROUTING,
-        DESTINATION_OPTIONS,
-        MOBILITY,
-        HOST_IDENTITY,
-        SHIM6,
-        FRAGMENT,
-        AUTHENTICATION,
+        protocol::HOP_BY_HOP,
+        protocol::ROUTING,
+        protocol::DESTINATION_OPTIONS,
+        protocol::MOBILITY,
+        protocol::HOST_IDENTITY,
+        protocol::SHIM6,
+        protocol::FRAGMENT,
+        protocol::AUTHENTICATION,
     ] {
         assert_eq!(segment(content(&chain(kind, 8))).port, 443, "{kind}");
         assert_eq!(content(&chain(kind, 9)), Content::Unresolved, "{kind}");
@@ -196,11 +199,11 @@ fn extension_headers_are_walked_to_the_bound() {
 #[test]
 fn an_extension_header_that_goes_past_the_frame_is_unresolved() {
     assert_eq!(
-        content(&ipv6(ROUTING, &[PROTOCOL_TCP, 200, 0, 0])),
+        content(&ipv6(protocol::ROUTING, &[protocol::TCP, 200, 0, 0])),
         Content::Unresolved
     );
     assert_eq!(
-        content(&ipv6(ROUTING, &[PROTOCOL_TCP, 0])),
+        content(&ipv6(protocol::ROUTING, &[protocol::TCP, 0])),
         Content::Unresolved
     );
 }
@@ -209,28 +212,28 @@ fn an_extension_header_that_goes_past_the_frame_is_unresolved() {
 fn transport_headers_that_are_cut_off_are_malformed() {
     let mut header = tcp(80);
     assert_eq!(
-        content(&ipv4(PROTOCOL_TCP, 0, &[], &header[..19])),
+        content(&ipv4(protocol::TCP, 0, &[], &header[..19])),
         Content::Malformed
     );
     assert_eq!(
-        content(&ipv6(PROTOCOL_UDP, &header[..7])),
+        content(&ipv6(protocol::UDP, &header[..7])),
         Content::Malformed
     );
     header[12] = 0x40;
     assert_eq!(
-        content(&ipv4(PROTOCOL_TCP, 0, &[], &header)),
+        content(&ipv4(protocol::TCP, 0, &[], &header)),
         Content::Malformed
     );
     header[12] = 0x60;
     assert_eq!(
-        content(&ipv4(PROTOCOL_TCP, 0, &[], &header)),
+        content(&ipv4(protocol::TCP, 0, &[], &header)),
         Content::Malformed
     );
 }
 
 #[test]
 fn other_protocols_have_no_ports() {
-    for protocol in [1, 47, 50, 132, AUTHENTICATION] {
+    for protocol in [1, 47, 50, 132, protocol::AUTHENTICATION] {
         assert_eq!(content(&ipv4(protocol, 0, &[], &[0; 8])), Content::Other);
     }
     for next in [58, 59, 50, 4] {

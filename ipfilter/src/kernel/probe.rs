@@ -4,7 +4,7 @@
 //! the packet is counted there, and why it was judged as it was is read off the counter that moved:
 //! other traffic may move some meanwhile, and then the program is asked again.
 
-use ipfilter_ebpf::abi::{Counter, Reason};
+use ipfilter_ebpf::abi::{Counter, Outcome, Reason};
 
 use super::{
     Interface,
@@ -124,16 +124,10 @@ fn may_include(before: &Counter, after: &Counter, length: u64) -> bool {
 
 /// What the programs do for each reason.
 fn action_of(reason: Reason) -> Action {
-    match reason {
-        Reason::NotIp
-        | Reason::LaterFragment
-        | Reason::OtherProtocol
-        | Reason::OtherPort
-        | Reason::OtherAddress
-        | Reason::UnresolvedAllowed
-        | Reason::Allowed => Action::Pass,
-        _ if reason.is_answer() => Action::Transmit,
-        _ => Action::Drop,
+    match reason.outcome() {
+        Outcome::Pass => Action::Pass,
+        Outcome::Drop => Action::Drop,
+        Outcome::Reject | Outcome::Respond => Action::Transmit,
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
 };
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
-use ipfilter_ebpf::abi::{AddressKey, EVENTS_RING, Event, LOG_RING, NO_API, Reason, Reports};
+use ipfilter_ebpf::{
+    abi::{AddressKey, EVENTS_RING, Event, LOG_RING, NO_API, Reason, Reports},
+    wire::Protocol,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -29,8 +32,8 @@ pub struct Denial {
     pub api: Option<u32>,
     /// Why.
     pub reason: Reason,
-    /// 6 for TCP, 17 for UDP (IANA's protocol numbers); none where the ports are not known.
-    pub protocol: Option<u32>,
+    /// Its protocol; none where the ports are not known.
+    pub protocol: Option<Protocol>,
     /// Where it said that it came from; none where that was not found.
     pub source: Option<IpAddr>,
     /// The source port, where there is a protocol.
@@ -186,13 +189,14 @@ fn unreported(reports: &Map, reader: Reader) -> Result<u64, Error> {
 }
 
 fn denial(event: &Event) -> Option<Denial> {
-    let reason = Reason::ALL.get(event.reason as usize)?;
     Some(Denial {
         time: event.time,
         interface: event.interface,
         api: (event.api < NO_API).then_some(event.api),
-        reason: *reason,
-        protocol: (event.protocol != 0).then_some(event.protocol),
+        reason: Reason::from_number(event.reason)?,
+        protocol: u8::try_from(event.protocol)
+            .ok()
+            .and_then(Protocol::from_number),
         source: address(&event.source),
         source_port: event.source_port,
         port: event.port,

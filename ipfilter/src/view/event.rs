@@ -2,10 +2,10 @@
 
 use std::{fmt, net::IpAddr};
 
+use ipfilter_ebpf::wire::Protocol;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::status::labels;
 use crate::kernel::{Denial, monotonic};
 
 /// A packet that did not get through.
@@ -44,12 +44,10 @@ impl DeniedEvent {
     /// Gives interfaces and APIs their names.
     #[must_use]
     pub fn new(denial: &Denial, interface: Option<&str>, api: Option<&str>) -> Self {
-        let (verdict, reason) = labels(denial.reason);
-        let protocol = match denial.protocol {
-            Some(6) => Some("tcp"),
-            Some(17) => Some("udp"),
-            _ => None,
-        };
+        let protocol = denial.protocol.map(|protocol| match protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        });
         Self {
             time: wall(denial.time),
             interface: interface
@@ -57,8 +55,8 @@ impl DeniedEvent {
             api: denial
                 .api
                 .map(|index| api.map_or_else(|| format!("#{index}"), ToOwned::to_owned)),
-            verdict,
-            reason,
+            verdict: denial.reason.outcome().name(),
+            reason: denial.reason.name(),
             protocol,
             source: denial.source,
             source_port: protocol.map(|_| denial.source_port),
@@ -155,7 +153,7 @@ mod tests {
             interface: 2,
             api: Some(0),
             reason: Reason::Denied,
-            protocol: Some(6),
+            protocol: Some(Protocol::Tcp),
             source: "203.0.113.9".parse().ok(),
             source_port: 4000,
             port: 443,

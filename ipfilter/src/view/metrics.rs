@@ -7,7 +7,6 @@ use ipfilter_ebpf::abi;
 use jiff::Timestamp;
 use prometheus::{Encoder as _, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use super::status::labels;
 use crate::{
     daemon::Snapshot,
     kernel::{Count, TableSize},
@@ -83,7 +82,6 @@ impl Page {
             &names,
         )?;
         for count in counts.iter().filter(|count| is_told(count)) {
-            let (verdict, reason) = labels(count.reason);
             let api = count.api.map_or("", |index| {
                 snapshot
                     .apis
@@ -91,7 +89,8 @@ impl Page {
                     .map_or("?", String::as_str)
             });
             let interface = count.interface.as_deref().unwrap_or_default();
-            let values = [api, interface, verdict, reason];
+            let reason = count.reason;
+            let values = [api, interface, reason.outcome().name(), reason.name()];
             packets
                 .with_label_values(&values)
                 .inc_by(count.total.packets);
@@ -223,21 +222,7 @@ impl Page {
 
 /// Whether there is anything to say: what can be counted is told from the start, as rates need it.
 fn is_told(count: &Count) -> bool {
-    use abi::Reason::{
-        LaterFragment, Malformed, NotIp, OtherAddress, OtherPort, OtherProtocol, Unresolved,
-        UnresolvedAllowed,
-    };
-    let without_api = matches!(
-        count.reason,
-        NotIp
-            | LaterFragment
-            | OtherProtocol
-            | OtherPort
-            | OtherAddress
-            | UnresolvedAllowed
-            | Malformed
-            | Unresolved
-    );
+    let without_api = count.reason.scope() == abi::Scope::Host;
     let expected = count.interface.is_some() && count.api.is_none() == without_api;
     expected || count.total.packets > 0
 }

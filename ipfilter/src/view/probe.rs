@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use ipfilter_ebpf::{
+    reply::flags,
+    wire::field::{ipv4, ipv6, tcp},
+};
 use serde::Serialize;
 
-use super::status::labels;
 use crate::{
     kernel::{Action, Probed},
     packet::Packet,
@@ -24,9 +27,7 @@ pub struct Report {
     mode: &'static str,
 }
 
-/// The flags of a SYN-ACK (RFC 9293, section 3.1), and where they stand in a TCP header.
-const SYN_ACK: u8 = 0x12;
-const FLAGS: usize = 13;
+const SYN_ACK: u8 = flags::SYN | flags::ACK;
 
 impl Report {
     /// What came of `packet`; none where the program failed. `name` tells an API's name.
@@ -40,7 +41,7 @@ impl Report {
     ) -> Option<Self> {
         let (verdict, reason) = match (probed.counted, probed.action) {
             (_, Action::Aborted) => return None,
-            (Some((_, reason)), _) => labels(reason),
+            (Some((_, reason)), _) => (reason.outcome().name(), reason.name()),
             (None, Action::Pass) => ("pass", "unclear"),
             (None, Action::Drop) => ("drop", "unclear"),
             (None, Action::Transmit) => answer(packet, &probed.frame),
@@ -61,8 +62,12 @@ fn answer(packet: &Packet, frame: &[u8]) -> (&'static str, &'static str) {
     if packet.protocol == Protocol::Udp {
         return ("reject", "prohibited");
     }
-    let ip = if packet.source.is_ipv4() { 20 } else { 40 };
-    match frame.get(packet.network() + ip + FLAGS) {
+    let ip = if packet.source.is_ipv4() {
+        ipv4::LEN
+    } else {
+        ipv6::LEN
+    };
+    match frame.get(packet.network() + ip + tcp::FLAGS) {
         Some(&SYN_ACK) => ("respond", "syn_ack"),
         _ => ("reject", "reset"),
     }
@@ -97,7 +102,7 @@ mod tests {
 
     fn told(protocol: Protocol, action: Action, flags: u8, counted: Option<Reason>) -> String {
         let mut frame = vec![0; 60];
-        frame[18 + 20 + FLAGS] = flags;
+        frame[18 + 20 + tcp::FLAGS] = flags;
         let probed = Probed {
             action,
             frame,

@@ -2,7 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use ipfilter_ebpf::abi::Reason;
 use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
@@ -201,7 +200,6 @@ impl InterfaceStatus {
 
 impl CounterStatus {
     fn new(count: &Count, counted: &Counted, apis: &[ApiStatus]) -> Self {
-        let (verdict, reason) = labels(count.reason);
         let api = count.api.map(|index| {
             let named = apis.get(index as usize);
             named.map_or_else(|| format!("#{index}"), |api| api.name.clone())
@@ -209,38 +207,13 @@ impl CounterStatus {
         Self {
             interface: count.interface.clone(),
             api,
-            verdict,
-            reason,
+            verdict: count.reason.outcome().name(),
+            reason: count.reason.name(),
             packets: count.total.packets,
             bytes: count.total.bytes,
             packets_per_second: counted.rate(count, |count| count.total.packets),
             bytes_per_second: counted.rate(count, |count| count.total.bytes),
         }
-    }
-}
-
-/// A reason's verdict and its own name, as every output has them.
-pub(super) fn labels(reason: Reason) -> (&'static str, &'static str) {
-    match reason {
-        Reason::NotIp => ("pass", "not_ip"),
-        Reason::LaterFragment => ("pass", "later_fragment"),
-        Reason::OtherProtocol => ("pass", "other_protocol"),
-        Reason::OtherPort => ("pass", "other_port"),
-        Reason::OtherAddress => ("pass", "other_address"),
-        Reason::UnresolvedAllowed => ("pass", "unresolved_allowed"),
-        Reason::Allowed => ("pass", "allowed"),
-        Reason::Malformed => ("drop", "malformed"),
-        Reason::Unresolved => ("drop", "unresolved"),
-        Reason::Denied => ("drop", "denied"),
-        Reason::Reset => ("reject", "reset"),
-        Reason::Prohibited => ("reject", "prohibited"),
-        Reason::RejectLimited => ("drop", "reject_limited"),
-        Reason::Unanswered => ("drop", "unanswered"),
-        Reason::SynAck => ("respond", "syn_ack"),
-        Reason::Forbidden => ("respond", "forbidden"),
-        Reason::TlsAlert => ("respond", "tls_alert"),
-        Reason::RespondReset => ("respond", "reset"),
-        Reason::NoRoom => ("drop", "no_room"),
     }
 }
 

@@ -2,26 +2,18 @@
 
 use std::net::IpAddr;
 
-pub(crate) const IPV4: u16 = 0x0800;
-pub(crate) const IPV6: u16 = 0x86dd;
-pub(crate) const Q: u16 = 0x8100;
-pub(crate) const AD: u16 = 0x88a8;
-
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
+pub(crate) use ipfilter_ebpf::{
+    reply::flags as flag,
+    wire::field::{
+        ethertype::{IPV4, IPV6, SERVICE_VLAN as AD, VLAN as Q},
+        protocol::{TCP, UDP},
+    },
+};
 
 /// The host's Ethernet address, then the client's.
 pub(crate) const MACS: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
 /// The client's port.
 pub(crate) const CLIENT_PORT: u16 = 40000;
-
-/// Bits of a TCP header's flags.
-pub(crate) mod flag {
-    pub(crate) const FIN: u8 = 1;
-    pub(crate) const SYN: u8 = 2;
-    pub(crate) const RST: u8 = 4;
-    pub(crate) const ACK: u8 = 16;
-}
 
 /// The host's address of the family of `source`.
 pub(crate) fn host(source: IpAddr) -> IpAddr {

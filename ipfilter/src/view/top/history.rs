@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::Sample;
-use crate::view::status::labels;
 
 /// How many samples are remembered.
 const REMEMBERED: usize = 300;
@@ -102,7 +101,6 @@ fn totals(sample: &Sample) -> Vec<Line> {
     let apis = sample.record.current().map_or(&[][..], |now| &now.apis);
     let mut totals: Vec<Line> = Vec::new();
     for count in &sample.counts {
-        let (verdict, _) = labels(count.reason);
         let api = count.api.map_or_else(
             || "-".to_owned(),
             |index| {
@@ -113,7 +111,7 @@ fn totals(sample: &Sample) -> Vec<Line> {
         let line = Line {
             api,
             interface: count.interface.clone().unwrap_or_else(|| "-".to_owned()),
-            verdict,
+            verdict: count.reason.outcome().name(),
             total: count.total.packets,
             rates: VecDeque::new(),
         };

@@ -14,7 +14,10 @@ use ipfilter::{
     packet::Packet,
     plan::{Deny, Plan, Protocol, Protocols},
 };
-use ipfilter_ebpf::abi::{Reason, TOP_SOURCES, TOP_SOURCES_RATE, TOP_SOURCES_WEIGHT};
+use ipfilter_ebpf::{
+    abi::{Reason, TOP_SOURCES, TOP_SOURCES_RATE, TOP_SOURCES_WEIGHT},
+    wire,
+};
 use rustix::{
     process::{Pid, Signal, kill_process},
     thread::{CpuSet, sched_getcpu, sched_setaffinity},
@@ -94,28 +97,28 @@ fn events_say_what_was_in_the_packet() {
                 Some(0),
                 Reason::Denied,
                 Some(four),
-                Some(6),
+                Some(wire::Protocol::Tcp),
             ),
             (
                 frame(six, Protocol::Udp, 80),
                 Some(0),
                 Reason::Denied,
                 Some(six),
-                Some(17),
+                Some(wire::Protocol::Udp),
             ),
             (
                 frame(four, Protocol::Tcp, 81),
                 Some(1),
                 Reason::Reset,
                 Some(four),
-                Some(6),
+                Some(wire::Protocol::Tcp),
             ),
             (
                 frame(six, Protocol::Tcp, 81),
                 Some(1),
                 Reason::Reset,
                 Some(six),
-                Some(6),
+                Some(wire::Protocol::Tcp),
             ),
             (cut_off, None, Reason::Malformed, Some(four), None),
         ];

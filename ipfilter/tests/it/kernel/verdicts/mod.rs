@@ -15,7 +15,7 @@ use ipfilter::{
     kernel::Action,
     plan::{Deny, Plan, Protocols},
 };
-use ipfilter_ebpf::abi::Reason;
+use ipfilter_ebpf::abi::{Outcome, Reason};
 
 use equivalence::{Host, api, blocks};
 
@@ -92,16 +92,10 @@ fn plan(addresses: &[&str]) -> Plan {
 
 /// What a hook is told when a packet is counted so.
 fn action(reason: Reason) -> Action {
-    match reason {
-        Reason::NotIp
-        | Reason::LaterFragment
-        | Reason::OtherProtocol
-        | Reason::OtherPort
-        | Reason::OtherAddress
-        | Reason::UnresolvedAllowed
-        | Reason::Allowed => Action::Pass,
-        reason if reason.is_answer() => Action::Transmit,
-        _ => Action::Drop,
+    match reason.outcome() {
+        Outcome::Pass => Action::Pass,
+        Outcome::Drop => Action::Drop,
+        Outcome::Reject | Outcome::Respond => Action::Transmit,
     }
 }
 
