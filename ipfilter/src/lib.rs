@@ -6,6 +6,7 @@
 //! current, [`cli`] is what an operator types and [`view`] what is answered.
 
 pub use ipfilter_addresses as addresses;
+pub use ipfilter_document as document;
 pub use ipfilter_plan as plan;
 pub use ipfilter_policy as policy;
 

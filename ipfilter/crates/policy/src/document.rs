@@ -4,6 +4,8 @@
 //! `aws apigateway get-rest-api` prints is taken too: an object whose `policy` is the document as a
 //! string, escaped once or twice.
 
+use ipfilter_document::reader::BYTE_ORDER_MARK;
+
 use super::{
     json::{self, Kind, Node},
     problem::{Advice, Path, StatementId, clip, nearest},
@@ -19,12 +21,9 @@ const DEEPEST: usize = 4;
 /// "Quotas for configuring and running a REST API in API Gateway").
 const QUOTA: usize = 8192;
 
-const BYTE_ORDER_MARK: char = '\u{FEFF}';
-
 /// The policy text in `source`: all of it, or a string in it. `None` when it cannot be read.
 pub(crate) fn open<'s>(reader: &mut Reader<'_>, source: &'s Source) -> Option<Document<'s>> {
-    if let Some(at) = source.not_utf8() {
-        reader.error("utf-8", &(&Path::Root, at..at + 3), || not_utf8(source));
+    if !reader.check_text(source) {
         return None;
     }
     let text = source.text();
@@ -45,15 +44,6 @@ pub(crate) fn open<'s>(reader: &mut Reader<'_>, source: &'s Source) -> Option<Do
         });
     }
     Some(unwrap(Document::plain(text)))
-}
-
-fn not_utf8(source: &Source) -> Advice {
-    let advice = Advice::new("the file is not UTF-8 text");
-    // The two bytes of a UTF-16 byte order mark, each replaced.
-    if source.not_utf8() == Some(0) && source.text().starts_with("\u{FFFD}\u{FFFD}") {
-        return advice.hint("it looks like UTF-16: save it as UTF-8");
-    }
-    advice.hint("save it as UTF-8")
 }
 
 /// Undoes the escapes of a policy that stands in a string.
@@ -111,7 +101,11 @@ fn policy_member(root: Node<'_>) -> Option<Node<'_>> {
 
 /// Reads a policy's statements. The result is whole only if no error was noted.
 pub(crate) fn parse(reader: &mut Reader<'_>, document: &Document<'_>) -> Vec<Statement> {
-    let root = match root(reader, &document.text) {
+    let root = match reader.root(
+        &document.text,
+        "a policy is a JSON object with `Statement`",
+        "write {\"Version\": …, \"Statement\": […]}",
+    ) {
         Some(root) if root.kind() == Kind::Object => root,
         Some(root) => {
             reader.error("kind", &(&Path::Root, root.span()), || {
@@ -160,53 +154,6 @@ pub(crate) fn parse(reader: &mut Reader<'_>, document: &Document<'_>) -> Vec<Sta
             );
             Vec::new()
         }
-    }
-}
-
-fn root<'t>(reader: &mut Reader<'_>, text: &'t str) -> Option<Node<'t>> {
-    let body = text.trim_start_matches(BYTE_ORDER_MARK);
-    let skipped = text.len() - body.len();
-    if body.trim().is_empty() {
-        reader.error("json", &(&Path::Root, 0..0), || {
-            Advice::new("the document is empty").hint("a policy is a JSON object with `Statement`")
-        });
-        return None;
-    }
-    match json::parse(body) {
-        Ok(root) => Some(root.shifted(skipped)),
-        Err(error) => {
-            let end = text.len().min(skipped + error.offset + 1);
-            let at = (&Path::Root, (skipped + error.offset).min(end)..end);
-            reader.error("json", &at, || syntax_advice(body, &error));
-            None
-        }
-    }
-}
-
-fn syntax_advice(text: &str, error: &json::SyntaxError) -> Advice {
-    if text.trim_start().starts_with('"') && error.message == "trailing characters" {
-        return Advice::new("the document is not JSON: it does not begin with a brace")
-            .hint("the outer braces are missing: write {\"Version\": …, \"Statement\": […]}");
-    }
-    if error.truncated {
-        return Advice::new("the document ends too early: it is not closed")
-            .hint("the file may have been cut off while it was copied");
-    }
-    let advice = Advice::new(format!("the document is not JSON: {}", error.message));
-    let closing = text
-        .as_bytes()
-        .get(error.offset)
-        .is_some_and(|byte| b"]}".contains(byte));
-    match error.message.as_str() {
-        "trailing characters" => advice.hint("one document a file: there is more after its end"),
-        "trailing comma" => advice.hint("remove the comma before the closing bracket"),
-        "expected value" | "key must be a string" if closing => {
-            advice.hint("is there a comma too many before the closing bracket?")
-        }
-        "key must be a string" => {
-            advice.hint("a name in double quotes is expected here: is there a comma too many?")
-        }
-        _ => advice,
     }
 }
 

@@ -19,13 +19,10 @@ mod condition;
 mod document;
 mod evaluate;
 mod explain;
-mod json;
 mod lint;
 mod partial;
 mod pattern;
 mod principal;
-mod problem;
-mod reader;
 mod relate;
 mod resource;
 mod source;
@@ -40,7 +37,7 @@ pub use api::{ApiArn, NotAnApiArn};
 pub use class::PRIVATE_BLOCKS;
 pub use evaluate::Decisions;
 pub use explain::{Decision, Explanation, StatementVerdict};
-pub use problem::{Problem, Severity, StatementId, clip, visible};
+pub use ipfilter_document::problem::{Problem, Severity, StatementId, clip, visible};
 pub use source::{Position, SIZE_LIMIT, Source};
 pub use statement::Effect;
 pub use verdict::Verdict;
@@ -57,12 +54,18 @@ use self::{
     evaluate::Evaluation,
     partial::Gaps,
     problem::Problems,
-    reader::Reader,
     relate::Factor,
     source::{Document, Locator},
     statement::Statement,
 };
 use ipfilter_addresses::AddressSet;
+use ipfilter_document::{json, problem};
+
+/// What reads a policy's values, beside the sources that arrive by each way.
+mod reader {
+    pub(crate) use ipfilter_document::reader::Member;
+    pub(crate) type Reader<'c> = ipfilter_document::reader::Reader<&'c super::Classes>;
+}
 
 /// What a policy is judged with, beside its own text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,10 +134,7 @@ pub struct Policy {
 #[must_use]
 pub fn parse(source: &Source, options: &Options) -> Parsed {
     let classes = Classes::new(options.vpc_cidrs.as_deref());
-    let mut reader = Reader {
-        problems: Problems::default(),
-        classes: &classes,
-    };
+    let mut reader = reader::Reader::new(&classes);
     let Some(document) = document::open(&mut reader, source) else {
         return Parsed {
             policy: None,

@@ -219,7 +219,7 @@ fn remark_block(
         Meaning::VpcSourceIp => (Class::Public, "aws:SourceIp", "aws:VpcSourceIp"),
         _ => return,
     };
-    if reader.classes.members(other).contains_network(block) {
+    if reader.context.members(other).contains_network(block) {
         reader.warn("unreachable", &at, || {
             Advice::new(format!(
                 "`{text}` never matches: these sources have no `{key}`"

@@ -1,8 +1,8 @@
-//! JSON values that know where they stand.
+//! JSON values that know where they are.
 //!
 //! `serde_json` does the reading: every level is split into the untouched text of its members, and a
 //! member's offset is where its slice lies within the document. Repeated names are kept, since a
-//! policy that repeats one must be refused, not silently resolved.
+//! document that repeats one must be refused, not silently resolved.
 
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
 
@@ -12,22 +12,28 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::source::floor_boundary;
+use crate::source::floor_boundary;
 
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Boolean,
+    /// A number.
     Number,
+    /// A string.
     String,
+    /// A list.
     List,
+    /// An object.
     Object,
 }
 
 impl Kind {
     /// The kind with its article, for messages.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Null => "null",
             Self::Boolean => "a Boolean",
@@ -41,22 +47,24 @@ impl Kind {
 
 /// A value's text and its offset in the document.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Node<'t> {
+pub struct Node<'t> {
     text: &'t str,
     offset: usize,
 }
 
 /// Why a text is not JSON, and where.
 #[derive(Debug)]
-pub(crate) struct SyntaxError {
-    pub(crate) offset: usize,
-    pub(crate) message: String,
+pub struct SyntaxError {
+    /// Its place, in bytes.
+    pub offset: usize,
+    /// What is wrong.
+    pub message: String,
     /// The text ended too early.
-    pub(crate) truncated: bool,
+    pub truncated: bool,
 }
 
 /// Checks that `text` is one JSON value and returns it.
-pub(crate) fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
+pub fn parse(text: &str) -> Result<Node<'_>, SyntaxError> {
     match serde_json::from_str::<&RawValue>(text) {
         Ok(raw) => Ok(Node { text, offset: 0 }.child(raw)),
         Err(error) => Err(SyntaxError {
@@ -86,7 +94,7 @@ fn without_place(message: &str) -> String {
 
 impl<'t> Node<'t> {
     /// A text that is yet to be read: it has members if it is an object, and is else of no use.
-    pub(crate) fn unread(text: &'t str) -> Self {
+    pub fn unread(text: &'t str) -> Self {
         Self { text, offset: 0 }
     }
 
@@ -99,22 +107,23 @@ impl<'t> Node<'t> {
     }
 
     /// The same value in a document that has `bytes` more before it.
-    pub(crate) fn shifted(mut self, bytes: usize) -> Self {
+    pub fn shifted(mut self, bytes: usize) -> Self {
         self.offset += bytes;
         self
     }
 
     /// The bytes of the document it takes.
-    pub(crate) fn span(&self) -> Range<usize> {
+    pub fn span(&self) -> Range<usize> {
         self.offset..self.offset + self.text.len()
     }
 
     /// Its text, as written.
-    pub(crate) fn text(&self) -> &'t str {
+    pub fn text(&self) -> &'t str {
         self.text
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
         match self.text.as_bytes().first() {
             Some(b'{') => Kind::Object,
             Some(b'[') => Kind::List,
@@ -127,7 +136,7 @@ impl<'t> Node<'t> {
 
     /// The string it is, escapes undone; `Err` says what is wrong with the escapes, `Ok(None)` that
     /// it is no string.
-    pub(crate) fn string(&self) -> Result<Option<Cow<'t, str>>, String> {
+    pub fn string(&self) -> Result<Option<Cow<'t, str>>, String> {
         if self.kind() != Kind::String {
             return Ok(None);
         }
@@ -140,14 +149,14 @@ impl<'t> Node<'t> {
     }
 
     /// What stands between a string's quotes.
-    pub(crate) fn body(&self) -> &'t str {
+    pub fn body(&self) -> &'t str {
         self.text
             .get(1..self.text.len().saturating_sub(1))
             .unwrap_or_default()
     }
 
     /// The names and values of an object, in order, repeated names included; else nothing.
-    pub(crate) fn members(&self) -> Vec<(Self, Self)> {
+    pub fn members(&self) -> Vec<(Self, Self)> {
         let Members(pairs) = serde_json::from_str(self.text).unwrap_or_default();
         pairs
             .into_iter()
@@ -156,7 +165,7 @@ impl<'t> Node<'t> {
     }
 
     /// The values of a list, in order; else nothing.
-    pub(crate) fn elements(&self) -> Vec<Self> {
+    pub fn elements(&self) -> Vec<Self> {
         let Elements(values) = serde_json::from_str(self.text).unwrap_or_default();
         values.into_iter().map(|value| self.child(value)).collect()
     }

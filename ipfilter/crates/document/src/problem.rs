@@ -1,19 +1,21 @@
-//! What is wrong with a policy, and where.
+//! What is wrong with a document, and where.
 
 use std::{collections::HashMap, fmt, ops::Range};
+
+use crate::source::{Locator, Source};
 
 /// How much a problem matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// The document is not a policy that can be judged.
+    /// The document can't be used.
     Error,
-    /// The policy is legal but surely not what was meant.
+    /// The document is legal but surely not what was meant.
     Warning,
     /// An element the interface cannot judge: it lets through what is decided behind it.
     Maybe,
 }
 
-/// One thing to say about a policy.
+/// One thing to say about a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// How much it matters.
@@ -32,7 +34,7 @@ pub struct Problem {
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
-    /// The statement it is in.
+    /// The policy's statement it is in.
     pub statement: Option<StatementId>,
 }
 
@@ -50,18 +52,25 @@ const TOLD_OF_A_KIND: usize = 20;
 
 /// The place of a value: the way to it from the root.
 #[derive(Clone, Copy)]
-pub(crate) enum Path<'p> {
+pub enum Path<'p> {
+    /// The document itself.
     Root,
+    /// A member of an object.
     Name(&'p Path<'p>, &'p str),
+    /// An element of a list.
     Index(&'p Path<'p>, usize),
 }
 
 impl<'p> Path<'p> {
-    pub(crate) fn name(&'p self, name: &'p str) -> Self {
+    /// The member of this name.
+    #[must_use]
+    pub fn name(&'p self, name: &'p str) -> Self {
         Self::Name(self, name)
     }
 
-    pub(crate) fn index(&'p self, index: usize) -> Self {
+    /// The element with this index.
+    #[must_use]
+    pub fn index(&'p self, index: usize) -> Self {
         Self::Index(self, index)
     }
 }
@@ -97,20 +106,25 @@ fn is_plain(name: &str) -> bool {
 
 /// A message and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Advice {
-    pub(crate) message: String,
-    pub(crate) hint: Option<String>,
+pub struct Advice {
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
 }
 
 impl Advice {
-    pub(crate) fn new(message: impl Into<String>) -> Self {
+    /// A message without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             hint: None,
         }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    /// Adds what to write instead.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -118,12 +132,12 @@ impl Advice {
 
 /// The problems found so far. Counts all, tells the first of each kind.
 #[derive(Default)]
-pub(crate) struct Problems {
+pub struct Problems {
     told: Vec<Problem>,
     kinds: HashMap<(Severity, &'static str), Kind>,
     errors: usize,
     /// The statement being read, which problems are filed under.
-    pub(crate) statement: Option<StatementId>,
+    pub statement: Option<StatementId>,
 }
 
 #[derive(Default)]
@@ -134,31 +148,23 @@ struct Kind {
 }
 
 impl Problems {
-    pub(crate) fn error(
-        &mut self,
-        kind: &'static str,
-        at: &At<'_>,
-        advice: impl FnOnce() -> Advice,
-    ) {
+    /// Notes an error.
+    pub fn error(&mut self, kind: &'static str, at: &At<'_>, advice: impl FnOnce() -> Advice) {
         self.add(Severity::Error, kind, at.0, &at.1, advice);
     }
 
-    pub(crate) fn warn(
-        &mut self,
-        kind: &'static str,
-        at: &At<'_>,
-        advice: impl FnOnce() -> Advice,
-    ) {
+    /// Notes a warning.
+    pub fn warn(&mut self, kind: &'static str, at: &At<'_>, advice: impl FnOnce() -> Advice) {
         self.add(Severity::Warning, kind, at.0, &at.1, advice);
     }
 
     /// How many errors there are, those only counted included.
-    pub(crate) fn errors(&self) -> usize {
+    pub fn errors(&self) -> usize {
         self.errors
     }
 
     /// Notes a problem at a place that may no longer be at hand as a [`Path`].
-    pub(crate) fn add(
+    pub fn add(
         &mut self,
         severity: Severity,
         kind: &'static str,
@@ -191,8 +197,21 @@ impl Problems {
         }
     }
 
+    /// All of them in the order of `source`, with lines and columns.
+    #[must_use]
+    pub fn place(self, source: &Source) -> Vec<Problem> {
+        let mut problems = self.finish();
+        let mut locator = Locator::new(source.text());
+        for problem in &mut problems {
+            let place = locator.locate(problem.span.start);
+            (problem.line, problem.column) = (place.line, place.column);
+        }
+        problems
+    }
+
     /// All of them in the order of the document; lines and columns are still to be filled in.
-    pub(crate) fn finish(mut self) -> Vec<Problem> {
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Problem> {
         for kind in self.kinds.into_values() {
             let Some(mut first) = kind.overflow else {
                 continue;
@@ -210,10 +229,10 @@ impl Problems {
 }
 
 /// A place to point at: the path and the bytes.
-pub(crate) type At<'p> = (&'p Path<'p>, Range<usize>);
+pub type At<'p> = (&'p Path<'p>, Range<usize>);
 
 /// The known name nearest to `name`, when it is near enough to be meant.
-pub(crate) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+pub fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     const LONGEST: usize = 64;
     let lower = name.to_ascii_lowercase();
     known
