@@ -84,7 +84,7 @@ impl fmt::Display for Path<'_> {
                 write!(formatter, "{parent}[")?;
                 for character in serde_json::Value::from(*name).to_string().chars() {
                     // JSON itself leaves some control characters as they are.
-                    if character.is_control() {
+                    if visible(character) != character {
                         write!(formatter, "\\u{:04x}", u32::from(character))?;
                     } else {
                         write!(formatter, "{character}")?;
@@ -265,7 +265,12 @@ pub fn clip(text: &str) -> String {
 /// The character, or a sign for it where it would let a policy write on the operator's terminal.
 #[must_use]
 pub fn visible(character: char) -> char {
-    if character.is_control() {
+    // Marks that reorder what is shown (Unicode Standard Annex #9), too.
+    let reorders = matches!(
+        character,
+        '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}'
+    );
+    if character.is_control() || reorders {
         '\u{FFFD}'
     } else {
         character

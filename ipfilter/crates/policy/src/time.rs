@@ -4,7 +4,7 @@
 //! operators) and "AWS global condition context keys" (`aws:CurrentTime`, `aws:EpochTime`). The clock
 //! is read in whole seconds, as both keys are; so `DateEquals` holds for one second.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::DateTime};
 
 use super::problem::{Advice, clip};
 
@@ -119,8 +119,33 @@ fn from_iso(text: &str) -> Result<Instant, ()> {
         _ if is_date_time(&shape) => text.to_owned(),
         _ => return Err(()),
     };
-    let timestamp: Timestamp = full.parse().map_err(|_| ())?;
-    Ok(Instant(timestamp.as_nanosecond()))
+    // A `Timestamp` ends a day before the calendar does, whose end is often written for "never".
+    let (local, offset) = match full.strip_suffix('Z') {
+        Some(local) => (local, 0),
+        None => split_offset(&full).ok_or(())?,
+    };
+    let local: DateTime = local.parse().map_err(|_| ())?;
+    let since_epoch = local.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
+    Ok(Instant(
+        since_epoch.as_nanos() - i128::from(offset) * NANOSECONDS,
+    ))
+}
+
+/// A date and time, and its offset from UTC in seconds.
+fn split_offset(text: &str) -> Option<(&str, i32)> {
+    let (local, offset) = text.split_at_checked(text.len().checked_sub("+99:99".len())?)?;
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let (hours, minutes): (i32, i32) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let seconds = (hours * 60 + minutes) * 60;
+    let legal = hours <= 25 && minutes < 60;
+    legal.then_some((
+        local,
+        if offset.starts_with('-') {
+            -seconds
+        } else {
+            seconds
+        },
+    ))
 }
 
 /// Whether `shape`, digits being 9, is a date and time with `Z` or an offset.
@@ -199,8 +224,25 @@ mod tests {
             "${aws:CurrentTime}",
             "2026-01-01T00:00:00z",
             "2026-01-01T25:00:00Z",
+            "2026-01-01T00:00:00+26:00",
+            "2026-01-01T00:00:00+01:60",
         ] {
             assert_eq!(instant(text), None, "{text}");
+        }
+    }
+
+    /// The end of the calendar is a common way to write "never".
+    #[test]
+    fn the_end_of_the_calendar_is_a_time_that_never_comes() {
+        for text in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31",
+            "9999-12-31T23:59:59.999-23:59",
+        ] {
+            let end = Instant::from_date(text).unwrap();
+            assert!(Comparison::Less.holds(Timestamp::MAX, end), "{text}");
+            assert!(!Comparison::Greater.holds(Timestamp::MAX, end), "{text}");
+            assert_eq!(Comparison::Less.boundaries(end).count(), 0, "{text}");
         }
     }
 
