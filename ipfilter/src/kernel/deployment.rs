@@ -51,39 +51,50 @@ pub struct Followed {
     pub failed: Vec<Error>,
 }
 
+/// A plan in the kernel that is not in force yet: its tables are filled and frozen, its program
+/// verified.
+#[derive(Debug)]
+pub struct Prepared {
+    filter: Filter,
+    programs: Programs,
+    tables: TableSizes,
+    slots: Slots,
+    maps: Vec<Arc<Pinned>>,
+}
+
 impl Filter {
     /// Enforces `plan` at exactly these interfaces; there may be none yet.
     ///
-    /// Tables are filled and frozen, and the program that `mode` would have verified, first. Where the
-    /// instance already stands, whoever deployed it, its program is replaced at its place, so that no
-    /// packet goes unfiltered; then the other interfaces are attached, and last those no longer
-    /// wanted are let go. A deployment that this process held before is of no more use then: drop it.
-    ///
     /// # Errors
     ///
-    /// When one interface fails, all are put back to what they had.
+    /// As for [`Self::prepare`] and [`Prepared::deploy`].
     pub fn deploy(
         &self,
         plan: &Plan,
         interfaces: &[Interface],
         mode: Mode,
     ) -> Result<Deployment, Error> {
+        self.prepare(plan, mode)?.deploy(interfaces)
+    }
+
+    /// Loads `plan`: fills and freezes its tables, and has the program that `mode` prefers verified.
+    /// Nothing is in force by that.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not take it.
+    pub fn prepare(&self, plan: &Plan, mode: Mode) -> Result<Prepared, Error> {
         // What this process holds would otherwise not be found.
         self.pins.restore().failed.into_iter().try_for_each(Err)?;
         self.pins.create()?;
-        let result = self.try_deploy(plan, interfaces, mode);
-        if result.is_err() && self.standing().is_ok_and(|standing| standing.is_empty()) {
-            self.pins.remove()?;
+        let result = self.try_prepare(plan, mode);
+        if result.is_err() {
+            self.remove_if_unused()?;
         }
         result
     }
 
-    fn try_deploy(
-        &self,
-        plan: &Plan,
-        interfaces: &[Interface],
-        mode: Mode,
-    ) -> Result<Deployment, Error> {
+    fn try_prepare(&self, plan: &Plan, mode: Mode) -> Result<Prepared, Error> {
         let object = Object::load(plan, Some(&self.pins))?;
         let hold = |map: &Shared| {
             Ok(self
@@ -94,37 +105,24 @@ impl Filter {
             .into_iter()
             .map(hold)
             .collect::<Result<_, _>>()?;
-        let mut slots = Slots::new(
+        let slots = Slots::new(
             object.share(&shared::INTERFACES)?,
             object.share(&shared::COUNTERS)?,
         );
         let tables = object.sizes();
-        let mut programs = Programs::load(object, mode)?;
-        // What is refused must not have taken a slot.
-        slots.assign(interfaces, &netlink::links()?)?;
-        let mut change = Change::default();
-        if let Err(error) = self.change(&mut programs, interfaces, &mut change) {
-            return Err(change.undo(error));
-        }
-        // The plan is in force. What is left over must not undo it: a place that is cleared can't be put
-        // back, and it would be open.
-        let leftovers = change
-            .leaving
-            .drain(..)
-            .filter_map(|place| place.clear().err());
-        for error in leftovers.chain(self.pins.remove_other_versions().err()) {
-            warn!("what is no longer needed is left behind: {error}");
-        }
-        let (attached, attachments) = change.done(interfaces).into_iter().unzip();
-        Ok(Deployment {
-            pins: self.pins.clone(),
-            programs,
-            attached,
-            attachments,
+        Ok(Prepared {
+            filter: self.clone(),
+            programs: Programs::load(object, mode)?,
             tables,
             slots,
-            _maps: maps,
+            maps,
         })
+    }
+
+    /// Leaves no pins behind where nothing is in force.
+    fn remove_if_unused(&self) -> Result<(), Error> {
+        let unused = !self.pins.are_held() && self.standing().is_ok_and(|found| found.is_empty());
+        if unused { self.pins.remove() } else { Ok(()) }
     }
 
     fn change(
@@ -135,13 +133,21 @@ impl Filter {
     ) -> Result<(), Error> {
         let (staying, leaving) = self.taken_over(programs, interfaces)?;
         for place in staying {
-            change.replace(place, programs)?;
+            let index = place.index;
+            match change.replace(place, programs) {
+                Err(error) if is_there(index) => return Err(error),
+                _ => {}
+            }
         }
         for interface in interfaces {
-            if !change.stands_at(interface) {
-                change
-                    .attached
-                    .push(programs.attach(&self.pins, interface)?);
+            if change.stands_at(interface) {
+                continue;
+            }
+            match programs.attach(&self.pins, interface) {
+                Ok(attached) => change.attached.push(attached),
+                Err(error) if is_there(interface.index) => return Err(error),
+                // It has gone since it was listed, and needs no filter any more.
+                Err(_) => {}
             }
         }
         change.leaving = leaving;
@@ -166,6 +172,58 @@ impl Filter {
             if wanted { &mut staying } else { &mut leaving }.push(place);
         }
         Ok((staying, leaving))
+    }
+}
+
+/// Whether an interface with this number is there; it is, if that can't be told.
+fn is_there(index: u32) -> bool {
+    netlink::links().map_or(true, |links| links.iter().any(|link| link.index == index))
+}
+
+impl Prepared {
+    /// Enforces the plan at exactly these interfaces; there may be none yet.
+    ///
+    /// Where the instance is attached already, whoever deployed it, its program is replaced in place,
+    /// so that no packet goes unfiltered; then it is attached to the other interfaces, and last
+    /// detached from those no longer wanted. A deployment that this process held before is of no more
+    /// use then: drop it.
+    ///
+    /// # Errors
+    ///
+    /// When one interface fails, all are put back to what they had. One that is removed meanwhile is
+    /// no failure.
+    pub fn deploy(mut self, interfaces: &[Interface]) -> Result<Deployment, Error> {
+        let filter = self.filter.clone();
+        // What is refused must not have taken a slot.
+        let assigned = netlink::links().and_then(|links| self.slots.assign(interfaces, &links));
+        let mut change = Change::default();
+        let changed =
+            assigned.and_then(|()| filter.change(&mut self.programs, interfaces, &mut change));
+        if let Err(error) = changed {
+            let error = change.undo(error);
+            drop(self);
+            filter.remove_if_unused()?;
+            return Err(error);
+        }
+        // The plan is in force. What is left over must not undo it: a place that is cleared can't be put
+        // back, and it would be open.
+        let leftovers = change
+            .leaving
+            .drain(..)
+            .filter_map(|place| place.clear().err());
+        for error in leftovers.chain(filter.pins.remove_other_versions().err()) {
+            warn!("what is no longer needed is left behind: {error}");
+        }
+        let (attached, attachments) = change.done(interfaces).into_iter().unzip();
+        Ok(Deployment {
+            pins: filter.pins,
+            programs: self.programs,
+            attached,
+            attachments,
+            tables: self.tables,
+            slots: self.slots,
+            _maps: self.maps,
+        })
     }
 }
 

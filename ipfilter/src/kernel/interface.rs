@@ -18,8 +18,8 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// The interfaces that `wanted` names, each once: names, or patterns in which `*` stands for any
-    /// characters and `?` for one. A pattern matches Ethernet interfaces only, and thus never the
+    /// The interfaces that `wanted` names, each once: names, alternative names, or patterns of names in
+    /// which `*` stands for any characters and `?` for one. A pattern matches Ethernet interfaces only, and thus never the
     /// loopback.
     ///
     /// # Errors
@@ -27,6 +27,25 @@ impl Interface {
     /// When a name is that of an interface without Ethernet, or the kernel does not tell.
     pub fn matching(wanted: &[String]) -> Result<Matched, Error> {
         choose(wanted, &netlink::links()?)
+    }
+
+    /// All interfaces of this network namespace.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn all() -> Result<Vec<Self>, Error> {
+        let links = netlink::links()?.into_iter();
+        Ok(links.map(|link| Self::from(&link)).collect())
+    }
+}
+
+impl From<&Link> for Interface {
+    fn from(link: &Link) -> Self {
+        Self {
+            name: link.name.clone(),
+            index: link.index,
+        }
     }
 }
 
@@ -71,7 +90,9 @@ fn choose(wanted: &[String], links: &[Link]) -> Result<Matched, Error> {
     };
     for name in wanted {
         // An interface may itself be called `a*`: the name comes before the pattern.
-        let meant = match links.iter().find(|link| link.name == *name) {
+        let named = links.iter().find(|link| link.name == *name);
+        let named = named.or_else(|| links.iter().find(|link| link.altnames.contains(name)));
+        let meant = match named {
             Some(link) if link.ethernet => vec![link],
             Some(_) => {
                 return Err(Error::Refused(format!(
@@ -95,10 +116,7 @@ fn choose(wanted: &[String], links: &[Link]) -> Result<Matched, Error> {
                 .iter()
                 .any(|other| other.index == link.index)
             {
-                matched.interfaces.push(Interface {
-                    name: link.name.clone(),
-                    index: link.index,
-                });
+                matched.interfaces.push(link.into());
             }
         }
     }
@@ -131,6 +149,7 @@ mod tests {
         let link = |(index, name, ethernet): (u32, &str, bool)| Link {
             index,
             name: name.into(),
+            altnames: Vec::new(),
             ethernet,
             mac: None,
             xdp: Vec::new(),
@@ -166,6 +185,19 @@ mod tests {
         ] {
             assert_eq!(chosen(wanted).as_deref(), Ok(names), "{wanted:?}");
         }
+    }
+
+    #[test]
+    fn alternative_names_are_names_and_come_after_them() {
+        let mut links = links();
+        links[1].altnames = vec!["enp0s3".into(), "eth1".into()];
+        for (name, meant) in [("enp0s3", "eth0"), ("eth1", "eth1")] {
+            let matched = choose(&[name.to_owned()], &links).unwrap();
+            assert_eq!(matched.interfaces[0].name, meant);
+            assert!(matched.missing.is_empty());
+        }
+        let matched = choose(&["enp*".to_owned()], &links).unwrap();
+        assert_eq!(matched.missing, ["enp*"], "patterns are of names");
     }
 
     #[test]

@@ -30,7 +30,7 @@ mod trace;
 mod trial;
 
 pub use counters::Count;
-pub use deployment::{Deployment, Followed};
+pub use deployment::{Deployment, Followed, Prepared};
 pub use error::Error;
 pub use filter::{Attached, Filter, Found};
 pub use hook::{Hook, Mode};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io, iter,
     os::fd::{AsFd, BorrowedFd},
 };
 
@@ -22,8 +22,9 @@ const LINKS: u32 = 1;
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,
-    /// The interfaces by number, to tell what is new in what the kernel says.
-    names: HashMap<u32, String>,
+    /// The names of interfaces by number, the alternative ones last, to tell what is new in what the
+    /// kernel says.
+    names: HashMap<u32, Vec<String>>,
 }
 
 impl Monitor {
@@ -71,7 +72,10 @@ impl Monitor {
     }
 
     fn list(&mut self) -> Result<(), Error> {
-        let named = |link: Link| (link.index, link.name);
+        let named = |link: Link| {
+            let names = iter::once(link.name).chain(link.altnames);
+            (link.index, names.collect())
+        };
         self.names = netlink::links()?.into_iter().map(named).collect();
         Ok(())
     }
@@ -83,15 +87,19 @@ impl Monitor {
             RouteNetlinkMessage::NewLink(message)
                 if message.header.interface_family == AddressFamily::Unspec =>
             {
-                let mut attributes = message.attributes.into_iter();
-                let name = attributes.find_map(|attribute| match attribute {
-                    LinkAttribute::IfName(name) => Some(name),
-                    _ => None,
-                });
-                name.is_some_and(|name| {
-                    let before = self.names.insert(message.header.index, name.clone());
-                    before.as_ref() != Some(&name)
-                })
+                let mut names = Vec::new();
+                for attribute in message.attributes {
+                    match attribute {
+                        LinkAttribute::IfName(name) => names.insert(0, name),
+                        LinkAttribute::PropList(list) => names.extend(netlink::altnames(list)),
+                        _ => {}
+                    }
+                }
+                // Some messages are of other things, and have no names.
+                !names.is_empty() && {
+                    let before = self.names.insert(message.header.index, names.clone());
+                    before != Some(names)
+                }
             }
             RouteNetlinkMessage::DelLink(message)
                 if message.header.interface_family == AddressFamily::Unspec =>

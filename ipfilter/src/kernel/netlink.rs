@@ -11,7 +11,7 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp},
+    link::{LinkAttribute, LinkLayerType, LinkMessage, LinkXdp, Prop},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -25,6 +25,8 @@ const FIRST_OF_ROUTING: u16 = 16;
 pub(super) struct Link {
     pub(super) index: u32,
     pub(super) name: String,
+    /// Its alternative names.
+    pub(super) altnames: Vec<String>,
     /// Whether its frames begin with an Ethernet header.
     pub(super) ethernet: bool,
     /// Its hardware address, where it has one of Ethernet's length.
@@ -75,6 +77,7 @@ impl Link {
         let mut link = Self {
             index: message.header.index,
             name: String::new(),
+            altnames: Vec::new(),
             ethernet: message.header.link_layer_type == LinkLayerType::Ether,
             mac: None,
             xdp: Vec::new(),
@@ -82,6 +85,7 @@ impl Link {
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::PropList(list) => link.altnames = altnames(list),
                 LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok(),
                 LinkAttribute::Xdp(about) => link.xdp = programs(&about),
                 _ => {}
@@ -89,6 +93,15 @@ impl Link {
         }
         Some(link)
     }
+}
+
+/// The alternative names among an interface's properties.
+pub(super) fn altnames(list: Vec<Prop>) -> Vec<String> {
+    let names = list.into_iter().filter_map(|property| match property {
+        Prop::AltIfName(name) => Some(name),
+        _ => None,
+    });
+    names.collect()
 }
 
 /// The ids by hook; kernels before 4.19 have `ProgId` alone, which later ones repeat.

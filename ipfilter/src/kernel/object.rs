@@ -267,11 +267,30 @@ impl Object {
     }
 }
 
+/// How often a program is loaded again where the verifier was interrupted.
+const TRIES: usize = 100;
+
+/// Loads a program, unless it is loaded already. A signal interrupts the verifier (`EAGAIN`), which
+/// says nothing about the program.
 fn load_once(
     loaded: bool,
-    load: impl FnOnce() -> Result<(), ProgramError>,
+    mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), ProgramError> {
-    if loaded { Ok(()) } else { load() }
+    if loaded {
+        return Ok(());
+    }
+    let was_interrupted = |result: &Result<(), ProgramError>| {
+        matches!(result, Err(ProgramError::LoadError { io_error, .. })
+            if io_error.raw_os_error() == Some(libc::EAGAIN))
+    };
+    let mut result = load();
+    for _ in 1..TRIES {
+        if !was_interrupted(&result) {
+            break;
+        }
+        result = load();
+    }
+    result
 }
 
 fn config(plan: &Plan, tables: &Tables) -> Config {

@@ -118,6 +118,12 @@ impl Pins {
         pinned
     }
 
+    /// Whether this process holds any of it.
+    pub(super) fn are_held(&self) -> bool {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter().any(|pinned| pinned.strong_count() > 0)
+    }
+
     /// Pins again what this process holds and is no longer pinned.
     pub(super) fn restore(&self) -> Repaired {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
