@@ -7,16 +7,17 @@ mod fields;
 mod tests;
 
 use std::{
-    fmt, fs,
+    fmt,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use self::fields::{DenyWord, Fields, ModeWord, Name, Object, Ports, ProtocolList, Rate};
+use self::fields::{ApiName, DenyWord, Fields, ModeWord, Name, Object, Ports, ProtocolList, Rate};
 use crate::{
     endpoint::Endpoint,
+    files::{self, BODY_LIMIT, CONFIG_LIMIT},
     kernel::Mode,
     plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
 };
@@ -112,7 +113,7 @@ struct File {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileApi {
-    name: Name,
+    name: ApiName,
     ports: Ports,
     #[serde(default)]
     protocols: ProtocolList,
@@ -139,7 +140,7 @@ impl Fields for FileApi {
 ///
 /// The first problem.
 pub fn read(path: &Path) -> Result<Config, ConfigError> {
-    let text = fs::read(path)
+    let text = files::read(path, CONFIG_LIMIT)
         .map_err(|error| problem(path, "", format!("can't read the configuration: {error}")))?;
     let file = parse(path, &text)?;
     build(path, file)
@@ -237,7 +238,7 @@ fn respond(
         None => default.body().to_vec(),
         Some(body) => {
             let body = beside(path, &body.0);
-            fs::read(&body).map_err(|error| {
+            files::read(&body, BODY_LIMIT).map_err(|error| {
                 let message = format!("can't read `{}`: {error}", body.display());
                 problem(path, field("respond_body"), message)
             })?

@@ -18,6 +18,7 @@ pub mod failure;
 pub mod files;
 pub mod instance;
 pub mod kernel;
+pub mod lock;
 pub mod packet;
 pub mod progress;
 pub mod state;

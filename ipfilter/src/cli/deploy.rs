@@ -14,10 +14,10 @@ pub(super) struct Args {
     target: Target,
 }
 
-pub(super) fn run(args: &Args, instance: Instance) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let asked = args.target.asked(None)?;
     require_root("filtering an interface")?;
-    let _lock = instance.lock()?;
-    Daemon::start(instance, asked, None).map_err(Stop::from)?;
+    let lock = instance.lock()?;
+    Daemon::start(lock, asked, None).map_err(Stop::from)?;
     Ok(Exit::Fine)
 }

@@ -1,6 +1,6 @@
 //! `ipfilter mock`: an API to protect, for trying things out.
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use http_body_util::Full;
@@ -12,7 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use log::{debug, info};
+use log::{debug, info, warn};
 use tokio::net::TcpListener;
 
 use super::Exit;
@@ -45,9 +45,20 @@ pub(super) fn run(args: Args) -> anyhow::Result<Exit> {
     Ok(Exit::Fine)
 }
 
+/// How long it waits where there are no descriptors left.
+const PAUSE: Duration = Duration::from_millis(100);
+
 async fn serve(listener: TcpListener) -> anyhow::Result<()> {
     loop {
-        let (stream, client) = listener.accept().await?;
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Such as too many open files: clients that leave make room.
+                warn!("can't take a client: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
         tokio::spawn(async move {
             let served = http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service_fn(answer))

@@ -25,13 +25,15 @@ mod top;
 use std::{
     fmt,
     io::{self, Write as _},
+    path::Path,
     process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use log::warn;
 
-use crate::{failure::Failure, instance::Instance, kernel, state::Record};
+use crate::{failure::Failure, files, instance::Instance, kernel, state::Record};
 
 /// How a command ended, as its exit code (see the README's table of exit codes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +144,9 @@ pub fn command() -> clap::Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    if let Some(stop) = refuse_control_characters() {
+        return finish(Err(stop.into()));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -158,7 +163,31 @@ pub fn main() -> ExitCode {
         }
     };
     logging::begin(&cli.instance);
+    survive_size_limit();
     finish(dispatch(cli))
+}
+
+/// Arguments are shown in messages and logs, and must not write on the operator's terminal.
+fn refuse_control_characters() -> Option<Stop> {
+    let mut arguments = std::env::args_os().enumerate().skip(1);
+    let (number, argument) = arguments.find(|(_, argument)| {
+        let mut characters = argument.to_string_lossy().into_owned();
+        characters.retain(char::is_control);
+        !characters.is_empty()
+    })?;
+    Some(Stop::usage(format!(
+        "argument {number}, `{}`, contains a control character: remove it",
+        files::shown(Path::new(&argument))
+    )))
+}
+
+/// A file that may grow no larger ("setrlimit(2)", `RLIMIT_FSIZE`) is an error of the write, and no
+/// signal that ends the process.
+fn survive_size_limit() {
+    let seen = Arc::new(AtomicBool::new(false));
+    if let Err(error) = signal_hook::flag::register(libc::SIGXFSZ, seen) {
+        warn!("a limit of file sizes may end this process: {error}");
+    }
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
@@ -167,10 +196,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args, &instance),
         Command::Compile(args) => compile::run(&args),
-        Command::Run(args) => run::run(&args, instance),
+        Command::Run(args) => run::run(&args, &instance),
         Command::Reload(args) => reload::run(&args, &instance),
-        Command::Rollback(args) => rollback::run(&args, instance),
-        Command::Deploy(args) => deploy::run(&args, instance),
+        Command::Rollback(args) => rollback::run(&args, &instance),
+        Command::Deploy(args) => deploy::run(&args, &instance),
         Command::Status(args) => status::run(&args, &instance),
         Command::Events(args) => events::run(&args, &instance),
         Command::Probe(args) => probe::run(&args, &instance),

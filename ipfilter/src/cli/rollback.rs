@@ -13,12 +13,12 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 
-pub(super) fn run(_: &Args, instance: Instance) -> anyhow::Result<Exit> {
+pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("rolling back the filter")?;
     if instance.owner()?.is_some() {
-        return reload::finish(daemon::ask(&instance, Request::Rollback)?);
+        return reload::finish(daemon::ask(instance, Request::Rollback)?);
     }
-    let _lock = instance.lock()?;
-    println!("{}", daemon::rollback(instance).map_err(Stop::from)?);
+    let lock = instance.lock()?;
+    println!("{}", daemon::rollback(&lock).map_err(Stop::from)?);
     Ok(Exit::Fine)
 }

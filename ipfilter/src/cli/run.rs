@@ -61,17 +61,17 @@ impl Args {
     }
 }
 
-pub(super) fn run(args: &Args, instance: Instance) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let asked = args.target.asked(args.metrics.clone())?;
     require_root("filtering an interface")?;
-    let _lock = instance.lock()?;
+    let lock = instance.lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let _entered = runtime.enter();
     // Before the filter can be seen: who sees it may send a signal.
     let events = Events::listen()?;
-    let mut daemon = Daemon::start(instance, asked, args.on_error()).map_err(Stop::from)?;
+    let mut daemon = Daemon::start(lock, asked, args.on_error()).map_err(Stop::from)?;
     let served = runtime.block_on(daemon.serve(events, args.watch));
     if args.detach_on_exit {
         daemon.detach()?;

@@ -1,12 +1,13 @@
 //! What to filter and how: the options that `run` and `deploy` share.
 
-use std::{fs, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::ValueEnum;
 
 use super::{Stop, compile::LookupKind, policy_options::PolicyOptions};
 use crate::{
     endpoint::Endpoint,
+    files::{self, BODY_LIMIT},
     kernel,
     plan::{Deny, EVENT_RATE, PortSet, Protocols, REJECT_RATE, Response},
     state::{ApiSpec, ConfigSource, Spec},
@@ -216,7 +217,7 @@ impl Target {
                 "`--respond-body` is sent by `--deny respond` only: give both, or neither",
             ));
         }
-        let body = fs::read(path).map_err(|error| {
+        let body = files::read(path, BODY_LIMIT).map_err(|error| {
             let path = path.display();
             Stop::usage(format!("can't read `--respond-body` `{path}`: {error}"))
         })?;

@@ -71,7 +71,15 @@ macro_rules! words {
     };
 }
 
-words!(Name, Address, ModeWord, DenyWord, Protocol, EndpointWord);
+words!(
+    Name,
+    ApiName,
+    Address,
+    ModeWord,
+    DenyWord,
+    Protocol,
+    EndpointWord
+);
 
 /// One of `choices`, by its name.
 fn choose<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
@@ -127,6 +135,30 @@ impl Word for Name {
     fn parse(text: &str) -> Result<Self, String> {
         if text.trim().is_empty() {
             return Err("it is empty: write a name".to_owned());
+        }
+        if text.chars().any(char::is_control) {
+            return Err("it contains a control character: remove it".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// The name of an API, which is printed, logged and exported.
+#[derive(Debug)]
+pub(super) struct ApiName(pub(super) String);
+
+/// The longest name of an API.
+const LONGEST_NAME: usize = 64;
+
+impl Word for ApiName {
+    const EXPECTING: &'static str = "a string";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if text.is_empty() || text.len() > LONGEST_NAME || !text.chars().all(legal) {
+            return Err(format!(
+                "an API's name is 1 to {LONGEST_NAME} letters, digits, hyphens, underscores and dots"
+            ));
         }
         Ok(Self(text.to_owned()))
     }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 const PATH: &str = "conf/ipfilter.json";

@@ -37,6 +37,7 @@ pub use self::{
 };
 use crate::{
     kernel::{Denial, Deployment, Filter, Trace},
+    lock::Lock,
     state::{Cause, ConfigSource, History},
 };
 
@@ -46,6 +47,8 @@ const TRACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 /// An instance that this process deploys.
 #[derive(Debug)]
 pub struct Daemon {
+    /// Held as long as this process runs the instance.
+    lock: Lock,
     source: ConfigSource,
     history: History,
     filter: Filter,

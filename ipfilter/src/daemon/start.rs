@@ -13,8 +13,8 @@ use super::{
 use crate::failure::Failure;
 use crate::state::{Cause, ConfigSource, History, Inputs, Spec};
 use crate::{
-    instance::Instance,
     kernel::{Deployment, Filter},
+    lock::Lock,
 };
 
 /// What happens when what is asked for can't be deployed at the start, and nothing is there to fall
@@ -57,10 +57,11 @@ impl Daemon {
     ///
     /// When nothing could be deployed; then nothing has changed.
     pub fn start(
-        instance: Instance,
+        mut lock: Lock,
         source: ConfigSource,
         on_error: Option<OnError>,
     ) -> Result<Self, Failure> {
+        let instance = lock.instance().clone();
         let (spec, mut unread) = split(source.spec());
         let (inputs, unreadable) = split(spec.clone().ok_or_else(nothing).and_then(Inputs::read));
         unread = unread.or(unreadable);
@@ -82,10 +83,13 @@ impl Daemon {
             };
             match taken {
                 Ok((policies, deployment)) => {
+                    // The directory may have been made only now.
+                    lock.claim_pins()?;
                     start.history.save();
                     let as_asked = start.history.record.degraded.is_none();
                     return Ok(Self {
                         seen: inputs.and_then(|inputs| inputs.name().ok()),
+                        lock,
                         source,
                         history: start.history,
                         filter: start.filter,
@@ -187,13 +191,13 @@ impl Start {
     }
 }
 
-/// Goes back to the deployment before, where no process runs the instance; who calls this holds its
-/// lock. Returns what is in force now.
+/// Goes back to the deployment before, where no daemon runs the instance. Returns what is in force now.
 ///
 /// # Errors
 ///
 /// When there is none before, or it can't be deployed.
-pub fn rollback(instance: Instance) -> Result<String, Failure> {
+pub fn rollback(lock: &Lock) -> Result<String, Failure> {
+    let instance = lock.instance().clone();
     let filter = Filter::of(&instance);
     let mut history = History::open(instance);
     let inputs = history.before()?;

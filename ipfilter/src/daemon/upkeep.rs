@@ -31,6 +31,10 @@ impl Daemon {
     /// Puts right what others have undone.
     pub(super) fn repair(&mut self) {
         let mended = self.deployment.repair();
+        // The directory may be another one now.
+        if let Err(error) = self.lock.claim_pins() {
+            error!("{error:#}");
+        }
         for what in &mended.done {
             warn!("{what}");
         }

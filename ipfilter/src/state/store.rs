@@ -5,13 +5,19 @@
 //! line is the SHA-256 of the rest: what the disk has damaged is never taken for what was written.
 
 use std::{
-    fs::{self, File},
+    fs::{self, DirBuilder, File},
     io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
 };
 
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
+
+use crate::files;
+
+/// The most bytes of a file: more than the policies of all APIs may have.
+const LIMIT: u64 = 8 << 30;
 
 /// The SHA-256 of `bytes`, in hexadecimal.
 pub(super) fn checksum(bytes: &[u8]) -> String {
@@ -28,8 +34,11 @@ pub(super) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let beside = path.with_extension("new");
     let folder = path.parent().unwrap_or(Path::new("."));
     let write = || {
-        fs::create_dir_all(folder)?;
-        let mut file = File::create(&beside)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)?;
+        let mut file = create(&beside)?;
         writeln!(file, "{}", checksum(content))?;
         file.write_all(content)?;
         file.sync_all()?;
@@ -44,13 +53,27 @@ pub(super) fn write(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         .with_context(|| format!("can't write `{}`", path.display()))
 }
 
+/// A new file for its owner alone. What lies at `path`, such as half a file of an earlier process or
+/// a symbolic link, is removed and never followed.
+fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
 /// What was written to `path`, if anything was.
 ///
 /// # Errors
 ///
 /// When it can't be read, or is not what was written.
 pub(super) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    let bytes = match fs::read(path) {
+    let bytes = match files::read(path, LIMIT) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
@@ -115,6 +138,23 @@ mod tests {
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert!(read(&path).unwrap().is_none());
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn files_are_their_owners_and_links_are_not_followed() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let folder = folder("links");
+        let path = folder.join("file.json");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("victim"), "precious").unwrap();
+        symlink(folder.join("victim"), path.with_extension("new")).unwrap();
+        write(&path, b"new").unwrap();
+        assert_eq!(fs::read(folder.join("victim")).unwrap(), b"precious");
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        assert!(metadata.is_file());
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
         fs::remove_dir_all(&folder).unwrap();
     }
 

@@ -376,7 +376,7 @@ fn broken_files_change_nothing(lab: &Lab, path: &Path) {
     symlink("nowhere", path).expect("a link");
     fs::remove_file(path).expect("a link");
     fs::create_dir(path).expect("a folder");
-    failed(&format!("{unread}Is a directory"));
+    failed(&format!("{unread}it is a directory"));
     fs::remove_dir(path).expect("a folder");
     fs::write(path, "garbage").expect("a file");
     failed(&format!("error: {name}:1:1: the document is not JSON"));

@@ -6,6 +6,8 @@ mod daemon;
 mod explain_live;
 pub(crate) mod live;
 mod metrics;
+mod ownership;
 mod reports;
 mod run;
+mod special_files;
 mod top;
