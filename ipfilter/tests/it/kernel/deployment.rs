@@ -37,11 +37,14 @@ fn alone(test: &str, body: impl FnOnce()) {
         return body();
     }
     testkit::need_root("this test, which makes namespaces and loads BPF programs,").expect("root");
+    let (_, module) = module_path!()
+        .split_once("::")
+        .expect("a crate and a module");
     let output = Command::new("unshare")
         .args(["--net", "--mount", "--propagation", "private"])
         .arg(env::current_exe().expect("a test"))
         .args(["--exact", "--nocapture"])
-        .arg(format!("deployment::{test}"))
+        .arg(format!("{module}::{test}"))
         .env(INSIDE, "1")
         .output()
         .expect("unshare, which is needed here: apt-get install util-linux");
@@ -72,7 +75,7 @@ const MAPS: [&str; 7] = [
     "keys_v3",
     "log_v3",
     "reports_v3",
-    "talkers_v3",
+    "top_sources_v3",
 ];
 
 const MODES: [Mode; 4] = [Mode::Native, Mode::Tc, Mode::Clsact, Mode::Generic];
