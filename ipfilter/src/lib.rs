@@ -11,6 +11,7 @@ pub use ipfilter_plan as plan;
 pub use ipfilter_policy as policy;
 
 pub mod cli;
+mod compare;
 pub mod config;
 pub mod daemon;
 pub mod endpoint;

@@ -1,4 +1,4 @@
-//! `ipfilter check`: is this a policy, and can it be enforced?
+//! `ipfilter check`: is this a policy, what does it say, and can it be enforced?
 
 use std::{io::Write, path::PathBuf};
 
@@ -6,16 +6,17 @@ use jiff::Timestamp;
 
 use crate::{
     files::read_policy,
-    policy::{self, Source},
+    policy::{self, Policy, Source},
     view::{
         check::{FileReport, FileVerdict, ProblemView, Report, refusal, summary},
         diagnostics,
+        sources::Meaning,
     },
 };
 
 use super::{Exit, format::Format, policy_options::PolicyOptions};
 
-/// Validate policies and tell how far they can be enforced
+/// Validate policies: who may call, when that changes, and how far an interface can enforce it
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Policy files; `-` is standard input
@@ -51,6 +52,8 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
                 FileReport {
                     file,
                     verdict: FileVerdict::Invalid,
+                    statements: None,
+                    meaning: None,
                     problems: vec![ProblemView::unreadable(message)],
                 }
             }
@@ -73,12 +76,14 @@ fn check(out: &mut impl Write, args: &Args, source: &Source) -> anyhow::Result<F
         Some(policy) if policy.is_partial() => FileVerdict::Partial,
         Some(_) => FileVerdict::Exact,
     };
+    let policy = parsed.policy.as_ref();
+    let meaning = policy.map(|policy| Meaning::of(policy, Timestamp::now()));
     if args.format == Format::Text {
         for problem in &parsed.problems {
             writeln!(out, "{}\n", diagnostics::render(source, problem))?;
         }
-        let line = match &parsed.policy {
-            Some(policy) => summary(source.name(), policy, Timestamp::now()),
+        let line = match policy.zip(meaning.as_ref()) {
+            Some((policy, meaning)) => summary(source.name(), policy, meaning),
             None => refusal(source.name(), &parsed),
         };
         writeln!(out, "{line}")?;
@@ -93,6 +98,8 @@ fn check(out: &mut impl Write, args: &Args, source: &Source) -> anyhow::Result<F
     Ok(FileReport {
         file: source.name().to_owned(),
         verdict,
+        statements: policy.map(Policy::statements_len),
+        meaning,
         problems: parsed.problems.iter().map(ProblemView::from).collect(),
     })
 }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::Write,
-    iter,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +15,7 @@ use crate::{
     files::read_policy,
     plan::{Lookup, Measures, SourceMap},
     policy::{self, Parsed, Policy},
-    view::{compile::Report, diagnostics, map::Map},
+    view::{compile::Report, diagnostics, map::Map, sources::Meaning},
 };
 
 use super::{Exit, format::Format, policy_options::PolicyOptions};
@@ -122,21 +121,12 @@ fn compile(name: &str, policy: &Policy, lookup: Lookup) -> anyhow::Result<Report
     let v6 = SourceMap::new(&[&sources.v6])?;
     let table = lookup.choose();
     let measures = Measures::of(&v4, &v6);
-    Ok(Report::new(name, &measures, table, &changes(policy, now)))
-}
-
-/// The times after `now` at which other sources may pass: not at every boundary of a condition do.
-fn changes(policy: &Policy, now: Timestamp) -> Vec<Timestamp> {
-    let next = |last: &Timestamp| policy.next_boundary(*last);
-    let mut before = policy.at(now).may_pass;
-    iter::successors(next(&now), next)
-        .filter(|boundary| {
-            let after = policy.at(*boundary).may_pass;
-            let changed = after != before;
-            before = after;
-            changed
-        })
-        .collect()
+    Ok(Report::new(
+        name,
+        &measures,
+        table,
+        Meaning::of(policy, now),
+    ))
 }
 
 fn print(report: &Report, format: Format) -> anyhow::Result<()> {
@@ -187,7 +177,7 @@ mod tests {
         assert!(
             report
                 .to_string()
-                .contains("changes at 2999-12-31T12:00:00Z")
+                .contains("from 2999-12-31T12:00:00Z: nobody")
         );
     }
 }

@@ -69,7 +69,7 @@ fn parse_source(text: &str) -> Result<SourceArg, String> {
         .map_err(|_| "write one IPv4 or IPv6 address, or `-` for standard input".to_owned())
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, String> {
+pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
     let parsed = match text.parse::<i64>() {
         Ok(seconds) => Timestamp::from_second(seconds),
         Err(_) => text.parse(),

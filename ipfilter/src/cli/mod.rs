@@ -7,6 +7,7 @@ mod check;
 mod compile;
 mod deploy;
 mod detach;
+mod diff;
 mod events;
 mod explain;
 mod format;
@@ -19,6 +20,7 @@ mod reload;
 mod rollback;
 mod run;
 mod status;
+mod subject;
 mod target;
 mod top;
 
@@ -51,6 +53,8 @@ pub enum Exit {
     PartialPolicy = 4,
     /// Refused: it needs root, or a kernel feature that is not there.
     Refused = 5,
+    /// What was compared differs, and that was asked.
+    Different = 6,
 }
 
 impl From<Exit> for ExitCode {
@@ -123,6 +127,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Compile(compile::Args),
+    Diff(diff::Args),
     Run(run::Args),
     Reload(reload::Args),
     Rollback(rollback::Args),
@@ -196,6 +201,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args, &instance),
         Command::Compile(args) => compile::run(&args),
+        Command::Diff(args) => diff::run(&args, &instance),
         Command::Run(args) => run::run(&args, &instance),
         Command::Reload(args) => reload::run(&args, &instance),
         Command::Rollback(args) => rollback::run(&args, &instance),

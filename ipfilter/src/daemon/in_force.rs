@@ -47,6 +47,11 @@ impl InForce {
         &self.inputs.spec
     }
 
+    /// The policies, understood.
+    pub(crate) fn into_policies(self) -> Policies {
+        self.policies
+    }
+
     /// What these policies come to at `now`.
     ///
     /// # Errors

@@ -23,9 +23,10 @@ mod watch;
 use anyhow::Context as _;
 use log::{error, info};
 
+pub(crate) use self::prepare::Policies;
 use self::{
     clock::Clock, control::Control, denials::Denials, events::Event, exporter::Exporter,
-    links::Links, prepare::Policies,
+    links::Links,
 };
 pub use self::{
     control::{Answer, Ending, Request, ask},

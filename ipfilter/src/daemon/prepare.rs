@@ -21,12 +21,12 @@ const DENY_ALL: &str = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Den
 /// The policies that were asked for, read and found enforceable. What they come to depends on the
 /// time, but no longer on the files.
 #[derive(Debug)]
-pub(super) struct Policies {
+pub(crate) struct Policies {
     spec: Spec,
     /// By API.
     policies: Vec<Policy>,
     /// Warnings, rendered.
-    pub(super) warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Policies {
@@ -35,7 +35,7 @@ impl Policies {
     /// # Errors
     ///
     /// When a policy is invalid, or can only partly be enforced and that was not asked for.
-    pub(super) fn of(inputs: &Inputs) -> Result<Self, Failure> {
+    pub(crate) fn of(inputs: &Inputs) -> Result<Self, Failure> {
         let _shown = Progress::of("reading policies");
         let spec = &inputs.spec;
         let mut warnings = Vec::new();
@@ -51,8 +51,13 @@ impl Policies {
     }
 
     /// What was asked for.
-    pub(super) fn spec(&self) -> &Spec {
+    pub(crate) fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    /// The policy of the API with this index.
+    pub(crate) fn policy(&self, api: usize) -> Option<&Policy> {
+        self.policies.get(api)
     }
 
     /// What is to be enforced at `now`.
@@ -60,7 +65,7 @@ impl Policies {
     /// # Errors
     ///
     /// When the APIs don't fit together.
-    pub(super) fn plan(&self, now: Timestamp) -> Result<Plan, Failure> {
+    pub(crate) fn plan(&self, now: Timestamp) -> Result<Plan, Failure> {
         let apis = self
             .spec
             .apis
@@ -84,7 +89,7 @@ impl Policies {
     }
 
     /// What the policy of the API with this index says to a source.
-    pub(super) fn explain(
+    pub(crate) fn explain(
         &self,
         api: usize,
         source: IpAddr,
@@ -94,13 +99,13 @@ impl Policies {
     }
 
     /// The first time after `now` at which the plan may be another.
-    pub(super) fn next_boundary(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_boundary(&self, now: Timestamp) -> Option<Timestamp> {
         let boundaries = self.policies.iter().map(|policy| policy.next_boundary(now));
         boundaries.flatten().min()
     }
 
     /// Whether the plan depends on the time at all.
-    pub(super) fn depend_on_time(&self) -> bool {
+    pub(crate) fn depend_on_time(&self) -> bool {
         self.policies
             .iter()
             .any(|policy| !policy.boundaries().is_empty())

@@ -1,11 +1,12 @@
 //! What `ipfilter check` answers.
 
-use std::fmt::Write as _;
-
-use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::policy::{Parsed, Policy, Problem, Severity};
+use super::sources::Meaning;
+use crate::{
+    addresses::words::count,
+    policy::{Parsed, Policy, Problem, Severity},
+};
 
 /// The answer about all files.
 #[derive(Debug, Default, Serialize)]
@@ -21,6 +22,12 @@ pub struct FileReport {
     pub file: String,
     /// Whether the policy is legal and can be enforced at the interface.
     pub verdict: FileVerdict,
+    /// How many statements a legal policy has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statements: Option<usize>,
+    /// What a legal policy means.
+    #[serde(flatten)]
+    pub meaning: Option<Meaning>,
     /// In the order of the file.
     pub problems: Vec<ProblemView>,
 }
@@ -84,34 +91,19 @@ fn severity(severity: Severity) -> &'static str {
     }
 }
 
-/// One line on a legal policy: how many statements, how far enforced, what passes at `now`.
+/// One line on a legal policy: how far it is enforced, how many statements, who may call now and later.
 #[must_use]
-pub fn summary(file: &str, policy: &Policy, now: Timestamp) -> String {
-    let may_pass = policy.at(now).may_pass;
+pub fn summary(file: &str, policy: &Policy, meaning: &Meaning) -> String {
     let verdict = if policy.is_partial() {
         "partial"
     } else {
         "exact"
     };
-    let mut line = format!(
-        "{file}: {verdict}, {}; may pass: {}, {}",
+    format!(
+        "{file}: {verdict}, {}; {}",
         count(policy.statements_len(), "statement", "statements"),
-        count(
-            may_pass.networks_v4().count(),
-            "IPv4 prefix",
-            "IPv4 prefixes"
-        ),
-        count(
-            may_pass.networks_v6().count(),
-            "IPv6 prefix",
-            "IPv6 prefixes"
-        ),
-    );
-    if let Some(next) = policy.next_boundary(now) {
-        // Writing to a string cannot fail.
-        let _ = write!(line, "; may change at {next}");
-    }
-    line
+        meaning.line(),
+    )
 }
 
 /// One line on a document that is no policy.
@@ -124,8 +116,4 @@ pub fn refusal(file: &str, parsed: &Parsed) -> String {
         count(parsed.errors, "error", "errors"),
         count(warnings, "warning", "warnings"),
     )
-}
-
-fn count(number: usize, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
 use serde::Serialize;
 
+use super::sources::Meaning;
 use crate::plan::{self, FamilyMeasures, Measures};
 
 /// The size of what a policy compiles to, as text by [`Display`](fmt::Display) and as JSON by [`Serialize`].
@@ -18,6 +18,9 @@ pub struct Report {
     pub lookup: String,
     /// The times still to come at which the filter deploys anew by itself, as RFC 3339 has them.
     pub boundaries: Vec<String>,
+    /// Who may call now, and from each boundary on.
+    #[serde(flatten)]
+    pub meaning: Meaning,
 }
 
 /// One address family.
@@ -59,14 +62,9 @@ pub struct Table {
 
 impl Report {
     /// The report on the policy in the file `policy`, of which `measures` are the sources' and
-    /// which `table` would serve; at the `boundaries` it changes.
+    /// which `table` would serve, and which means `meaning`.
     #[must_use]
-    pub fn new(
-        policy: &str,
-        measures: &Measures,
-        table: plan::Table,
-        boundaries: &[Timestamp],
-    ) -> Self {
+    pub fn new(policy: &str, measures: &Measures, table: plan::Table, meaning: Meaning) -> Self {
         Self {
             policy: policy.to_owned(),
             families: vec![
@@ -74,7 +72,8 @@ impl Report {
                 Family::new("IPv6", &measures.v6),
             ],
             lookup: table.to_string(),
-            boundaries: boundaries.iter().map(ToString::to_string).collect(),
+            boundaries: meaning.changes.iter().map(|it| it.at.clone()).collect(),
+            meaning,
         }
     }
 }
@@ -124,8 +123,9 @@ impl fmt::Display for Report {
             writeln!(f, "{error}")?;
         }
         writeln!(f, "lookup: {}", self.lookup)?;
-        for boundary in &self.boundaries {
-            writeln!(f, "changes at {boundary}")?;
+        writeln!(f, "may call: {}", self.meaning.may_call.text)?;
+        for change in &self.meaning.changes {
+            writeln!(f, "from {}: {}", change.at, change.may_call.text)?;
         }
         Ok(())
     }
@@ -150,14 +150,19 @@ fn bytes(bytes: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{addresses::AddressSet, plan::SourceMap};
+    use crate::{addresses::AddressSet, plan::SourceMap, view::sources::Sources};
 
     fn report(table: plan::Table) -> Report {
         let networks = ["192.0.2.0/24", "203.0.113.7/32", "2001:db8::/32"];
         let sources = AddressSet::from_networks(networks.map(|n| n.parse().unwrap()));
         let v4 = SourceMap::new(&[&sources.v4]).unwrap();
         let v6 = SourceMap::new(&[&sources.v6]).unwrap();
-        Report::new("petstore.json", &Measures::of(&v4, &v6), table, &[])
+        let meaning = Meaning {
+            may_call: Sources::from(&sources),
+            always_allowed: Sources::from(&sources),
+            changes: Vec::new(),
+        };
+        Report::new("petstore.json", &Measures::of(&v4, &v6), table, meaning)
     }
 
     #[test]
@@ -167,12 +172,17 @@ mod tests {
 IPv4           2          2             2      256 B       512.0 KiB
 IPv6           1          1             1      128 B       512.0 KiB
 lookup: trie
+may call: 257 IPv4 addresses in 2 networks, 1 IPv6 network
 ";
         assert_eq!(report(plan::Table::Trie).to_string(), want);
     }
 
     #[test]
     fn json_has_every_number() {
+        let sources = serde_json::json!({
+            "text": "257 IPv4 addresses in 2 networks, 1 IPv6 network",
+            "ipv4_addresses": 257, "ipv4_networks": 2, "ipv6_networks": 1,
+        });
         let want = serde_json::json!({
             "policy": "petstore.json",
             "families": [
@@ -189,6 +199,9 @@ lookup: trie
             ],
             "lookup": "intervals",
             "boundaries": [],
+            "may_call": sources,
+            "always_allowed": sources,
+            "changes": [],
         });
         let report = report(plan::Table::Intervals);
         assert_eq!(serde_json::to_value(report).unwrap(), want);

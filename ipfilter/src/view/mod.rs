@@ -3,11 +3,13 @@
 pub mod check;
 pub mod compile;
 pub mod diagnostics;
+pub mod diff;
 pub mod event;
 pub mod explain;
 pub mod live;
 pub mod map;
 pub mod metrics;
 pub mod probe;
+pub mod sources;
 pub mod status;
 pub mod top;

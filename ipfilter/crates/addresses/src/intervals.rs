@@ -126,6 +126,22 @@ impl<A: Address> Intervals<A> {
         flips % 2 == 1 && self.flips.get(flips).is_none_or(|end| last < *end)
     }
 
+    /// Whether some address from `first` to `last` is a member.
+    #[must_use]
+    pub fn overlaps_range(&self, first: A, last: A) -> bool {
+        let flips = self.flips.partition_point(|flip| *flip <= first);
+        flips % 2 == 1 || self.flips.get(flips).is_some_and(|start| *start <= last)
+    }
+
+    /// The number of members. All of IPv6 has one more than a `u128` holds, and counts as `u128::MAX`.
+    #[must_use]
+    pub fn count(&self) -> u128 {
+        self.ranges().fold(0, |sum: u128, (first, last)| {
+            let size = (last.to_u128() - first.to_u128()).saturating_add(1);
+            sum.saturating_add(size)
+        })
+    }
+
     /// Whether the set has no members.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -240,6 +256,8 @@ mod tests {
             let reach = address.saturating_add(3);
             let all = (address..=reach).all(&want);
             assert_eq!(got.contains_range(address, reach), all, "{address}");
+            let any = (address..=reach).any(&want);
+            assert_eq!(got.overlaps_range(address, reach), any, "{address}");
         }
         assert!(got.flips.is_sorted_by(|a, b| a < b), "not canonical");
         assert_eq!(got.ranges_len(), got.ranges().count());
@@ -256,6 +274,15 @@ mod tests {
             check(&a.complement(), |x| !in_a.contains(&x));
             prop_assert_eq!(a.complement().complement(), a);
         }
+    }
+
+    #[test]
+    fn members_are_counted() {
+        assert_eq!(Intervals::<u32>::empty().count(), 0);
+        assert_eq!(Intervals::<u32>::all().count(), 1 << 32);
+        assert_eq!(Intervals::<u128>::all().count(), u128::MAX);
+        let set = Intervals::from_ranges(vec![(0_u32, 3), (8, 8), (u32::MAX, u32::MAX)]);
+        assert_eq!(set.count(), 6);
     }
 
     #[test]

@@ -5,9 +5,12 @@
 //! policy, a map or a packet is.
 
 mod blocks;
+mod difference;
 mod intervals;
+pub mod words;
 
 pub use blocks::blocks;
+pub use difference::Difference;
 pub use intervals::{Address, Intervals};
 
 use std::net::IpAddr;
@@ -73,6 +76,19 @@ impl AddressSet {
             IpNet::V6(net) => self
                 .v6
                 .contains_range(net.network().to_bits(), net.broadcast().to_bits()),
+        }
+    }
+
+    /// Whether some address of `network` is a member; bits past its length are ignored.
+    #[must_use]
+    pub fn overlaps_network(&self, network: &IpNet) -> bool {
+        match network {
+            IpNet::V4(net) => self
+                .v4
+                .overlaps_range(net.network().to_bits(), net.broadcast().to_bits()),
+            IpNet::V6(net) => self
+                .v6
+                .overlaps_range(net.network().to_bits(), net.broadcast().to_bits()),
         }
     }
 

@@ -1,19 +1,17 @@
-//! What changes from one plan to the next, for the log and for the answer to a reload.
+//! What changes from one plan to the next, for `diff`, for the log and for the answer to a reload.
 
 use std::fmt;
 
+use ipfilter_addresses::{AddressSet, Difference, words};
+
 use super::{Api, Plan};
-use ipfilter_addresses::AddressSet;
 
 /// What is different in a later plan. APIs are the same if their names are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diff<'a> {
-    /// The APIs that only the later plan has.
-    pub added: Vec<&'a Api>,
-    /// The APIs that only the earlier plan has.
-    pub removed: Vec<&'a Api>,
-    /// The APIs that both have, but not alike.
-    pub changed: Vec<Change<'a>>,
+    /// The APIs that are not alike in both plans: those of the later plan in its order, then those
+    /// that only the earlier one has.
+    pub apis: Vec<Change<'a>>,
     /// Whether the destination addresses differ.
     pub addresses: bool,
     /// Whether the APIs that both have stand in another order.
@@ -23,126 +21,124 @@ pub struct Diff<'a> {
 /// An API that changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change<'a> {
-    /// As it was.
-    pub before: &'a Api,
-    /// As it will be.
-    pub after: &'a Api,
-    /// The sources that may pass now and could not before.
-    pub admitted: AddressSet,
-    /// The sources that could pass before and may not now.
-    pub denied: AddressSet,
+    /// As it was; none if it is new. Its ports were then open to everyone.
+    pub before: Option<&'a Api>,
+    /// As it will be; none if it is gone. Its ports are then open to everyone.
+    pub after: Option<&'a Api>,
+    /// Who gains and who loses access.
+    pub access: Difference,
 }
 
 impl<'a> Diff<'a> {
     pub(super) fn between(before: &'a Plan, after: &'a Plan) -> Self {
-        let pairs: Vec<_> = after
-            .apis
-            .iter()
-            .filter_map(|api| Some((before.api(&api.name)?, api)))
-            .collect();
-        let kept = before
-            .apis
-            .iter()
-            .filter(|api| after.api(&api.name).is_some());
-        let order = !kept
-            .map(|api| &api.name)
-            .eq(pairs.iter().map(|(_, api)| &api.name));
-        let only = |these: &'a Plan, those: &Plan| {
-            let missing = these
-                .apis
-                .iter()
-                .filter(|api| those.api(&api.name).is_none());
-            missing.collect()
-        };
+        let later = after.apis.iter();
+        let later = later.map(|api| (before.api(&api.name), Some(api)));
+        let gone = before.apis.iter();
+        let gone = gone.filter(|api| after.api(&api.name).is_none());
+        let pairs = later.chain(gone.map(|api| (Some(api), None)));
+        let changed = pairs.filter(|(before, after)| before != after);
         Self {
-            added: only(after, before),
-            removed: only(before, after),
-            changed: pairs
-                .into_iter()
-                .filter(|(before, after)| before != after)
+            apis: changed
                 .map(|(before, after)| Change::between(before, after))
                 .collect(),
             addresses: before.addresses != after.addresses,
-            order,
+            order: !common(before, after).eq(common(after, before)),
         }
     }
 
     /// Whether the plans enforce the same.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let apis = self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty();
-        apis && !self.addresses && !self.order
+        self.apis.is_empty() && !self.addresses && !self.order
     }
 }
 
+/// The names that both plans have, in the order of the first.
+fn common<'a>(these: &'a Plan, those: &'a Plan) -> impl Iterator<Item = &'a str> {
+    let names = these.apis.iter().map(|api| api.name.as_str());
+    names.filter(|name| those.api(name).is_some())
+}
+
 impl<'a> Change<'a> {
-    fn between(before: &'a Api, after: &'a Api) -> Self {
+    fn between(before: Option<&'a Api>, after: Option<&'a Api>) -> Self {
+        let everyone = AddressSet::all();
+        let sources = |api: Option<&'a Api>| api.map(|api| &api.sources);
+        let (was, is) = (sources(before), sources(after));
         Self {
             before,
             after,
-            admitted: after.sources.difference(&before.sources),
-            denied: before.sources.difference(&after.sources),
+            access: Difference::between(was.unwrap_or(&everyone), is.unwrap_or(&everyone)),
         }
     }
 
-    fn phrases(&self) -> impl Iterator<Item = String> {
-        let (before, after) = (self.before, self.after);
+    /// What changes beside the sources, a phrase each.
+    #[must_use]
+    pub fn settings(&self) -> Vec<String> {
+        let (before, after) = match (self.before, self.after) {
+            (Some(before), Some(after)) => (before, after),
+            (None, Some(after)) => return vec![format!("new, ports {}", after.ports)],
+            (Some(before), None) => {
+                return vec![format!("gone, ports {} are open to everyone", before.ports)];
+            }
+            (None, None) => return Vec::new(),
+        };
         let moved = |what, old: &dyn fmt::Display, new: &dyn fmt::Display| {
             let (old, new) = (old.to_string(), new.to_string());
             (old != new).then(|| format!("{what} {old} become {new}"))
         };
         let deny = (before.deny != after.deny)
             .then(|| format!("deny action {} becomes {}", before.deny, after.deny));
-        [
+        let response = (before.response != after.response).then(|| "another response".to_owned());
+        let phrases = [
             moved("ports", &before.ports, &after.ports),
             moved("protocols", &before.protocols, &after.protocols),
             deny,
-            ranges(&self.admitted).map(|ranges| format!("{ranges} admitted")),
-            ranges(&self.denied).map(|ranges| format!("{ranges} denied")),
-        ]
-        .into_iter()
-        .flatten()
+            response,
+        ];
+        phrases.into_iter().flatten().collect()
     }
 }
 
-/// The number of ranges of a set in words, if it has any.
-fn ranges(set: &AddressSet) -> Option<String> {
-    let count = |number: usize, family| match number {
-        0 => None,
-        1 => Some(format!("1 {family} range")),
-        _ => Some(format!("{number} {family} ranges")),
-    };
-    let v4 = count(set.v4.ranges_len(), "IPv4");
-    let v6 = count(set.v6.ranges_len(), "IPv6");
-    let both: Vec<_> = v4.into_iter().chain(v6).collect();
-    (!both.is_empty()).then(|| both.join(" and "))
+impl Change<'_> {
+    /// The API's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.after.or(self.before).map_or("", |api| &api.name)
+    }
+
+    /// Who may call now, where that is everyone or nobody.
+    fn extreme(&self) -> Option<String> {
+        let sources = &self.after?.sources;
+        let extreme = sources.is_empty() || *sources == AddressSet::all();
+        extreme.then(|| format!("{} may call", words::sources(sources)))
+    }
+}
+
+impl fmt::Display for Change<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moves = self.before.is_some() && self.after.is_some() && !self.access.is_empty();
+        let mut phrases = Vec::new();
+        if moves {
+            phrases.push(words::change(&self.access));
+            phrases.extend(self.extreme());
+        }
+        phrases.extend(self.settings());
+        if let (None, Some(after)) = (self.before, self.after) {
+            phrases.push(format!("{} may call", words::sources(&after.sources)));
+        }
+        write!(f, "{}: {}", self.name(), phrases.join("; "))
+    }
 }
 
 impl fmt::Display for Diff<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let added = self
-            .added
-            .iter()
-            .map(|api| format!("`{}` is new", api.name));
-        let removed = self
-            .removed
-            .iter()
-            .map(|api| format!("`{}` is gone", api.name));
-        let changed = self.changed.iter().map(|change| {
-            let phrases: Vec<_> = change.phrases().collect();
-            format!("`{}`: {}", change.after.name, phrases.join(", "))
-        });
+        let apis = self.apis.iter().map(ToString::to_string);
         let addresses = self.addresses.then(|| "other addresses".to_owned());
-        let order = self.order.then(|| "another order".to_owned());
-        let all: Vec<_> = added
-            .chain(removed)
-            .chain(changed)
-            .chain(addresses)
-            .chain(order)
-            .collect();
+        let order = self.order.then(|| "APIs in another order".to_owned());
+        let all: Vec<_> = apis.chain(addresses).chain(order).collect();
         if all.is_empty() {
-            return f.write_str("no change");
+            return f.write_str("nothing changes");
         }
-        f.write_str(&all.join("; "))
+        f.write_str(&all.join(". "))
     }
 }

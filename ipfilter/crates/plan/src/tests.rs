@@ -132,7 +132,7 @@ fn the_digest_stays_what_it_was() {
 #[test]
 fn a_diff_says_what_changes() {
     let before = plan(&two());
-    assert_eq!(before.diff(&before.clone()).to_string(), "no change");
+    assert_eq!(before.diff(&before.clone()).to_string(), "nothing changes");
 
     let mut apis = two();
     apis[0].sources = sources(&["192.0.2.0/25", "198.51.100.0/24", "203.0.113.9/32"]);
@@ -144,8 +144,9 @@ fn a_diff_says_what_changes() {
     assert!(!diff.is_empty());
     assert_eq!(
         diff.to_string(),
-        "`invoices` is new; `billing` is gone; `petstore`: ports 443,8000-8010 become 443, \
-         2 IPv4 ranges admitted, 1 IPv4 range denied"
+        "petstore: 1 network loses access, 2 gain; 385 addresses; ports 443,8000-8010 become 443. \
+         invoices: new, ports 8443; 128 IPv4 addresses in 1 network, 1 IPv6 network may call. \
+         billing: gone, ports 8443 are open to everyone"
     );
 
     apis = two();
@@ -155,8 +156,18 @@ fn a_diff_says_what_changes() {
     let after = Plan::new(apis.to_vec(), vec!["192.0.2.1".parse().unwrap()]).unwrap();
     assert_eq!(
         before.diff(&after).to_string(),
-        "`billing`: protocols TCP become TCP and UDP, deny action drop becomes reject; \
-         other addresses; another order"
+        "billing: protocols TCP become TCP and UDP; deny action drop becomes reject. \
+         other addresses. APIs in another order"
+    );
+
+    let mut apis = two();
+    apis[0].sources = AddressSet::all();
+    let after = plan(&apis);
+    let text = before.diff(&after).to_string();
+    assert!(text.ends_with("; everyone may call"), "{text}");
+    assert_eq!(
+        before.diff(&after).apis[0].access.gained,
+        apis[0].sources.difference(&two()[0].sources)
     );
 }
 

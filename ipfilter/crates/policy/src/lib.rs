@@ -15,6 +15,7 @@ mod action;
 mod address;
 mod api;
 mod class;
+mod compare;
 mod condition;
 mod document;
 mod evaluate;
@@ -30,11 +31,13 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod time;
+mod timeline;
 mod verdict;
 
 pub use address::parse_block;
 pub use api::{ApiArn, NotAnApiArn};
 pub use class::PRIVATE_BLOCKS;
+pub use compare::{Cause, Side, causes};
 pub use evaluate::Decisions;
 pub use explain::{Decision, Explanation, StatementVerdict};
 pub use ipfilter_document::problem::{Problem, Severity, StatementId, clip, visible};

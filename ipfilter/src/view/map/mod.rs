@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
 use self::cells::{Cells, PARTS};
-use crate::addresses::Intervals;
+use crate::addresses::{Intervals, words};
 
 /// The side of the map, and what is left of it and above it.
 const SIDE: u32 = 1024;
@@ -82,19 +82,8 @@ impl fmt::Display for Map<'_> {
 
 impl Map<'_> {
     fn summary(&self) -> String {
-        let ranges = self.may_pass.ranges();
-        let passing: u64 = ranges
-            .map(|(first, last)| u64::from(last - first) + 1)
-            .sum();
-        #[expect(clippy::cast_precision_loss, reason = "up to 2^32 is exact")]
-        let share = passing as f64 / (1_u64 << 32) as f64 * 100.0;
-        let share = match passing {
-            0 => "none".to_owned(),
-            _ if passing == 1 << 32 => "all".to_owned(),
-            _ if share < 0.01 => "less than 0.01 %".to_owned(),
-            _ if share > 99.99 => "more than 99.99 %".to_owned(),
-            _ => format!("{share:.2} %"),
-        };
+        let passing = self.may_pass.count();
+        let share = words::share(self.may_pass);
         format!(
             "{passing} IPv4 addresses may pass ({share}), at {:.0}; IPv6 is not drawn",
             self.now

@@ -76,9 +76,9 @@ fn shipped_policies_are_exact() {
 }
 
 #[test]
-fn a_summary_counts_statements_and_prefixes() {
+fn a_summary_says_who_may_call() {
     let output = run(&["check", "allow-list.json"], b"");
-    let want = "allow-list.json: exact, 2 statements; may pass: 1 IPv4 prefix, 1 IPv6 prefix\n";
+    let want = "allow-list.json: exact, 2 statements; may call: 256 IPv4 addresses in 1 network, 1 IPv6 network\n";
     assert_eq!(stdout(&output), want);
 }
 

@@ -1,0 +1,121 @@
+//! `ipfilter diff`: who gains or loses access when one policy replaces another.
+
+use std::{io::Write as _, path::PathBuf};
+
+use jiff::Timestamp;
+
+use super::{
+    Exit, Stop,
+    explain::parse_time,
+    format::Format,
+    policy_options::PolicyOptions,
+    subject::{self, File, Subject},
+};
+use crate::{
+    compare,
+    instance::Instance,
+    plan::Protocols,
+    state::Spec,
+    view::diff::{Labels, Report},
+};
+
+/// Show which sources gain or lose access to which API, and the statements behind it
+///
+/// OLD and NEW are policies or configuration files. Without `--at`, everything from now on is compared:
+/// at each time at which a policy changes.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What to compare: OLD and NEW, or NEW alone with `--live`; `-` is a policy on standard input
+    #[arg(required = true, num_args = 1..=2, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Compare with what is deployed
+    #[arg(long)]
+    live: bool,
+
+    /// Compare at this time only: RFC 3339, or seconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
+    at: Option<Timestamp>,
+
+    /// End with 6 if anything differs
+    #[arg(long)]
+    exit_code: bool,
+
+    /// How to print the outcome
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    #[command(flatten)]
+    policy: PolicyOptions,
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When something can't be read, or is no policy, or the outcome can't be printed.
+pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
+    let (before, after) = args.subjects(instance)?;
+    let periods = match args.at {
+        Some(at) => vec![compare::at(&before.policies, &after.policies, at).map_err(Stop::from)?],
+        None => {
+            let now = Timestamp::now();
+            compare::from(&before.policies, &after.policies, now).map_err(Stop::from)?
+        }
+    };
+    let differs = periods.iter().any(|period| !period.is_empty());
+    let labels = Labels {
+        before: &before.policies,
+        after: &after.policies,
+    };
+    let report = Report::new(&periods, &labels);
+    let mut out = std::io::BufWriter::new(anstream::stdout().lock());
+    match args.format {
+        Format::Text => write!(out, "{report}")?,
+        Format::Json => {
+            serde_json::to_writer(&mut out, &report)?;
+            writeln!(out)?;
+        }
+    }
+    out.flush()?;
+    Ok(if args.exit_code && differs {
+        Exit::Different
+    } else {
+        Exit::Fine
+    })
+}
+
+impl Args {
+    fn subjects(&self, instance: &Instance) -> Result<(Subject, Subject), Stop> {
+        let options = &self.policy;
+        let any = subject::one_api(
+            subject::every_port().map_err(|error| Stop::usage(error.to_string()))?,
+            Protocols::TCP,
+        );
+        match (self.live, self.files.as_slice()) {
+            (true, [new]) => {
+                let before = Subject::live(instance)?;
+                let new = File::read(new, options)?;
+                let after = new.subject(options, before.policies.spec())?;
+                Ok((before, after))
+            }
+            (false, [old, new]) => {
+                let twice = old == new && old.as_os_str() == "-";
+                if twice {
+                    return Err(Stop::usage("standard input can't be both policies"));
+                }
+                let (old, new) = (File::read(old, options)?, File::read(new, options)?);
+                let like = |other: &File| other.spec().unwrap_or(&any).clone();
+                let (like_new, like_old): (Spec, Spec) = (like(&new), like(&old));
+                Ok((
+                    old.subject(options, &like_new)?,
+                    new.subject(options, &like_old)?,
+                ))
+            }
+            (true, _) => Err(Stop::usage("give NEW alone with `--live`")),
+            (false, _) => Err(Stop::usage(
+                "give OLD and NEW, or `--live` and NEW to compare with what is deployed",
+            )),
+        }
+    }
+}
