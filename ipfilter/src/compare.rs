@@ -8,6 +8,7 @@ use crate::{
     addresses::{AddressSet, Difference},
     daemon::Policies,
     failure::Failure,
+    plan,
     policy::{Cause, Decisions, Effect, Policy, Side, causes},
 };
 
@@ -77,7 +78,7 @@ pub(crate) fn at(before: &Policies, after: &Policies, at: Timestamp) -> Result<P
             undecided: undecided(pair, at),
             why_gained,
             why_lost,
-            settings: changed.map_or_else(Vec::new, |change| change.settings()),
+            settings: changed.map_or_else(Vec::new, plan::Change::settings),
             summary: changed.map(ToString::to_string),
         }
     });

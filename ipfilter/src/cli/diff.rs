@@ -9,6 +9,7 @@ use super::{
     explain::parse_time,
     format::Format,
     policy_options::PolicyOptions,
+    require_root,
     subject::{self, File, Subject},
 };
 use crate::{
@@ -94,6 +95,7 @@ impl Args {
         );
         match (self.live, self.files.as_slice()) {
             (true, [new]) => {
+                require_root("reading what is deployed")?;
                 let before = Subject::live(instance)?;
                 let new = File::read(new, options)?;
                 let after = new.subject(options, before.policies.spec())?;

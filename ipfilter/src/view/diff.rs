@@ -239,8 +239,7 @@ impl fmt::Display for CauseView {
             None => write!(
                 f,
                 "{effect} `Statement[{}]` of the {} policy",
-                self.statement,
-                self.policy
+                self.statement, self.policy
             ),
         }
     }

@@ -1,12 +1,15 @@
 //! The integration tests: one binary, grouped by what they show.
 //!
 //! - [`policy`]: what a policy means, and how `check` and `explain` say it. Needs no root.
+//! - [`change`]: what a change would do, before it is made.
 //! - [`kernel`]: what loaded programs do with packets, and how deployments are made.
 //! - [`service`]: the real binary, under traffic, with everything that goes wrong around it.
 //! - [`matrix`]: what must hold on every supported kernel and network card; runs in VMs.
 //!
 //! The rest is shared: a network to run programs in, frames, policies and the corpus.
 
+#[cfg(test)]
+mod change;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]

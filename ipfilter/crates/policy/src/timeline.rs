@@ -24,7 +24,6 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{Options, Source, parse};
 
     #[test]
