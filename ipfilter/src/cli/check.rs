@@ -71,11 +71,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
 /// Judges one file, and prints it unless JSON is wanted.
 fn check(out: &mut impl Write, args: &Args, source: &Source) -> anyhow::Result<FileReport> {
     let parsed = policy::parse(source, &(&args.policy).into());
-    let verdict = match &parsed.policy {
-        None => FileVerdict::Invalid,
-        Some(policy) if policy.is_partial() => FileVerdict::Partial,
-        Some(_) => FileVerdict::Exact,
-    };
+    let verdict = FileVerdict::from(parsed.enforceable());
     let policy = parsed.policy.as_ref();
     let meaning = policy.map(|policy| Meaning::of(policy, Timestamp::now()));
     if args.format == Format::Text {

@@ -12,13 +12,17 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
-    files::read_policy,
     plan::{Lookup, Measures, SourceMap},
-    policy::{self, Parsed, Policy},
-    view::{compile::Report, diagnostics, map::Map, sources::Meaning},
+    policy::Policy,
+    view::{compile::Report, map::Map, sources::Meaning},
 };
 
-use super::{Exit, format::Format, policy_options::PolicyOptions};
+use super::{
+    Exit,
+    format::Format,
+    policy_file::{self, PolicyFile},
+    policy_options::PolicyOptions,
+};
 
 /// Tell what a policy compiles to: prefixes, intervals, the sizes of the tables
 #[derive(Debug, clap::Args)]
@@ -71,27 +75,16 @@ impl From<LookupKind> for Lookup {
 ///
 /// When the policy cannot be read, or the outcome cannot be printed.
 pub fn run(args: &Args) -> anyhow::Result<Exit> {
-    let source = read_policy(&args.file)
-        .with_context(|| format!("cannot read the policy `{}`", args.file.display()))?;
-    let Parsed {
-        policy, problems, ..
-    } = policy::parse(&source, &(&args.policy).into());
-    let refused = policy.as_ref().is_none_or(Policy::is_partial) && !args.policy.allow_partial;
-    if policy.is_none() || refused {
-        let mut err = anstream::stderr().lock();
-        for problem in &problems {
-            writeln!(err, "{}\n", diagnostics::render(&source, problem))?;
-        }
-    }
-    let Some(policy) = policy else {
-        return Ok(Exit::InvalidPolicy);
+    let PolicyFile { name, policy, exit } = match policy_file::read(&args.file, &args.policy)? {
+        Ok(file) => file,
+        Err(exit) => return Ok(exit),
     };
-    if refused {
-        return Ok(Exit::PartialPolicy);
+    if exit != Exit::Fine {
+        return Ok(exit);
     }
-    let report = compile(source.name(), &policy, args.lookup.into())?;
+    let report = compile(&name, &policy, args.lookup.into())?;
     if let Some(path) = &args.map {
-        draw(source.name(), &policy, path)?;
+        draw(&name, &policy, path)?;
     }
     print(&report, args.format)?;
     Ok(Exit::Fine)
@@ -144,7 +137,7 @@ fn print(report: &Report, format: Format) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Source;
+    use crate::policy::{self, Source};
 
     #[test]
     fn a_deny_list_is_two_entries() {

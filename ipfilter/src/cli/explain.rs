@@ -9,16 +9,18 @@ use std::{
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use crate::{
-    files::read_policy,
-    instance::Instance,
-    policy::{self, Parsed, Policy},
-    view::{diagnostics, explain::View},
+use crate::{instance::Instance, view::explain::View};
+
+use super::{
+    Exit,
+    format::Format,
+    live,
+    policy_file::{self, PolicyFile},
+    policy_options::PolicyOptions,
+    requests,
 };
 
-use super::{Exit, format::Format, live, policy_options::PolicyOptions};
-
-/// Tell what becomes of a source, and which statements say so
+/// Show whether an address or a request is allowed, and which statements decide it
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The policy file; `-` is standard input
@@ -39,8 +41,12 @@ pub struct Args {
     pub(super) port: Option<u16>,
 
     /// The sources (repeat or list); `-` reads them from standard input, one a line
-    #[arg(long, required = true, value_name = "IP", value_delimiter = ',', value_parser = parse_source)]
+    #[arg(long, required_unless_present = "request", value_name = "IP", value_delimiter = ',', value_parser = parse_source)]
     source: Vec<SourceArg>,
+
+    /// Judge whole requests, one JSON object a line, from this file; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "at", "live"])]
+    request: Option<PathBuf>,
 
     /// The time of the request: RFC 3339, or seconds since 1970 (default: now)
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
@@ -88,27 +94,22 @@ pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let Some(file) = &args.file else {
         return live::run(args, instance);
     };
-    if file.as_os_str() == "-" && args.source.contains(&SourceArg::Stdin) {
-        bail!("standard input cannot be both the policy and the sources");
+    let asked = args.request.iter().any(|path| path.as_os_str() == "-");
+    if file.as_os_str() == "-" && (asked || args.source.contains(&SourceArg::Stdin)) {
+        bail!("standard input cannot be both the policy and what is asked about it");
     }
-    let source = read_policy(file)
-        .with_context(|| format!("cannot read the policy `{}`", file.display()))?;
-    let Parsed {
-        policy, problems, ..
-    } = policy::parse(&source, &(&args.policy).into());
-    let refused = policy.as_ref().is_none_or(Policy::is_partial) && !args.policy.allow_partial;
-    if policy.is_none() || refused {
-        let mut err = anstream::stderr().lock();
-        for problem in &problems {
-            writeln!(err, "{}\n", diagnostics::render(&source, problem))?;
-        }
-    }
-    let Some(policy) = policy else {
-        return Ok(Exit::InvalidPolicy);
+    let PolicyFile { policy, exit, .. } = match policy_file::read(file, &args.policy)? {
+        Ok(file) => file,
+        Err(exit) => return Ok(exit),
     };
+    if let Some(path) = &args.request {
+        let format = args.format.unwrap_or(Format::Json);
+        let all_answered = requests::answer(&policy, path, format)?;
+        return Ok(if all_answered { exit } else { Exit::Failed });
+    }
     args.each(|source, format, out| {
         let now = args.at.unwrap_or_else(Timestamp::now);
-        let view = View::from(&policy.explain(source, now));
+        let view = View::of_source(source, &policy.explain(source, now));
         match format {
             Format::Text => writeln!(out, "{view}")?,
             Format::Json => {
@@ -118,11 +119,7 @@ pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         }
         Ok(())
     })?;
-    Ok(if refused {
-        Exit::PartialPolicy
-    } else {
-        Exit::Fine
-    })
+    Ok(exit)
 }
 
 fn default_format() -> Format {

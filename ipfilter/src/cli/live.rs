@@ -155,7 +155,7 @@ impl Live {
             &api.name,
             (target.protocol, target.port),
             PolicyAnswer {
-                view: View::from(&explanation.context("no such API")?),
+                view: View::of_source(source, &explanation.context("no such API")?),
                 file: file.display().to_string(),
                 since: self.in_force.since,
                 changed,

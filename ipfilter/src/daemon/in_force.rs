@@ -63,7 +63,7 @@ impl InForce {
 
     /// What the policy of the API with this index says to a source.
     #[must_use]
-    pub fn explain(&self, api: usize, source: IpAddr, now: Timestamp) -> Option<Explanation> {
+    pub fn explain(&self, api: usize, source: IpAddr, now: Timestamp) -> Option<Explanation<'_>> {
         self.policies.explain(api, source, now)
     }
 

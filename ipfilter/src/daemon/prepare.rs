@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::state::{Inputs, Spec};
 use crate::{
     plan::{Api, Plan, PlanError},
-    policy::{self, Explanation, Parsed, Policy, Severity, Source},
+    policy::{self, Accepted, Explanation, Policy, Refused, Severity, Source},
     progress::Progress,
     view::diagnostics,
 };
@@ -94,7 +94,7 @@ impl Policies {
         api: usize,
         source: IpAddr,
         now: Timestamp,
-    ) -> Option<Explanation> {
+    ) -> Option<Explanation<'_>> {
         Some(self.policies.get(api)?.explain(source, now))
     }
 
@@ -136,19 +136,18 @@ fn blame(spec: &Spec, error: &PlanError) -> String {
 }
 
 fn read(spec: &Spec, source: &Source, warnings: &mut Vec<String>) -> Result<Policy, Failure> {
-    let Parsed {
-        policy, problems, ..
-    } = policy::parse(source, &spec.options);
-    let told = |severities: &[Severity]| render(source, &problems, severities);
-    let Some(policy) = policy else {
-        return Err(Failure::Policy(told(&[Severity::Error])));
-    };
-    if policy.is_partial() && !spec.allow_partial {
-        return Err(Failure::Partial(told(&[Severity::Maybe])));
+    let parsed = policy::parse(source, &spec.options);
+    match parsed.accept(spec.allow_partial) {
+        Ok(Accepted { policy, problems }) => {
+            let told = render(source, &problems, &[Severity::Warning, Severity::Maybe]);
+            warnings.extend((!told.is_empty()).then_some(told));
+            Ok(policy)
+        }
+        Err(Refused { policy, problems }) => Err(match policy {
+            None => Failure::Policy(render(source, &problems, &[Severity::Error])),
+            Some(_) => Failure::Partial(render(source, &problems, &[Severity::Maybe])),
+        }),
     }
-    let told = told(&[Severity::Warning, Severity::Maybe]);
-    warnings.extend((!told.is_empty()).then_some(told));
-    Ok(policy)
 }
 
 fn render(source: &Source, problems: &[policy::Problem], severities: &[Severity]) -> String {

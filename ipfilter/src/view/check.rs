@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::sources::Meaning;
 use crate::{
     addresses::words::count,
-    policy::{Parsed, Policy, Problem, Severity},
+    policy::{Enforceable, Parsed, Policy, Problem, Severity},
 };
 
 /// The answer about all files.
@@ -42,6 +42,16 @@ pub enum FileVerdict {
     Partial,
     /// Not a policy.
     Invalid,
+}
+
+impl From<Enforceable> for FileVerdict {
+    fn from(enforceable: Enforceable) -> Self {
+        match enforceable {
+            Enforceable::Exactly => Self::Exact,
+            Enforceable::Partly => Self::Partial,
+            Enforceable::Not => Self::Invalid,
+        }
+    }
 }
 
 /// A problem as a machine reads it.

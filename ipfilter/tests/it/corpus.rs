@@ -15,6 +15,9 @@ pub(crate) const PARTIAL: &str = include_str!("../corpus/partial.jsonl");
 /// Documents that are no legal policies.
 pub(crate) const INVALID: &str = include_str!("../corpus/invalid.jsonl");
 
+/// Policies and whole requests.
+pub(crate) const REQUESTS: &str = include_str!("../corpus/requests.jsonl");
+
 /// A legal policy, and what is known of sources.
 #[derive(Deserialize)]
 pub(crate) struct Case<'c> {

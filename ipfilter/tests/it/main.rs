@@ -11,6 +11,10 @@
 #[cfg(test)]
 mod change;
 #[cfg(test)]
+#[expect(
+    dead_code,
+    reason = "shared with the policy crate's tests, which read the rest"
+)]
 mod corpus;
 #[cfg(test)]
 mod frames;

@@ -31,8 +31,8 @@ const FILES: &[(&str, &str)] = &[
         "usr/share/doc/ipfilter/grafana.json",
     ),
     (
-        "ipfilter/src/policy/LANGUAGE.md",
-        "usr/share/doc/ipfilter/LANGUAGE.md",
+        "ipfilter/docs/policy-language.md",
+        "usr/share/doc/ipfilter/policy-language.md",
     ),
 ];
 

@@ -4,6 +4,7 @@
 //! [`Reader`](reader::Reader) takes values apart and notes every mistake as a
 //! [`Problem`](problem::Problem) with its place. Knows no policy and no setting.
 
+mod characters;
 pub mod json;
 pub mod problem;
 pub mod reader;

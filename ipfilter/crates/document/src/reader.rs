@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::HashSet};
 
 use crate::{
+    characters,
     json::{self, Kind, Node, SyntaxError},
     problem::{Advice, At, Path, Problems, clip},
     source::Source,
@@ -134,9 +135,7 @@ impl<C> Reader<C> {
         match node.string() {
             Ok(Some(text)) => Some(text),
             Ok(None) => {
-                self.error("kind", &(path, node.span()), || {
-                    Advice::new(format!("{what} is a string, not {}", node.kind().name()))
-                });
+                self.error("kind", &(path, node.span()), || not_a_string(node, what));
                 None
             }
             Err(fault) => {
@@ -173,6 +172,19 @@ impl<C> Reader<C> {
     }
 }
 
+fn not_a_string(node: Node<'_>, what: &str) -> Advice {
+    match node.intrinsic() {
+        Some(function) => Advice::new(format!(
+            "{what} is CloudFormation's `{}`: the template was not deployed",
+            clip(&function)
+        ))
+        .hint(
+            "deploy it, then give what `aws apigateway get-rest-api --rest-api-id API_ID` prints",
+        ),
+        None => Advice::new(format!("{what} is a string, not {}", node.kind().name())),
+    }
+}
+
 fn not_utf8(source: &Source) -> Advice {
     let advice = Advice::new("the file is not UTF-8 text");
     // The two bytes of a UTF-16 byte order mark, each replaced.
@@ -186,6 +198,9 @@ fn syntax_advice(text: &str, error: &SyntaxError, braces: &str) -> Advice {
     if text.trim_start().starts_with('"') && error.message == "trailing characters" {
         return Advice::new("the document is not JSON: it does not begin with a brace")
             .hint(format!("the outer braces are missing: {braces}"));
+    }
+    if let Some(advice) = characters::explain(text, error.offset) {
+        return advice;
     }
     if error.truncated {
         return Advice::new("the document ends too early: it is not closed")

@@ -4,15 +4,13 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    pattern,
-    problem::{Advice, Severity},
-    reader::Reader,
-    resource::{ArnPattern, Form, Pattern},
+use crate::{
+    syntax::resource::{Fields, Pattern},
+    text::{
+        pattern::{self, Places},
+        problem::{Advice, Problems, Severity},
+    },
 };
-
-/// The partitions APIs are in.
-pub(crate) const PARTITIONS: [&str; 3] = ["aws", "aws-cn", "aws-us-gov"];
 
 /// The full name of one API: `arn:PARTITION:execute-api:REGION:ACCOUNT:API`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +40,8 @@ impl FromStr for ApiArn {
         let plain = parts
             .iter()
             .all(|part| !part.is_empty() && !pattern::is_open(part));
-        if !plain || !PARTITIONS.contains(partition) {
+        let is_partition = *partition == "aws" || partition.starts_with("aws-");
+        if !plain || !is_partition || pattern::is_open(partition) {
             return Err(bad());
         }
         Ok(Self {
@@ -66,20 +65,16 @@ pub(crate) struct Known {
 impl Known {
     /// The one API that all of `patterns` can name; those that cannot are errors.
     pub(crate) fn infer<'p>(
-        reader: &mut Reader<'_>,
+        problems: &mut Problems,
         patterns: impl Iterator<Item = &'p Pattern> + Clone,
     ) -> Self {
-        let arns = patterns.filter_map(|pattern| match &pattern.form {
-            Form::Arn(arn) => Some((pattern, arn.as_ref())),
-            _ => None,
-        });
+        let arns = patterns.filter_map(|pattern| Some((pattern, pattern.fields()?)));
         let mut known = Self::default();
         for (_, arn) in arns.clone() {
-            known.learn(arn);
+            known.learn(&arn);
         }
         for (pattern, arn) in arns {
-            if !known.admits(arn) {
-                let problems = &mut reader.problems;
+            if !known.admits(&arn) {
                 problems.add(Severity::Error, "api", &pattern.path, &pattern.span, || {
                     Advice::new("resources of this policy name different APIs")
                         .hint("say with `--api-arn` which one this is")
@@ -89,16 +84,16 @@ impl Known {
         known
     }
 
-    fn fields<'k>(&'k mut self, arn: &'k ArnPattern) -> [(&'k mut Option<String>, &'k str); 4] {
+    fn fields<'k, 'p>(&'k mut self, arn: &Fields<'p>) -> [(&'k mut Option<String>, &'p str); 4] {
         [
-            (&mut self.partition, &arn.partition),
-            (&mut self.region, &arn.region),
-            (&mut self.account, &arn.account),
+            (&mut self.partition, arn.partition),
+            (&mut self.region, arn.region),
+            (&mut self.account, arn.account),
             (&mut self.id, arn.api()),
         ]
     }
 
-    fn learn(&mut self, arn: &ArnPattern) {
+    fn learn(&mut self, arn: &Fields<'_>) {
         for (known, pattern) in self.fields(arn) {
             if known.is_none() && !pattern::is_open(pattern) {
                 *known = Some(pattern.to_owned());
@@ -106,18 +101,56 @@ impl Known {
         }
     }
 
-    fn admits(&mut self, arn: &ArnPattern) -> bool {
+    fn admits(&mut self, arn: &Fields<'_>) -> bool {
         let whole = !arn.rest.contains('/') && arn.rest.contains('*');
         self.fields(arn)
             .into_iter()
             .enumerate()
             .all(|(field, (known, pattern))| match known {
                 Some(_) if pattern.contains('$') => true,
-                // Without a slash the pattern runs on past the API's name.
-                Some(id) if field == 3 && whole => !pattern::tails(pattern, id).is_empty(),
-                Some(value) => pattern::matches(pattern, value),
+                Some(value) => {
+                    let places = Places::start(pattern).then(value);
+                    // Without a slash the pattern runs on past the API's name.
+                    places.at_end() || (field == 3 && whole && !places.is_empty())
+                }
                 None => true,
             })
+    }
+
+    /// The places in an ARN's pattern that are reached by the API's own ARN. What is not known of the API
+    /// is taken to be what the pattern names.
+    pub(crate) fn places<'p>(&self, pattern: &'p str) -> Places<'p> {
+        let mut places = Places::start(pattern).then("arn:");
+        let service = Some("execute-api".to_owned());
+        let fields = [
+            &self.partition,
+            &service,
+            &self.region,
+            &self.account,
+            &self.id,
+        ];
+        for (nth, field) in fields.into_iter().enumerate() {
+            if nth > 0 {
+                places = places.then(":");
+            }
+            places = match field {
+                Some(field) => places.then(field),
+                None => places.then_some(),
+            };
+        }
+        places
+    }
+}
+
+/// The API a full name such as `--api-arn` takes stands for.
+impl From<&ApiArn> for Known {
+    fn from(arn: &ApiArn) -> Self {
+        Self {
+            partition: Some(arn.partition.clone()),
+            region: Some(arn.region.clone()),
+            account: Some(arn.account.clone()),
+            id: Some(arn.id.clone()),
+        }
     }
 }
 

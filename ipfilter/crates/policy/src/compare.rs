@@ -86,9 +86,9 @@ fn parts(
     sources: &AddressSet,
     now: Timestamp,
 ) -> Vec<Cause> {
-    let statements = policy.statements.iter().enumerate();
-    let active = statements.filter(|(_, one)| one.effect == effect && one.is_active(now));
-    let reaches = active.filter_map(|(index, _)| Some((index, policy.evaluation.reach(index)?)));
+    let rules = policy.rules.all.iter().enumerate();
+    let active = rules.filter(|(_, rule)| rule.statement.effect == effect && rule.is_active(now));
+    let reaches = active.filter_map(|(index, _)| Some((index, policy.reach(index)?)));
     let causes = reaches.map(|(statement, reach)| Cause {
         side,
         statement,

@@ -324,7 +324,7 @@ fn grammar_is_kept() {
         (bad(r#""Condition": {}"#), "$.Statement[0].Condition"),
         (
             bad(r#""Condition": {"ForAnyValue:StringLike": {"aws:UserAgent": "x"}}"#),
-            "$.Statement[0].Condition[\"ForAnyValue:StringLike\"]",
+            "$.Statement[0].Condition[\"ForAnyValue:StringLike\"][\"aws:UserAgent\"]",
         ),
         (
             bad(r#""Condition": {"IpAddress": {"aws:SourceIp": "::1", "AWS:sourceip": "::2"}}"#),

@@ -391,3 +391,81 @@ fn a_map_is_drawn_of_who_may_pass() {
     assert_eq!(exit(&output), 1);
     assert!(stderr(&output).contains("cannot write `/nowhere/map.svg`"));
 }
+
+#[test]
+fn explain_judges_whole_requests() {
+    let text = json!({"Version": "2012-10-17", "Statement": [
+        {"Sid": "Read", "Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke",
+         "Resource": "execute-api:/prod/GET/*"},
+        {"Effect": "Deny", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "execute-api:/*",
+         "Condition": {"StringLike": {"aws:UserAgent": "*bot*"}}},
+    ]});
+    let path = std::env::temp_dir().join(format!("ipfilter-requests-{}.json", std::process::id()));
+    std::fs::write(&path, text.to_string()).expect("a file");
+    let file = path.to_str().expect("UTF-8");
+    let requests = [
+        r#"{"source": "192.0.2.1", "method": "GET", "stage": "prod", "path": "/pets"}"#,
+        r#"{"source": "192.0.2.1", "method": "GET", "stage": "prod", "path": "/", "headers": {"user-agent": "a bot"}}"#,
+        "",
+        r#"{"source": "192.0.2.1", "method": "PUT", "stage": "prod", "path": "/pets"}"#,
+        "not JSON",
+        r#"{"source": "192.0.2.1", "method": "GET", "nonsense": 1}"#,
+        r#"{"source": "host", "method": "GET"}"#,
+        r#"{"source": "192.0.2.1"}"#,
+        r#"{"source": "::1", "method": "GET", "stage": "prod", "path": "/"}"#,
+    ]
+    .join("\n");
+    let arguments = [
+        "explain",
+        "--policy",
+        file,
+        "--allow-partial",
+        "--request",
+        "-",
+    ];
+    let output = run(&arguments, requests.as_bytes());
+    assert_eq!(exit(&output), 1, "{}", stderr(&output));
+    let answers: Vec<Value> = stdout(&output)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a JSON line"))
+        .collect();
+    assert_eq!(
+        answers[1],
+        json!({
+            "decision": "deny", "explicit": true,
+            "statements": [
+                {"index": 0, "sid": "Read", "effect": "Allow", "matches": "yes"},
+                {"index": 1, "sid": null, "effect": "Deny", "matches": "yes"},
+            ],
+        })
+    );
+    let decisions: Vec<Option<&str>> = answers.iter().map(|one| one["decision"].as_str()).collect();
+    let bad = None;
+    let want = [
+        Some("allow"),
+        Some("deny"),
+        Some("deny"),
+        bad,
+        bad,
+        bad,
+        bad,
+        Some("allow"),
+    ];
+    assert_eq!(decisions, want);
+    assert_eq!(answers[2]["explicit"], false);
+    for (answer, number) in answers[3..7].iter().zip(5..) {
+        let error = answer["error"].as_str().expect("an error");
+        assert!(error.starts_with(&format!("line {number}")), "{error}");
+        assert_eq!(answer["line"], number);
+    }
+    let last = requests.lines().last().expect("a line");
+    for (options, want) in [
+        (&[][..], 4),
+        (&["--authorizer", "lambda", "--allow-partial"], 0),
+    ] {
+        let mut arguments = vec!["explain", "--policy", file, "--request", "-"];
+        arguments.extend(options);
+        assert_eq!(exit(&run(&arguments, last.as_bytes())), want, "{options:?}");
+    }
+    std::fs::remove_file(&path).expect("a file");
+}

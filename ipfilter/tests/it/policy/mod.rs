@@ -1,7 +1,6 @@
 //! What a policy means: cases from the documentation, evaluators compared, hostile documents, commands.
 
 mod commands;
-mod corpus;
 mod differential;
 mod equivalence;
 mod fuzz;

@@ -1,0 +1,313 @@
+//! The rules: when an element of a statement holds.
+//!
+//! Follows the IAM User Guide's "IAM JSON policy elements: Condition operators", "Conditions with multiple
+//! context keys or values", "Single-valued vs. multivalued context keys", "AWS JSON policy elements:
+//! Principal" and "… NotPrincipal".
+
+use std::{borrow::Cow, net::IpAddr};
+
+use ipfilter_addresses::AddressSet;
+use jiff::Timestamp;
+
+use super::{Answer, Calls, Verdict};
+use crate::{
+    syntax::{
+        condition::{Condition, Key, Operator, Quantifier, Test, TextMatch, Texts, parse_number},
+        principal::Principal,
+        resource::Resource,
+        statement::Element,
+        time::{Instant, whole_second},
+    },
+    text::template::{Template, Value},
+};
+
+/// What is known of that which is asked about.
+pub(crate) trait View {
+    /// What an element comes to.
+    type Answer: Answer;
+
+    /// What is known of a condition key.
+    fn attribute(&self, key: &Key) -> Attribute<'_>;
+    /// Whether the source is in the set.
+    fn source_in(&self, set: &AddressSet) -> Self::Answer;
+    /// Who asks; `None` when that is not known.
+    fn caller(&self) -> Option<&Caller>;
+    /// `/STAGE/METHOD/PATH` of what is asked for; `None` when that is not known.
+    fn call(&self) -> Option<&str>;
+    /// What is asked to be done, such as `execute-api:Invoke`.
+    fn action(&self) -> &str;
+
+    /// Whether conditions on the clock are left aside.
+    fn is_timeless(&self) -> bool {
+        false
+    }
+}
+
+/// What is known of a condition key.
+pub(crate) enum Attribute<'v> {
+    /// The request does not carry it.
+    Absent,
+    /// It is the source's address; `None` where it is that of many.
+    Source(Option<IpAddr>),
+    /// It is the clock, which conditions on dates know in any form.
+    Clock(Timestamp, ClockText),
+    One(Cow<'v, str>),
+    Many(&'v [String]),
+    /// It is there, with a value that is not known.
+    Present,
+    /// It may be there.
+    Unknown,
+}
+
+/// How the clock looks to what compares text.
+#[derive(Clone, Copy)]
+pub(crate) enum ClockText {
+    /// That is left open.
+    Unclear,
+    Date,
+    Seconds,
+}
+
+impl ClockText {
+    fn show(self, now: Timestamp) -> Option<String> {
+        let second = whole_second(now);
+        match self {
+            Self::Unclear => None,
+            Self::Date => Timestamp::from_second(second)
+                .ok()
+                .map(|now| now.to_string()),
+            Self::Seconds => Some(second.to_string()),
+        }
+    }
+}
+
+/// Who makes a request, as principals name them (see [`crate::syntax::principal`]).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caller {
+    /// The names that stand for this caller alone.
+    pub(crate) own: Vec<String>,
+    /// Those, and the names of what the caller belongs to.
+    pub(crate) all: Vec<String>,
+}
+
+/// One part of a statement's match; all must hold.
+#[derive(Clone, Copy)]
+pub(crate) enum Factor<'s> {
+    Principal(&'s Element<Principal>),
+    Action(&'s Element<crate::syntax::action::Action>),
+    Resource(&'s Element<Resource>, &'s Calls),
+    Condition(&'s Condition),
+}
+
+impl Factor<'_> {
+    /// Whether it is about the clock alone.
+    pub(crate) fn is_clock(&self) -> bool {
+        matches!(self, Self::Condition(condition) if condition.is_clock())
+    }
+
+    /// Whether it holds.
+    pub(crate) fn holds<V: View>(&self, view: &V) -> V::Answer {
+        match self {
+            Self::Principal(principal) => caller_is(&principal.is, view),
+            Self::Action(action) => V::Answer::of(action.is.covers(view.action()).into()),
+            Self::Resource(_, calls) => calls.cover(view),
+            Self::Condition(condition) => condition_holds(condition, view),
+        }
+    }
+}
+
+fn caller_is<V: View>(principal: &Principal, view: &V) -> V::Answer {
+    let named = |names: &[String]| names.iter().any(|name| principal.named.contains(name));
+    let is = match view.caller() {
+        _ if principal.everyone => Verdict::Yes,
+        None => Verdict::Maybe,
+        // What is excepted is the caller itself, not all that it belongs to.
+        Some(caller) if principal.except => named(&caller.own).into(),
+        Some(caller) => named(&caller.all).into(),
+    };
+    V::Answer::of(is).negate_if(principal.except)
+}
+
+fn condition_holds<V: View>(condition: &Condition, view: &V) -> V::Answer {
+    let operator = condition.operator;
+    let attribute = view.attribute(&condition.key);
+    let verdict = match (&condition.test, attribute) {
+        (Test::Presence { absent, present }, attribute) => match attribute {
+            Attribute::Absent => (*absent).into(),
+            Attribute::Unknown if absent == present => (*absent).into(),
+            Attribute::Unknown => Verdict::Maybe,
+            _ => (*present).into(),
+        },
+        (_, Attribute::Absent) => holds_without_key(operator).into(),
+        (_, Attribute::Present | Attribute::Unknown) => Verdict::Maybe,
+        (Test::Addresses(listed), Attribute::Source(_)) => {
+            return view.source_in(&listed.set).negate_if(operator.negated);
+        }
+        (Test::Instants(..), Attribute::Clock(now, _)) => condition.clock_holds(now).into(),
+        (_, Attribute::Source(None)) => Verdict::Maybe,
+        (test, Attribute::Source(Some(source))) => {
+            let text = source.to_string();
+            compare(operator, test, std::iter::once(text.as_str()), view)
+        }
+        (test, Attribute::Clock(now, form)) => match form.show(now) {
+            Some(text) => compare(operator, test, std::iter::once(text.as_str()), view),
+            None => Verdict::Maybe,
+        },
+        (test, Attribute::One(text)) => {
+            compare(operator, test, std::iter::once(text.as_ref()), view)
+        }
+        (test, Attribute::Many(texts)) => {
+            compare(operator, test, texts.iter().map(String::as_str), view)
+        }
+    };
+    V::Answer::of(verdict)
+}
+
+impl Condition {
+    /// Whether it holds at `now`, if it is about the clock; else yes.
+    pub(crate) fn clock_holds(&self, now: Timestamp) -> bool {
+        match &self.test {
+            Test::Instants(comparison, instants) => {
+                let any = instants
+                    .iter()
+                    .any(|instant| comparison.holds(now, *instant));
+                any != self.operator.negated
+            }
+            _ => true,
+        }
+    }
+
+    /// The times at which [`Self::clock_holds`] can change.
+    pub(crate) fn boundaries(&self) -> Vec<Timestamp> {
+        match &self.test {
+            Test::Instants(comparison, instants) => instants
+                .iter()
+                .flat_map(|instant| comparison.boundaries(*instant))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A request that lacks the key fulfils negated operators, `…IfExists` and `ForAllValues:`.
+fn holds_without_key(operator: Operator) -> bool {
+    match operator.quantifier {
+        Some(Quantifier::All) => true,
+        Some(Quantifier::Any) => operator.if_exists,
+        None => operator.negated || operator.if_exists,
+    }
+}
+
+/// Puts together what a test says of each value that the request carries.
+fn compare<'v, V: View>(
+    operator: Operator,
+    test: &Test,
+    mut values: impl Iterator<Item = &'v str>,
+    view: &V,
+) -> Verdict {
+    let each = |value: &str| matches(test, value, view);
+    match operator.quantifier {
+        None => values
+            .map(each)
+            .max()
+            .unwrap_or(Verdict::No)
+            .negate_if(operator.negated),
+        Some(Quantifier::Any) => values
+            .map(|value| each(value).negate_if(operator.negated))
+            .max()
+            .unwrap_or(Verdict::No),
+        Some(Quantifier::All) => values
+            .by_ref()
+            .map(|value| each(value).negate_if(operator.negated))
+            .min()
+            .unwrap_or(Verdict::Yes),
+    }
+}
+
+/// Whether one of the test's values matches `value`.
+fn matches<V: View>(test: &Test, value: &str, view: &V) -> Verdict {
+    match test {
+        Test::Addresses(listed) => {
+            let address = value.parse();
+            address
+                .is_ok_and(|address| listed.set.contains(address))
+                .into()
+        }
+        Test::Instants(comparison, instants) => {
+            let value = Instant::from_date(value);
+            let holds =
+                |value: &Instant| instants.iter().any(|one| comparison.compares(value, one));
+            value.as_ref().is_ok_and(holds).into()
+        }
+        Test::Numbers(comparison, numbers) => {
+            let holds = |value: f64| numbers.iter().any(|one| comparison.compares(&value, one));
+            parse_number(value).is_some_and(holds).into()
+        }
+        Test::Booleans { yes, no } => {
+            let is = |text: &str| value.eq_ignore_ascii_case(text);
+            ((*yes && is("true")) || (*no && is("false"))).into()
+        }
+        Test::Texts(texts) => texts_match(texts, value, view),
+        Test::Arns(arns) => {
+            let fields: Vec<&str> = value.splitn(6, ':').collect();
+            let matches = arns.iter().map(|arn| arn_matches(arn, &fields, view));
+            matches.max().unwrap_or(Verdict::No)
+        }
+        Test::Presence { .. } => Verdict::Maybe,
+    }
+}
+
+fn texts_match<V: View>(texts: &Texts, value: &str, view: &V) -> Verdict {
+    let fold = |text: &str| match texts.how {
+        TextMatch::IgnoreCase => text.to_lowercase(),
+        TextMatch::Exact | TextMatch::Wildcards => text.to_owned(),
+    };
+    let value = match texts.how {
+        TextMatch::IgnoreCase => Cow::Owned(value.to_lowercase()),
+        TextMatch::Exact | TextMatch::Wildcards => Cow::Borrowed(value),
+    };
+    if texts.exact.contains(value.as_ref()) {
+        return Verdict::Yes;
+    }
+    let matches = texts
+        .templates
+        .iter()
+        .map(|template| template.matches(&value, fold, |key| value_of(view, key)));
+    matches.max().unwrap_or(Verdict::No)
+}
+
+/// ARNs are compared field by field.
+fn arn_matches<V: View>(arn: &[Template], fields: &[&str], view: &V) -> Verdict {
+    let whole = |field: &Template| field.matches("", str::to_owned, |_| Value::Missing);
+    if let [any] = arn
+        && whole(any) == Verdict::Yes
+        && any.literal().is_none()
+    {
+        // A lone asterisk.
+        return (fields.len() == 6).into();
+    }
+    if arn.len() != fields.len() || arn.len() != 6 {
+        return Verdict::No;
+    }
+    let fields = arn.iter().zip(fields);
+    let matches =
+        fields.map(|(arn, field)| arn.matches(field, str::to_owned, |key| value_of(view, key)));
+    matches.min().unwrap_or(Verdict::No)
+}
+
+/// What a policy variable stands for.
+pub(crate) fn value_of<'v, V: View>(view: &'v V, key: &Key) -> Value<'v> {
+    match view.attribute(key) {
+        Attribute::Absent => Value::Missing,
+        Attribute::One(text) => Value::Known(text),
+        Attribute::Source(Some(source)) => Value::Known(Cow::Owned(source.to_string())),
+        Attribute::Clock(now, form) => match form.show(now) {
+            Some(text) => Value::Known(Cow::Owned(text)),
+            None => Value::Unknown,
+        },
+        // Which of several values is meant is not defined.
+        Attribute::Many([text]) => Value::Known(Cow::Borrowed(text)),
+        Attribute::Many([]) => Value::Missing,
+        _ => Value::Unknown,
+    }
+}
