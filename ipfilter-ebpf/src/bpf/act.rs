@@ -70,13 +70,9 @@ impl Cause {
 
     #[inline(always)]
     fn tcp<P: Packet>(&self, packet: &P) -> Option<Tcp> {
-        let transport = self.now.transport as usize;
-        Tcp::read(
-            &Scratch(packet.buffer()),
-            self.family,
-            self.network(),
-            transport,
-        )
+        let places = (self.network(), self.now.transport as usize);
+        let length = self.now.bytes as usize;
+        Tcp::read(&Scratch(packet.buffer()), self.family, places, length)
     }
 }
 

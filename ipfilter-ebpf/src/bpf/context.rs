@@ -205,6 +205,13 @@ impl Frame for Buffer {
         // address (XDP_PACKET_HEADROOM, NET_IP_ALIGN), and `offset` is even.
         Some(unsafe { *(at as *const [u16; N]) })
     }
+
+    #[inline(always)]
+    fn read_byte(&self, offset: usize) -> Option<u8> {
+        let at = self.at(offset, 1)?;
+        // SAFETY: as for `read`; a byte is always aligned.
+        Some(unsafe { *(at as *const u8) })
+    }
 }
 
 /// A buffer whose offsets the compiler does not know. It then must not work an address out twice,
@@ -235,6 +242,13 @@ impl Frame for Scratch {
         let at = self.at(offset, 2 * N)?;
         // SAFETY: as for `Buffer`.
         Some(unsafe { *(at as *const [u16; N]) })
+    }
+
+    #[inline(always)]
+    fn read_byte(&self, offset: usize) -> Option<u8> {
+        let at = self.at(offset, 1)?;
+        // SAFETY: as for `Buffer`.
+        Some(unsafe { *(at as *const u8) })
     }
 }
 

@@ -3,7 +3,8 @@
 use super::{FrameMut, fold, sum, write_ethernet, write_ip};
 use crate::wire::{
     Family, Frame,
-    field::{ipv4, ipv6, protocol, tcp},
+    field::{protocol, tcp},
+    packet_end,
 };
 
 /// Bytes in a TCP header as answers have it: without options.
@@ -42,42 +43,42 @@ pub struct Tcp {
     pub acknowledgement: u32,
     /// [`flags`].
     pub flags: u8,
-    /// Bytes of data, as the IP header has it: a frame may be padded.
+    /// Bytes of data. Padding behind the packet is none.
     pub data: u32,
-    /// The first four bytes of data, zeros where there are fewer.
+    /// The first four bytes of data; of fewer the first one, and zeros.
     pub begins: [u8; 4],
 }
 
 impl Tcp {
-    /// The segment whose IP header begins at `network` and whose TCP header begins at `transport`.
+    /// The segment whose IP header begins at `network` and whose TCP header begins at `transport`, in a
+    /// frame of `length` bytes, those out of sight included.
     #[inline(always)]
     pub fn read<F: Frame + ?Sized>(
         frame: &F,
         family: Family,
-        network: usize,
-        transport: usize,
+        (network, transport): (usize, usize),
+        length: usize,
     ) -> Option<Self> {
         let [_, _, s0, s1, a0, a1, offset_flags] = frame.read(transport)?;
         let [offset, flags] = offset_flags.to_ne_bytes();
         let begins_at = transport + usize::from(offset >> 4) * 4;
-        let end = match family {
-            Family::V4 => {
-                let [length] = frame.read(network + ipv4::TOTAL_LENGTH)?;
-                network + usize::from(u16::from_be(length))
-            }
-            Family::V6 => {
-                let [length] = frame.read(network + ipv6::PAYLOAD_LENGTH)?;
-                network + ipv6::LEN + usize::from(u16::from_be(length))
+        let end = packet_end(frame, family, network, length)?;
+        let data = end.saturating_sub(begins_at);
+        let begins = match data {
+            0 => [0; 4],
+            1..4 => [frame.read_byte(begins_at).unwrap_or(0), 0, 0, 0],
+            _ => {
+                let [first, second] = frame.read(begins_at).unwrap_or([0; 2]);
+                let ([b0, b1], [b2, b3]) = (first.to_ne_bytes(), second.to_ne_bytes());
+                [b0, b1, b2, b3]
             }
         };
-        let begins = frame.read(begins_at).unwrap_or([0; 2]);
-        let ([b0, b1], [b2, b3]) = (begins[0].to_ne_bytes(), begins[1].to_ne_bytes());
         Some(Self {
             sequence: number(s0, s1),
             acknowledgement: number(a0, a1),
             flags,
-            data: u32::try_from(end.saturating_sub(begins_at)).ok()?,
-            begins: [b0, b1, b2, b3],
+            data: u32::try_from(data).ok()?,
+            begins,
         })
     }
 

@@ -42,7 +42,8 @@ fn transport(family: Family) -> usize {
 
 fn read(frame: &[u8], family: Family) -> (Parties, Tcp) {
     let parties = Parties::read(frame, family, ethernet::LEN, transport(family)).unwrap();
-    let tcp = Tcp::read(frame, family, ethernet::LEN, transport(family)).unwrap();
+    let places = (ethernet::LEN, transport(family));
+    let tcp = Tcp::read(frame, family, places, frame.len()).unwrap();
     (parties, tcp)
 }
 
@@ -214,9 +215,52 @@ fn a_conversation_ends_with_a_refusal_and_no_state() {
 
 #[test]
 fn padding_is_not_data() {
-    let mut frame = segment(Family::V4, ACK, 1, 2, b"");
-    frame.resize(60, 0);
-    assert_eq!(read(&frame, Family::V4).1.data, 0);
+    for family in [Family::V4, Family::V6] {
+        for data in [&b""[..], b"G", b"GE", b"GET", b"GET "] {
+            let mut frame = segment(family, ACK, 1, 2, data);
+            frame.extend([22; 9]);
+            let (_, tcp) = read(&frame, family);
+            assert_eq!(tcp.data as usize, data.len());
+            let begins = match *data {
+                [] => [0; 4],
+                [a, b, c, d] => [a, b, c, d],
+                [first, ..] => [first, 0, 0, 0],
+            };
+            assert_eq!(tcp.begins, begins);
+        }
+    }
+}
+
+#[test]
+fn data_ends_with_the_frame_whatever_the_header_says() {
+    for family in [Family::V4, Family::V6] {
+        let frame = segment(family, ACK, 1, 2, b"GET / HTTP/1.1");
+        let (_, tcp) = read(&frame[..transport(family) + 20], family);
+        assert_eq!((tcp.data, tcp.begins), (0, [0; 4]));
+    }
+}
+
+/// A client may send its first record in pieces, however small the first one.
+#[test]
+fn one_byte_tells_tls_from_http() {
+    for family in [Family::V4, Family::V6] {
+        for length in 1..=4 {
+            let answer = |data: &[u8]| {
+                let (_, tcp) = read(&segment(family, ACK, 101, 7001, data), family);
+                respond(&tcp, family, [7000, 9000], &RESPONSES)
+            };
+            let hello = answer(&[22, 3, 1, 2][..length]);
+            assert!(
+                matches!(hello, Answer::Data(Data::Alert, _)),
+                "{length}: {hello:?}"
+            );
+            let get = answer(&b"GET "[..length]);
+            assert!(
+                matches!(get, Answer::Data(Data::Forbidden, _)),
+                "{length}: {get:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,10 @@
 //! pointers and the tests over a slice. Every way a frame can be short, strange or unknown is a
 //! named outcome. What becomes of a packet is decided in [`crate::verdict`], not here.
 //!
+//! A packet ends where its IP header says, or where the frame does if that is earlier. What lies
+//! behind (padding to Ethernet's minimum, or whatever a sender put there) is not part of it: the host
+//! trims it off before it reads on, so reading it would show another packet than the host gets.
+//!
 //! Sources: IEEE 802.1Q (tags), RFC 791 (IPv4), RFC 8200 (IPv6 and its extension headers),
 //! RFC 4302 (authentication header), RFC 9293 (TCP), RFC 768 (UDP).
 
@@ -27,6 +31,9 @@ pub trait Frame {
     /// them are readable. `offset` is even.
     fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]>;
 
+    /// The byte that is `offset` bytes into the frame, if it is readable.
+    fn read_byte(&self, offset: usize) -> Option<u8>;
+
     /// Whether no byte is readable.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -42,6 +49,86 @@ impl Frame for [u8] {
         let (bytes, _) = self.get(offset..)?.as_chunks::<2>();
         Some(bytes.first_chunk::<N>()?.map(u16::from_ne_bytes))
     }
+
+    fn read_byte(&self, offset: usize) -> Option<u8> {
+        self.get(offset).copied()
+    }
+}
+
+/// A frame's readable bytes up to the end of the IP packet in it. Everything behind an IP header is
+/// read through this.
+struct Bounded<'a, F: ?Sized> {
+    frame: &'a F,
+    /// Where the packet ends by its IP header, in bytes from the start of the frame.
+    end: usize,
+}
+
+/// The end of a packet whose IP header has a length of zero.
+const FRAME_END: usize = u32::MAX as usize;
+
+impl<'a, F: Frame + ?Sized> Bounded<'a, F> {
+    /// Bounds reads to `length` bytes from `start` on.
+    ///
+    /// A length of zero is what IPv6 jumbograms have (RFC 2675), and what Linux gives to packets of more
+    /// than 65,535 bytes that receive offload has put together (BIG TCP). Both end with the frame. Of
+    /// any other packet with that length the host delivers nothing, so where it ends does not matter.
+    #[inline(always)]
+    const fn new(frame: &'a F, start: usize, length: u16) -> Self {
+        let end = if length == 0 {
+            FRAME_END
+        } else {
+            start + length as usize
+        };
+        Self { frame, end }
+    }
+
+    /// Whether the IP header has a length.
+    #[inline(always)]
+    const fn has_length(&self) -> bool {
+        self.end != FRAME_END
+    }
+}
+
+impl<F: Frame + ?Sized> Frame for Bounded<'_, F> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        let length = self.frame.len();
+        if self.end < length { self.end } else { length }
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]> {
+        if offset + 2 * N > self.end {
+            return None;
+        }
+        self.frame.read(offset)
+    }
+
+    #[inline(always)]
+    fn read_byte(&self, offset: usize) -> Option<u8> {
+        if offset >= self.end {
+            return None;
+        }
+        self.frame.read_byte(offset)
+    }
+}
+
+/// Where the packet whose IP header begins at `network` ends in a frame of `length` bytes, those out of
+/// sight included.
+#[inline(always)]
+pub fn packet_end<F: Frame + ?Sized>(
+    frame: &F,
+    family: Family,
+    network: usize,
+    length: usize,
+) -> Option<usize> {
+    let (start, place) = match family {
+        Family::V4 => (network, network + ipv4::TOTAL_LENGTH),
+        Family::V6 => (network + ipv6::LEN, network + ipv6::PAYLOAD_LENGTH),
+    };
+    let [said] = frame.read(place)?;
+    let end = Bounded::new(frame, start, u16::from_be(said)).end;
+    Some(if end < length { end } else { length })
 }
 
 /// An IP address as it stands in the frame: words in network byte order.
@@ -219,18 +306,20 @@ fn is_tag(kind: u16) -> bool {
 /// RFC 791, section 3.1.
 #[inline(always)]
 fn parse_ipv4<F: Frame + ?Sized, J: Judge>(frame: &F, network: usize, judge: J) -> J::Verdict {
-    let Some([first, _, _, fragment, ttl_protocol, _, s0, s1, d0, d1]) = frame.read(network) else {
+    let Some([first, total, _, fragment, ttl_protocol, _, s0, s1, d0, d1]) = frame.read(network)
+    else {
         return judge.judge(Packet::Malformed);
     };
     let [version_ihl, _] = first.to_ne_bytes();
     let header = usize::from(version_ihl & 0x0f) * 4;
-    if version_ihl >> 4 != 4 || header < ipv4::LEN || network + header > frame.len() {
+    let packet = Bounded::new(frame, network, u16::from_be(total));
+    if version_ihl >> 4 != 4 || header < ipv4::LEN || network + header > packet.len() {
         return judge.judge(Packet::Malformed);
     }
     let fragment = u16::from_be(fragment);
     let [_, protocol] = ttl_protocol.to_ne_bytes();
     let content = if fragment & 0x1fff == 0 {
-        parse_transport(frame, protocol, network + header, fragment & 0x2000 != 0)
+        parse_transport(&packet, protocol, network + header, fragment & 0x2000 != 0)
     } else {
         Content::LaterFragment
     };
@@ -249,7 +338,7 @@ fn parse_ipv6<F: Frame + ?Sized, J: Judge>(frame: &F, network: usize, judge: J) 
         [
             first,
             _,
-            _,
+            payload,
             next_hops,
             s0,
             s1,
@@ -276,9 +365,10 @@ fn parse_ipv6<F: Frame + ?Sized, J: Judge>(frame: &F, network: usize, judge: J) 
     if version >> 4 != 6 {
         return judge.judge(Packet::Malformed);
     }
+    let packet = Bounded::new(frame, network + ipv6::LEN, u16::from_be(payload));
     let content = match next {
-        protocol::TCP | protocol::UDP => parse_transport(frame, next, network + ipv6::LEN, false),
-        _ => walk_extensions(frame, next, network + ipv6::LEN),
+        protocol::TCP | protocol::UDP => parse_transport(&packet, next, network + ipv6::LEN, false),
+        _ => walk_extensions(&packet, next, network + ipv6::LEN),
     };
     judge.judge(Packet::Ip(Datagram {
         source: Address::V6([s0, s1, s2, s3, s4, s5, s6, s7]),
@@ -290,13 +380,17 @@ fn parse_ipv6<F: Frame + ?Sized, J: Judge>(frame: &F, network: usize, judge: J) 
 
 /// RFC 8200, section 4: from one extension header to the next, until something else comes.
 #[inline(always)]
-fn walk_extensions<F: Frame + ?Sized>(frame: &F, mut next: u8, mut offset: usize) -> Content {
+fn walk_extensions<F: Frame + ?Sized>(
+    packet: &Bounded<'_, F>,
+    mut next: u8,
+    mut offset: usize,
+) -> Content {
     let mut fragment = false;
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(next) {
             break;
         }
-        let Some([next_length, place]) = frame.read(offset) else {
+        let Some([next_length, place]) = packet.read(offset) else {
             return Content::Unresolved;
         };
         let [following, length] = next_length.to_ne_bytes();
@@ -305,13 +399,17 @@ fn walk_extensions<F: Frame + ?Sized>(frame: &F, mut next: u8, mut offset: usize
                 if u16::from_be(place) & 0xfff8 != 0 {
                     return Content::LaterFragment;
                 }
+                // What ends with the frame is no fragment (RFC 2675, section 3).
+                if !packet.has_length() {
+                    return Content::Unresolved;
+                }
                 fragment = true;
                 8
             }
             protocol::AUTHENTICATION => (usize::from(length) + 2) * 4,
             _ => (usize::from(length) + 1) * 8,
         };
-        if offset > frame.len() {
+        if offset > packet.len() {
             return Content::Unresolved;
         }
         next = following;
@@ -319,7 +417,7 @@ fn walk_extensions<F: Frame + ?Sized>(frame: &F, mut next: u8, mut offset: usize
     if is_extension(next) {
         return Content::Unresolved;
     }
-    parse_transport(frame, next, offset, fragment)
+    parse_transport(packet, next, offset, fragment)
 }
 
 #[inline(always)]
@@ -339,21 +437,16 @@ fn is_extension(next: u8) -> bool {
 
 /// RFC 9293, section 3.1, and RFC 768. Of a first fragment only the ports must be there.
 #[inline(always)]
-fn parse_transport<F: Frame + ?Sized>(
-    frame: &F,
-    number: u8,
-    transport: usize,
-    fragment: bool,
-) -> Content {
+fn parse_transport<F: Frame>(packet: &F, number: u8, transport: usize, fragment: bool) -> Content {
     let protocol = match number {
         protocol::TCP => Protocol::Tcp,
         protocol::UDP => Protocol::Udp,
         _ => return Content::Other,
     };
-    if !fragment && !has_header(frame, protocol, transport) {
+    if !fragment && !has_header(packet, protocol, transport) {
         return Content::Malformed;
     }
-    let Some([source_port, port]) = frame.read(transport) else {
+    let Some([source_port, port]) = packet.read(transport) else {
         return Content::Unresolved;
     };
     Content::Segment(Segment {
@@ -367,14 +460,14 @@ fn parse_transport<F: Frame + ?Sized>(
 
 /// Whether a whole transport header, a TCP header's options included, begins at `transport`.
 #[inline(always)]
-pub fn has_header<F: Frame + ?Sized>(frame: &F, protocol: Protocol, transport: usize) -> bool {
+fn has_header<F: Frame>(packet: &F, protocol: Protocol, transport: usize) -> bool {
     match protocol {
-        Protocol::Udp => frame.read::<4>(transport).is_some(),
-        Protocol::Tcp => match frame.read(transport) {
+        Protocol::Udp => packet.read::<4>(transport).is_some(),
+        Protocol::Tcp => match packet.read(transport) {
             Some([_, _, _, _, _, _, offset, _, _, _]) => {
                 let [offset, _] = offset.to_ne_bytes();
                 let length = usize::from(offset >> 4) * 4;
-                length >= tcp::LEN && transport + length <= frame.len()
+                length >= tcp::LEN && transport + length <= packet.len()
             }
             None => false,
         },

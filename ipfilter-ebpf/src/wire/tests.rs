@@ -46,7 +46,10 @@ fn ethernet(tags: &[u16], ethertype: u16, rest: &[u8]) -> Vec<u8> {
 /// An IPv4 packet with `options` (a multiple of four bytes) and this fragment word.
 fn ipv4(protocol: u8, fragment: u16, options: &[u8], payload: &[u8]) -> Vec<u8> {
     let ihl = 5 + u8::try_from(options.len() / 4).unwrap();
-    let mut packet = vec![0x40 | ihl, 0, 0, 0, 0, 0];
+    let total = u16::try_from(usize::from(ihl) * 4 + payload.len()).unwrap();
+    let mut packet = vec![0x40 | ihl, 0];
+    packet.extend(total.to_be_bytes());
+    packet.extend([0, 0]);
     packet.extend(fragment.to_be_bytes());
     packet.extend([64, protocol, 0, 0, 198, 51, 100, 10, 192, 0, 2, 2]);
     packet.extend(options);
@@ -56,7 +59,9 @@ fn ipv4(protocol: u8, fragment: u16, options: &[u8], payload: &[u8]) -> Vec<u8> 
 
 /// An IPv6 packet.
 fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
-    let mut packet = vec![0x60, 0, 0, 0, 0, 0, next, 64];
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
+    packet.extend([next, 64]);
     packet.extend([0x11; 16]);
     packet.extend([0x22; 16]);
     packet.extend(payload);
@@ -76,6 +81,17 @@ fn segment(content: Content) -> Segment {
         other => panic!("no segment: {other:?}"),
     }
 }
+
+const EXTENSIONS: [u8; 8] = [
+    protocol::HOP_BY_HOP,
+    protocol::ROUTING,
+    protocol::DESTINATION_OPTIONS,
+    protocol::MOBILITY,
+    protocol::HOST_IDENTITY,
+    protocol::SHIM6,
+    protocol::FRAGMENT,
+    protocol::AUTHENTICATION,
+];
 
 #[test]
 fn a_plain_segment_is_read() {
@@ -181,16 +197,7 @@ fn chain(kind: u8, count: usize) -> Vec<u8> {
 
 #[test]
 fn extension_headers_are_walked_to_the_bound() {
-    for kind in [
-        protocol::HOP_BY_HOP,
-        protocol::ROUTING,
-        protocol::DESTINATION_OPTIONS,
-        protocol::MOBILITY,
-        protocol::HOST_IDENTITY,
-        protocol::SHIM6,
-        protocol::FRAGMENT,
-        protocol::AUTHENTICATION,
-    ] {
+    for kind in EXTENSIONS {
         assert_eq!(segment(content(&chain(kind, 8))).port, 443, "{kind}");
         assert_eq!(content(&chain(kind, 9)), Content::Unresolved, "{kind}");
     }
@@ -229,6 +236,92 @@ fn transport_headers_that_are_cut_off_are_malformed() {
         content(&ipv4(protocol::TCP, 0, &[], &header)),
         Content::Malformed
     );
+}
+
+/// `frame`, which has no tags, once its IP header says that the packet ends `end` bytes into the frame.
+fn ending_at(frame: &[u8], end: usize) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    let (at, length) = if frame[12] == 0x08 {
+        (16, end - ethernet::LEN)
+    } else {
+        (18, end - ethernet::LEN - ipv6::LEN)
+    };
+    frame[at..at + 2].copy_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+    frame
+}
+
+/// Each header that a packet may have, with whatever follows it there.
+fn every_header() -> Vec<Vec<u8>> {
+    let mut long = tcp(80);
+    long[12] = 0xf0;
+    long.extend([1; 40]);
+    let udp = &[0x30, 0x39, 0, 80, 0, 8, 0, 0];
+    let mut frames = vec![
+        ipv4(protocol::TCP, 0, &[], &long),
+        ipv4(protocol::TCP, 0, &[1; 40], &tcp(80)),
+        ipv4(protocol::UDP, 0, &[], udp),
+        ipv4(protocol::TCP, 0x2000, &[1; 8], &tcp(80)),
+        ipv4(protocol::UDP, 0x2001, &[], udp),
+        ipv6(protocol::TCP, &long),
+        ipv6(protocol::UDP, udp),
+    ];
+    frames.extend(EXTENSIONS.map(|kind| chain(kind, 3)));
+    frames
+}
+
+#[test]
+fn padding_is_never_read() {
+    for frame in every_header() {
+        let shortest = if frame[12] == 0x08 { 18 } else { 55 };
+        for end in shortest..=frame.len() {
+            let padded = ending_at(&frame, end);
+            let cut = seen(&frame[..end]);
+            assert_eq!(seen(&padded), cut, "{end} of {frame:x?}");
+            let more = [&ending_at(&frame[..end], end)[..], &[0x06; 60]].concat();
+            assert_eq!(seen(&more), cut, "{end} of {frame:x?}");
+        }
+    }
+}
+
+/// The header that the padding shows is not there; that of the later fragment is.
+#[test]
+fn a_chain_does_not_go_on_in_the_padding() {
+    for kind in EXTENSIONS {
+        let first = [kind, 0, 0, 1, 0, 0, 0, 7];
+        let option = [kind, 0, 0, 0, 0, 0, 0, 0];
+        let packet = ipv6(protocol::FRAGMENT, &[first, option].concat());
+        let tcp_there = [protocol::TCP, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1];
+        for padding in [[59, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], tcp_there] {
+            let frame = [&packet[..], &padding].concat();
+            assert_eq!(content(&frame), Content::Unresolved, "{kind}: {padding:?}");
+        }
+        let last = [protocol::TCP, 0, 0, 0, 0, 0, 0, 0];
+        let packet = ipv6(protocol::FRAGMENT, &[first, last].concat());
+        let frame = [&packet[..], &tcp(443)].concat();
+        assert_eq!(content(&frame), Content::Unresolved, "{kind}");
+    }
+}
+
+#[test]
+fn packets_without_a_length_end_with_the_frame() {
+    let without = |mut frame: Vec<u8>| {
+        let at = if frame[12] == 0x08 { 16 } else { 18 };
+        frame[at..at + 2].fill(0);
+        content(&frame)
+    };
+    let frames = [
+        ipv4(protocol::TCP, 0, &[], &tcp(443)),
+        ipv6(protocol::TCP, &tcp(443)),
+        ipv6(protocol::UDP, &tcp(443)),
+    ];
+    let chains = EXTENSIONS.map(|kind| chain(kind, 2));
+    for frame in frames.into_iter().chain(chains) {
+        if frame[12] == 0x86 && frame[20] == protocol::FRAGMENT {
+            assert_eq!(without(frame), Content::Unresolved);
+        } else {
+            assert_eq!(segment(without(frame)).port, 443);
+        }
+    }
 }
 
 #[test]
