@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
+use ipfilter::config::{ApiConfig, Config, Settings};
 use ipfilter_ebpf::abi::Reason;
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -83,7 +84,20 @@ impl About {
         text.replace("@DATE@", &self.date)
             .replace("@SOURCE@", &self.source)
             .replace("@REASONS@\n", &reasons())
+            .replace("@FIELDS@\n", &fields::<Config>())
+            .replace("@API_FIELDS@\n", &fields::<ApiConfig>())
     }
+}
+
+/// A list of settings, as a configuration file has them.
+fn fields<T: Settings>() -> String {
+    let fields = T::fields().into_iter().map(|field| {
+        let default = field.default.map(|text| format!("; by default {text}"));
+        let takes = field.takes + &default.unwrap_or_default();
+        let text = emphasized(&format!("{}.\nTakes {takes}.\n", field.help));
+        format!(".TP\n.B {}\n{}", field.name, text.replace('"', "\\(dq"))
+    });
+    fields.collect()
 }
 
 /// A list of all reasons, as counters, events and metrics name them.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use anstream::adapter::strip_str;
 
-use crate::kernel;
+use crate::{config::Invalid, kernel, view::diagnostics};
 
 /// Why there is no deployment.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub enum Failure {
     Policy(String),
     /// A policy can only partly be enforced; what it leaves open, rendered.
     Partial(String),
+    /// A configuration file is wrong.
+    Config(Invalid),
     /// The data plane refused or failed.
     Dataplane(kernel::Error),
     /// What was asked for makes no sense.
@@ -31,6 +33,9 @@ impl fmt::Display for Failure {
 
 {text}"
             ),
+            Self::Config(Invalid { source, problems }) => {
+                f.write_str(&diagnostics::render_all(source, problems))
+            }
             Self::Dataplane(error) => error.fmt(f),
             Self::Other(error) => write!(f, "{error:#}"),
         }

@@ -5,6 +5,7 @@ use std::{io::Write, path::PathBuf};
 use jiff::Timestamp;
 
 use crate::{
+    config::PolicyOptions,
     files::read_policy,
     policy::{self, Policy, Source},
     view::{
@@ -14,7 +15,7 @@ use crate::{
     },
 };
 
-use super::{Exit, format::Format, policy_options::PolicyOptions};
+use super::{Exit, format::Format};
 
 /// Validate policies: who may call, when that changes, and how far an interface can enforce it
 #[derive(Debug, clap::Args)]

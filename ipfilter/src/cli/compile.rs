@@ -7,11 +7,11 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::ValueEnum;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
+    config::{Choice as _, PolicyOptions, choice},
     plan::{Lookup, Measures, SourceMap},
     policy::Policy,
     view::{compile::Report, map::Map, sources::Meaning},
@@ -21,7 +21,6 @@ use super::{
     Exit,
     format::Format,
     policy_file::{self, PolicyFile},
-    policy_options::PolicyOptions,
 };
 
 /// Tell what a policy compiles to: prefixes, intervals, the sizes of the tables
@@ -32,8 +31,8 @@ pub struct Args {
     file: PathBuf,
 
     /// The source table to name as the one that would serve
-    #[arg(long, value_enum, default_value_t)]
-    lookup: LookupKind,
+    #[arg(long, value_parser = choice::<Lookup>(), default_value = Lookup::default().name())]
+    lookup: Lookup,
 
     /// Draw who may pass, on a map of the IPv4 addresses, into this file
     #[arg(long, value_name = "FILE.svg")]
@@ -45,28 +44,6 @@ pub struct Args {
 
     #[command(flatten)]
     policy: PolicyOptions,
-}
-
-/// The choices of `--lookup`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LookupKind {
-    /// Whichever is cheaper for the policy
-    #[default]
-    Auto,
-    /// The kernel's longest-prefix-match trie
-    Trie,
-    /// The interval table
-    Intervals,
-}
-
-impl From<LookupKind> for Lookup {
-    fn from(kind: LookupKind) -> Self {
-        match kind {
-            LookupKind::Auto => Self::Auto,
-            LookupKind::Trie => Self::Trie,
-            LookupKind::Intervals => Self::Intervals,
-        }
-    }
 }
 
 /// Runs the command.
@@ -82,7 +59,7 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     if exit != Exit::Fine {
         return Ok(exit);
     }
-    let report = compile(&name, &policy, args.lookup.into())?;
+    let report = compile(&name, &policy, args.lookup)?;
     if let Some(path) = &args.map {
         draw(&name, &policy, path)?;
     }

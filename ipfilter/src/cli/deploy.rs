@@ -1,23 +1,23 @@
-//! `ipfilter deploy`: put the filter on, and leave.
+//! `ipfilter deploy`: attach the filter, and exit.
 
-use super::{Exit, Stop, require_root, target::Target};
-use crate::{daemon::Daemon, instance::Instance};
+use super::{Exit, Stop, require_root};
+use crate::{config::ConfigSource, daemon::Daemon, instance::Instance};
 
-/// Filter interfaces by a policy as `run` does, without staying
+/// Filter interfaces by a policy, and exit
 ///
-/// The filter stays attached: `ipfilter detach` takes it off, another `deploy` replaces it without a
-/// gap. Nobody then picks up changed files, dates in the policy that pass, or interfaces that come
-/// later, and the keys of `--deny respond` are not renewed: `run` does all that.
+/// The filter stays attached: `ipfilter detach` detaches it, another `deploy` replaces it without a
+/// gap. Use `run` instead where files may change, where the policy has dates, where interfaces appear
+/// later, or with `--deny respond`, whose keys `run` renews.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    target: Target,
+    source: ConfigSource,
 }
 
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
-    let asked = args.target.asked(None)?;
+    args.source.check().map_err(Stop::from)?;
     require_root("filtering an interface")?;
     let lock = instance.lock()?;
-    Daemon::start(lock, asked, None).map_err(Stop::from)?;
+    Daemon::start(lock, args.source.clone(), |_| None).map_err(Stop::from)?;
     Ok(Exit::Fine)
 }

@@ -8,15 +8,14 @@ use super::{
     Exit, Stop,
     explain::parse_time,
     format::Format,
-    policy_options::PolicyOptions,
     require_root,
     subject::{self, File, Subject},
 };
 use crate::{
     compare,
+    config::{Config, GivenOptions},
     instance::Instance,
     plan::Protocols,
-    state::Spec,
     view::diff::{Labels, Report},
 };
 
@@ -47,7 +46,7 @@ pub struct Args {
     format: Format,
 
     #[command(flatten)]
-    policy: PolicyOptions,
+    policy: GivenOptions,
 }
 
 /// Runs the command.
@@ -108,7 +107,7 @@ impl Args {
                 }
                 let (old, new) = (File::read(old, options)?, File::read(new, options)?);
                 let like = |other: &File| other.spec().unwrap_or(&any).clone();
-                let (like_new, like_old): (Spec, Spec) = (like(&new), like(&old));
+                let (like_new, like_old): (Config, Config) = (like(&new), like(&old));
                 Ok((
                     old.subject(options, &like_new)?,
                     new.subject(options, &like_old)?,

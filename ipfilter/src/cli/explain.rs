@@ -9,14 +9,13 @@ use std::{
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use crate::{instance::Instance, view::explain::View};
+use crate::{config::PolicyOptions, instance::Instance, view::explain::View};
 
 use super::{
     Exit,
     format::Format,
     live,
     policy_file::{self, PolicyFile},
-    policy_options::PolicyOptions,
     requests,
 };
 

@@ -15,7 +15,6 @@ mod live;
 mod logging;
 mod mock;
 mod policy_file;
-mod policy_options;
 mod probe;
 mod reload;
 mod requests;
@@ -23,7 +22,6 @@ mod rollback;
 mod run;
 mod status;
 mod subject;
-mod target;
 mod top;
 
 use std::{
@@ -99,14 +97,14 @@ impl From<Failure> for Stop {
         let exit = match &failure {
             Failure::Policy(_) => Exit::InvalidPolicy,
             Failure::Partial(_) => Exit::PartialPolicy,
-            Failure::Usage(_) => Exit::Usage,
+            Failure::Usage(_) | Failure::Config(_) => Exit::Usage,
             Failure::Dataplane(kernel::Error::Refused(_)) => Exit::Refused,
             Failure::Dataplane(_) | Failure::Other(_) => Exit::Failed,
         };
         Self {
             exit,
             message: failure.to_string(),
-            rendered: matches!(failure, Failure::Policy(_)),
+            rendered: matches!(failure, Failure::Policy(_) | Failure::Config(_)),
         }
     }
 }

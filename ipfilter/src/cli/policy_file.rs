@@ -4,8 +4,9 @@ use std::{io::Write as _, path::Path};
 
 use anyhow::Context as _;
 
-use super::{Exit, policy_options::PolicyOptions};
+use super::Exit;
 use crate::{
+    config::PolicyOptions,
     files::read_policy,
     policy::{self, Policy},
     view::diagnostics,

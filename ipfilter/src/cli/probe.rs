@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
-use super::{Exit, Stop, format::Format, record, require_root, target::parse_address};
+use super::{Exit, Stop, format::Format, record, require_root};
 use crate::{
+    config::address,
     instance::Instance,
     kernel::{Filter, Found, Interface},
     packet::{self, Packet},
@@ -23,7 +24,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The address that the packet comes from
-    #[arg(long, value_name = "IP", value_parser = parse_address)]
+    #[arg(long, value_name = "IP", value_parser = address)]
     source: IpAddr,
 
     /// The port that it goes to
@@ -31,7 +32,7 @@ pub(super) struct Args {
     port: u16,
 
     /// The address that it goes to [default: the interface's own, or none]
-    #[arg(long, value_name = "IP", value_parser = parse_address)]
+    #[arg(long, value_name = "IP", value_parser = address)]
     address: Option<IpAddr>,
 
     /// The interface that it comes in by [default: the first that is filtered]

@@ -2,67 +2,38 @@
 
 use std::env;
 
-use clap::ValueEnum;
-
-use super::{Exit, Stop, require_root, target::Target};
+use super::{Exit, Stop, require_root};
 use crate::{
-    daemon::{Daemon, Events, OnError},
-    endpoint::Endpoint,
+    config::{Config, ConfigSource, OnError, Service},
+    daemon::{Daemon, Events},
     instance::Instance,
 };
 
-/// Filter interfaces by a policy, and stay: `reload` deploys anew, SIGTERM and SIGINT end it
+/// Filter interfaces by a policy, and keep running to keep the filter current
 ///
-/// The filter stays attached when the process ends, unless `--detach-on-exit` is given: `ipfilter
-/// detach` takes it off. Careful with the port you log in through: an API port that is also your SSH
-/// port locks out whoever the policy does not name.
+/// `ipfilter reload` or SIGHUP reads the files again; SIGTERM and SIGINT end the process. The filter
+/// stays attached then, unless `--detach-on-exit` is given: `ipfilter detach` detaches it. Never give
+/// the port that you log in through, unless the policy lets you in: it would lock you out.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    target: Target,
+    source: ConfigSource,
 
-    /// Deploy anew when the policy or the configuration changes
-    #[arg(long)]
-    watch: bool,
-
-    /// What to do if the policy is broken at the start and there is no last good plan to fall back on.
-    /// Without this option, and not started by a service manager, a broken policy is an error
-    #[arg(long, value_enum, value_name = "WHAT")]
-    on_error: Option<OnErrorArg>,
-
-    /// Serve metrics to Prometheus at `/metrics`, and health at `/healthz`: an address and a port, a
-    /// port of 127.0.0.1, or `unix:` and the path of a socket. Comes before the configuration's
-    /// `metrics`
-    #[arg(long, value_name = "ADDR")]
-    metrics: Option<Endpoint>,
-
-    /// Take the filter off when the process ends
-    #[arg(long)]
-    detach_on_exit: bool,
+    #[command(flatten)]
+    service: Service,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OnErrorArg {
-    /// Shut everyone out from the APIs whose policies are broken (a service manager's default)
-    DenyAll,
-    /// End with an error
-    Fail,
-}
-
-impl Args {
-    /// What is done unattended if the policy is broken; none where a person reads what is wrong.
-    fn on_error(&self) -> Option<OnError> {
-        match self.on_error {
-            Some(OnErrorArg::DenyAll) => Some(OnError::DenyAll),
-            Some(OnErrorArg::Fail) => Some(OnError::Fail),
-            // A service manager that wants to be notified ("sd_notify(3)").
-            None => env::var_os("NOTIFY_SOCKET").map(|_| OnError::DenyAll),
-        }
-    }
+/// What to do if a policy is broken and nobody is there to read why; none where a person is.
+fn on_error(source: &ConfigSource, config: Option<&Config>) -> Option<OnError> {
+    let service = source.service(config.unwrap_or(&Config::default()));
+    // A service manager that wants to be notified ("sd_notify(3)").
+    let unattended = || env::var_os("NOTIFY_SOCKET").map(|_| OnError::DenyAll);
+    service.on_error.or_else(unattended)
 }
 
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
-    let asked = args.target.asked(args.metrics.clone())?;
+    let source = args.source.clone().with_service(&args.service);
+    source.check().map_err(Stop::from)?;
     require_root("filtering an interface")?;
     let lock = instance.lock()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -71,9 +42,10 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let _entered = runtime.enter();
     // Before the filter can be seen: who sees it may send a signal.
     let events = Events::listen()?;
-    let mut daemon = Daemon::start(lock, asked, args.on_error()).map_err(Stop::from)?;
-    let served = runtime.block_on(daemon.serve(events, args.watch));
-    if args.detach_on_exit {
+    let mut daemon = Daemon::start(lock, source.clone(), |config| on_error(&source, config))
+        .map_err(Stop::from)?;
+    let served = runtime.block_on(daemon.serve(events));
+    if daemon.service().detach_on_exit {
         daemon.detach()?;
     }
     served?;

@@ -5,16 +5,16 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Stop, policy_options::PolicyOptions};
+use super::Stop;
 use crate::{
+    config::{ApiConfig, Config, ConfigSource, GivenOptions},
     daemon::{InForce, Policies},
     failure::Failure,
     files::read_policy,
     instance::Instance,
-    kernel::Mode,
-    plan::{Deny, EVENT_RATE, Lookup, PortError, PortSet, Protocols, REJECT_RATE, Response},
+    plan::{PortError, PortSet, Protocols},
     policy::Source,
-    state::{ApiSpec, ConfigSource, Inputs, Spec},
+    state::Inputs,
 };
 
 /// APIs with their policies.
@@ -29,7 +29,7 @@ pub(super) enum File {
     /// A policy, of which no file says what it protects.
     Policy(Source),
     /// A configuration that names policies.
-    Config(Box<Spec>),
+    Config(Box<Config>),
 }
 
 /// The fields that tell a configuration from a policy.
@@ -49,7 +49,7 @@ fn is_config(text: &str) -> bool {
 
 impl File {
     /// Reads a policy or a configuration, and finds out which it is.
-    pub(super) fn read(path: &Path, options: &PolicyOptions) -> Result<Self, Failure> {
+    pub(super) fn read(path: &Path, options: &GivenOptions) -> Result<Self, Failure> {
         let source = read_policy(path)
             .with_context(|| format!("can't read `{}`", path.display()))
             .map_err(Failure::Other)?;
@@ -60,19 +60,13 @@ impl File {
     }
 
     /// Reads a configuration.
-    pub(super) fn config(path: &Path, options: &PolicyOptions) -> Result<Self, Failure> {
-        let source = ConfigSource::File {
-            path: path.to_owned(),
-            lookup: Lookup::Auto,
-            options: options.into(),
-            allow_partial: options.allow_partial,
-            metrics: None,
-        };
-        Ok(Self::Config(Box::new(source.spec()?)))
+    pub(super) fn config(path: &Path, options: &GivenOptions) -> Result<Self, Failure> {
+        let source = ConfigSource::file(path).with_options(options);
+        Ok(Self::Config(Box::new(source.read()?)))
     }
 
     /// Understands it. What a policy does not say itself, such as the API's name and ports, is as in `like`.
-    pub(super) fn subject(self, options: &PolicyOptions, like: &Spec) -> Result<Subject, Failure> {
+    pub(super) fn subject(self, options: &GivenOptions, like: &Config) -> Result<Subject, Failure> {
         let inputs = match self {
             Self::Config(spec) => Inputs::read(*spec)?,
             Self::Policy(source) => {
@@ -85,8 +79,7 @@ impl File {
                     )));
                 };
                 api.policy = source.name().into();
-                spec.options = options.into();
-                spec.allow_partial = options.allow_partial;
+                options.apply(&mut api.options);
                 Inputs {
                     spec,
                     policies: vec![source],
@@ -99,7 +92,7 @@ impl File {
     }
 
     /// What a configuration asks for.
-    pub(super) fn spec(&self) -> Option<&Spec> {
+    pub(super) fn spec(&self) -> Option<&Config> {
         match self {
             Self::Config(spec) => Some(spec),
             Self::Policy(_) => None,
@@ -118,27 +111,16 @@ impl Subject {
 }
 
 /// An API called `api` at these ports, of which nothing else is known.
-pub(super) fn one_api(ports: PortSet, protocols: Protocols) -> Spec {
-    Spec {
-        config: None,
-        interfaces: Vec::new(),
-        apis: vec![ApiSpec {
+pub(super) fn one_api(ports: PortSet, protocols: Protocols) -> Config {
+    Config {
+        apis: vec![ApiConfig {
             name: "api".to_owned(),
-            ports,
+            ports: vec![ports],
             protocols,
             policy: "-".into(),
-            deny: Deny::Drop,
-            response: Response::default(),
+            ..ApiConfig::default()
         }],
-        addresses: Vec::new(),
-        mode: Mode::Auto,
-        reject_rate: REJECT_RATE,
-        events: EVENT_RATE,
-        log_denied: false,
-        lookup: Lookup::Auto,
-        options: crate::policy::Options::default(),
-        allow_partial: false,
-        metrics: None,
+        ..Config::default()
     }
 }
 

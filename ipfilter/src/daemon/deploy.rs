@@ -7,7 +7,7 @@ use log::{error, info, warn};
 
 use super::{Daemon, clock::Clock, notify, prepare::Policies, upkeep::announce};
 use crate::failure::Failure;
-use crate::state::{Cause, ConfigSource, Inputs};
+use crate::state::{Cause, Inputs};
 use crate::{
     kernel::{Deployment, Filter, Interface, Matched},
     plan::Plan,
@@ -44,17 +44,16 @@ impl Daemon {
     /// The files that say what to deploy.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let spec = self.policies.spec();
-        let policies = spec.apis.iter().map(|api| api.policy.clone());
-        let config = match &self.source {
-            ConfigSource::File { path, .. } => Some(path.clone()),
-            ConfigSource::Line(_) => None,
-        };
-        config.into_iter().chain(policies).collect()
+        let config = self.source.path().map(Into::into);
+        let apis = spec.apis.iter();
+        let named = apis.flat_map(|api| [Some(&api.policy), api.respond_body.as_ref()]);
+        let named = named.flatten().cloned();
+        config.into_iter().chain(named).collect()
     }
 
     /// Deploys anew, if the files say something else than when they were last read.
     pub(super) fn reload_if_changed(&mut self) {
-        let inputs = self.source.spec().and_then(Inputs::read);
+        let inputs = self.source.read().and_then(Inputs::read);
         let unchanged = match &inputs {
             Ok(inputs) => inputs
                 .name()
@@ -71,7 +70,7 @@ impl Daemon {
 
     /// Deploys anew. On failure the old plan stays, and the record says why.
     pub(super) fn reload(&mut self, cause: Cause) -> Result<String, Failure> {
-        let inputs = self.source.spec().and_then(Inputs::read);
+        let inputs = self.source.read().and_then(Inputs::read);
         self.reload_from(inputs, cause)
     }
 

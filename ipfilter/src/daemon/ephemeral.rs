@@ -17,7 +17,7 @@ struct Outgoing {
 
 /// A warning for every API, given by its name and ports, that shares ports with this host's own connections. None where the
 /// kernel does not tell: then there is nothing to warn of by name.
-pub(super) fn warnings<'a>(apis: impl Iterator<Item = (&'a str, &'a PortSet)>) -> Vec<String> {
+pub(super) fn warnings<'a>(apis: impl Iterator<Item = (&'a str, PortSet)>) -> Vec<String> {
     let read = |name| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
     let range = read("ip_local_port_range");
     let outgoing = Outgoing::parse(&range, &read("ip_local_reserved_ports"));
@@ -37,7 +37,7 @@ impl Outgoing {
         })
     }
 
-    fn warnings<'a>(&self, apis: impl Iterator<Item = (&'a str, &'a PortSet)>) -> Vec<String> {
+    fn warnings<'a>(&self, apis: impl Iterator<Item = (&'a str, PortSet)>) -> Vec<String> {
         let shared = apis.filter_map(|(name, ports)| {
             let ports = ports.within((self.lowest, self.highest))?;
             let ports = match &self.reserved {
@@ -68,7 +68,7 @@ mod tests {
             let ports = ports.parse().unwrap();
             let outgoing = Outgoing::parse("32768\t60999\n", reserved).unwrap();
             outgoing
-                .warnings([("petstore", &ports)].into_iter())
+                .warnings([("petstore", ports)].into_iter())
                 .join("\n")
         };
         assert_eq!(told("443,8443", "\n"), "");

@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 
 use super::prepare::Policies;
+use crate::config::Config;
 use crate::failure::Failure;
-use crate::state::{Inputs, Record, Spec};
+use crate::state::{Inputs, Record};
 use crate::{instance::Instance, plan::Plan, policy::Explanation};
 
 /// The policies of the deployment in force, as they were read then.
@@ -43,7 +44,7 @@ impl InForce {
 
     /// What was asked for.
     #[must_use]
-    pub fn spec(&self) -> &Spec {
+    pub fn spec(&self) -> &Config {
         &self.inputs.spec
     }
 

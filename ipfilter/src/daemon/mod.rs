@@ -26,7 +26,7 @@ use log::{error, info};
 pub(crate) use self::prepare::Policies;
 use self::{
     clock::Clock, control::Control, denials::Denials, events::Event, exporter::Exporter,
-    links::Links,
+    links::Links, watch::Watcher,
 };
 pub use self::{
     control::{Answer, Ending, Request, ask},
@@ -34,12 +34,13 @@ pub use self::{
     in_force::InForce,
     readable::Readable,
     snapshot::{Snapshot, Tally},
-    start::{OnError, rollback},
+    start::rollback,
 };
 use crate::{
+    config::ConfigSource,
     kernel::{Denial, Deployment, Filter, Trace},
     lock::Lock,
-    state::{Cause, ConfigSource, History},
+    state::{Cause, History},
 };
 
 /// How long the programs' log waits to be passed on, at log level `debug`.
@@ -66,26 +67,25 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Answers events until one says stop: SIGHUP, `ipfilter reload` and, with `watch`, files that
-    /// change have it deploy anew, as does each boundary of time; interfaces that appear get the
+    /// Answers events until one says stop: SIGHUP, `ipfilter reload` and, if they are watched, files
+    /// that change have it deploy anew, as does each boundary of time; interfaces that appear get the
     /// filter. SIGTERM and SIGINT end it. The filter stays where it is.
     ///
     /// # Errors
     ///
     /// When events can't be received.
-    pub async fn serve(&mut self, mut events: Events, watch: bool) -> anyhow::Result<()> {
+    pub async fn serve(&mut self, mut events: Events) -> anyhow::Result<()> {
         let clock = Clock::new()?;
         self.arm_timer(&clock)?;
         let mut links = Links::new()?;
         let _control = Control::listen(&self.history.instance, events.sender.clone())?;
         let (paths, watched) = tokio::sync::watch::channel(self.files());
-        if watch {
-            tokio::spawn(watch::files(watched, events.sender.clone()));
-        }
+        let mut watcher = Watcher::new(watched, events.sender.clone());
+        watcher.set(self.service().watch);
         let pins = self.history.instance.pins();
         tokio::spawn(watch::losses(pins, events.sender.clone()));
         let mut exporter = Exporter::new(events.sender.clone());
-        exporter.serve_at(self.metrics()).await;
+        exporter.serve_at(self.service().metrics).await;
         let mut trace = self.filter.trace()?;
         let mut denials = None;
         self.listen(&mut denials);
@@ -125,7 +125,7 @@ impl Daemon {
                     self.rotate_keys();
                     self.repair();
                     self.follow();
-                    exporter.serve_at(self.metrics()).await;
+                    exporter.serve_at(self.service().metrics).await;
                     continue;
                 }
                 Event::Look(reply) => {
@@ -151,13 +151,14 @@ impl Daemon {
                 }
             }
             self.arm_timer(&clock)?;
-            exporter.serve_at(self.metrics()).await;
+            exporter.serve_at(self.service().metrics).await;
             paths.send_if_modified(|paths| {
                 let files = self.files();
                 let changed = *paths != files;
                 *paths = files;
                 changed
             });
+            watcher.set(self.service().watch);
             trace = self.filter.trace()?;
             self.listen(&mut denials);
         }

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::ephemeral;
 use crate::failure::Failure;
-use crate::state::{Inputs, Spec};
+use crate::state::Inputs;
 use crate::{
+    config::{ApiConfig, Config},
     plan::{Api, Plan, PlanError},
     policy::{self, Accepted, Explanation, Policy, Refused, Severity, Source},
     progress::Progress,
@@ -22,7 +23,7 @@ const DENY_ALL: &str = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Den
 /// time, but no longer on the files.
 #[derive(Debug)]
 pub(crate) struct Policies {
-    spec: Spec,
+    spec: Config,
     /// By API.
     policies: Vec<Policy>,
     /// Warnings, rendered.
@@ -39,10 +40,14 @@ impl Policies {
         let _shown = Progress::of("reading policies");
         let spec = &inputs.spec;
         let mut warnings = Vec::new();
-        let ports = spec.apis.iter().map(|api| (api.name.as_str(), &api.ports));
+        let ports = spec
+            .apis
+            .iter()
+            .filter_map(|api| Some((api.name.as_str(), api.port_set()?)));
         warnings.extend(ephemeral::warnings(ports));
-        let policies = inputs.policies.iter();
-        let policies = policies.map(|source| read(spec, source, &mut warnings));
+        warnings.extend(without_effect(spec));
+        let policies = spec.apis.iter().zip(&inputs.policies);
+        let policies = policies.map(|(api, source)| read(spec, api, source, &mut warnings));
         Ok(Self {
             policies: policies.collect::<Result<_, _>>()?,
             spec: spec.clone(),
@@ -51,7 +56,7 @@ impl Policies {
     }
 
     /// What was asked for.
-    pub(crate) fn spec(&self) -> &Spec {
+    pub(crate) fn spec(&self) -> &Config {
         &self.spec
     }
 
@@ -71,13 +76,15 @@ impl Policies {
             .apis
             .iter()
             .zip(&self.policies)
-            .map(|(api, policy)| Api {
-                name: api.name.clone(),
-                ports: api.ports.clone(),
-                protocols: api.protocols,
-                deny: api.deny,
-                response: api.response.clone(),
-                sources: policy.at(now).may_pass,
+            .filter_map(|(api, policy)| {
+                Some(Api {
+                    name: api.name.clone(),
+                    ports: api.port_set()?,
+                    protocols: api.protocols,
+                    deny: api.deny,
+                    response: api.response.clone(),
+                    sources: policy.at(now).may_pass,
+                })
             });
         let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
         let mut plan = plan.map_err(|error| Failure::Usage(blame(&self.spec, &error)))?;
@@ -113,10 +120,10 @@ impl Policies {
 }
 
 /// What to enforce where a policy can't be: APIs whose policy is broken shut everyone out.
-pub(super) fn shut_the_broken(spec: &Spec) -> Inputs {
+pub(super) fn shut_the_broken(spec: &Config) -> Inputs {
     let policies = spec.apis.iter().map(|api| {
         let readable = Inputs::policy(api).and_then(|source| {
-            read(spec, &source, &mut Vec::new())?;
+            read(spec, api, &source, &mut Vec::new())?;
             Ok(source)
         });
         readable.unwrap_or_else(|_| Source::new("deny-all", DENY_ALL))
@@ -127,34 +134,45 @@ pub(super) fn shut_the_broken(spec: &Spec) -> Inputs {
     }
 }
 
+/// Warnings of settings that are read, and that nothing acts on yet.
+fn without_effect(spec: &Config) -> Vec<String> {
+    let confirm = spec.service.confirm.is_some().then_some("confirm");
+    let monitor = spec.apis.iter().any(|api| api.monitor).then_some("monitor");
+    let names = confirm.into_iter().chain(monitor);
+    names
+        .map(|name| format!("the setting `{name}` has no effect in this version"))
+        .collect()
+}
+
 /// Names the file in which APIs don't fit together.
-fn blame(spec: &Spec, error: &PlanError) -> String {
-    match &spec.config {
+fn blame(spec: &Config, error: &PlanError) -> String {
+    match &spec.file {
         Some(path) => format!("{}: {error}", path.display()),
         None => error.to_string(),
     }
 }
 
-fn read(spec: &Spec, source: &Source, warnings: &mut Vec<String>) -> Result<Policy, Failure> {
-    let parsed = policy::parse(source, &spec.options);
-    match parsed.accept(spec.allow_partial) {
+fn read(
+    spec: &Config,
+    api: &ApiConfig,
+    source: &Source,
+    warnings: &mut Vec<String>,
+) -> Result<Policy, Failure> {
+    let told = |problems: &[policy::Problem], severities: &[Severity]| {
+        let problems = problems.iter();
+        let told = problems.filter(|problem| severities.contains(&problem.severity));
+        diagnostics::render_all(source, told)
+    };
+    let parsed = policy::parse(source, &(&api.options).into());
+    match parsed.accept(spec.accepts_partial(api)) {
         Ok(Accepted { policy, problems }) => {
-            let told = render(source, &problems, &[Severity::Warning, Severity::Maybe]);
+            let told = told(&problems, &[Severity::Warning, Severity::Maybe]);
             warnings.extend((!told.is_empty()).then_some(told));
             Ok(policy)
         }
         Err(Refused { policy, problems }) => Err(match policy {
-            None => Failure::Policy(render(source, &problems, &[Severity::Error])),
-            Some(_) => Failure::Partial(render(source, &problems, &[Severity::Maybe])),
+            None => Failure::Policy(told(&problems, &[Severity::Error])),
+            Some(_) => Failure::Partial(told(&problems, &[Severity::Maybe])),
         }),
     }
-}
-
-fn render(source: &Source, problems: &[policy::Problem], severities: &[Severity]) -> String {
-    let rendered: Vec<String> = problems
-        .iter()
-        .filter(|problem| severities.contains(&problem.severity))
-        .map(|problem| diagnostics::render(source, problem))
-        .collect();
-    rendered.join("\n\n")
 }

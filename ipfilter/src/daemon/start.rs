@@ -10,22 +10,13 @@ use super::{
     prepare::{self, Policies},
     snapshot::Tally,
 };
+use crate::config::{Config, ConfigSource, OnError};
 use crate::failure::Failure;
-use crate::state::{Cause, ConfigSource, History, Inputs, Spec};
+use crate::state::{Cause, History, Inputs};
 use crate::{
     kernel::{Deployment, Filter},
     lock::Lock,
 };
-
-/// What happens when what is asked for can't be deployed at the start, and nothing is there to fall
-/// back on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnError {
-    /// Shut everyone out from the APIs whose policies are broken.
-    DenyAll,
-    /// End with an error.
-    Fail,
-}
 
 /// Where what is deployed first comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +41,8 @@ impl Origin {
 
 impl Daemon {
     /// Deploys for the first time. If the files won't do and a person is there to read why, that is
-    /// all. Unattended (where it is told what to do on an error) the last good plan is taken up, or
-    /// else what is told; and interfaces that are not there are waited for.
+    /// all. Unattended (where `on_error` says what to do, given what is asked for if that can be read)
+    /// the last good plan is taken up, or else what it says; and interfaces that are not there are waited for.
     ///
     /// # Errors
     ///
@@ -59,10 +50,11 @@ impl Daemon {
     pub fn start(
         mut lock: Lock,
         source: ConfigSource,
-        on_error: Option<OnError>,
+        on_error: impl FnOnce(Option<&Config>) -> Option<OnError>,
     ) -> Result<Self, Failure> {
         let instance = lock.instance().clone();
-        let (spec, mut unread) = split(source.spec());
+        let (spec, mut unread) = split(source.read());
+        let on_error = on_error(spec.as_ref());
         let (inputs, unreadable) = split(spec.clone().ok_or_else(nothing).and_then(Inputs::read));
         unread = unread.or(unreadable);
         let mut start = Start {
@@ -164,7 +156,7 @@ impl Start {
     }
 
     /// Shuts everyone out where a policy is broken.
-    fn shut(&mut self, spec: Option<&Spec>, why: Option<&Failure>) -> Taken {
+    fn shut(&mut self, spec: Option<&Config>, why: Option<&Failure>) -> Taken {
         let spec = spec.ok_or_else(|| {
             Failure::Other(anyhow!(
                 "nothing tells which ports to shut: the configuration must be repaired"

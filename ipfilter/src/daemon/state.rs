@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Daemon, Snapshot, snapshot::names};
-use crate::{endpoint::Endpoint, kernel::Reader};
+use crate::{config::Service, kernel::Reader};
 
 impl Daemon {
     pub(super) fn digest(&self) -> &str {
@@ -11,9 +11,10 @@ impl Daemon {
         current.map_or("none", |deployed| &deployed.digest)
     }
 
-    /// Where metrics are to be served.
-    pub(super) fn metrics(&self) -> Option<Endpoint> {
-        self.source.metrics(self.policies.spec())
+    /// What this process is to do beside filtering.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        self.source.service(self.policies.spec())
     }
 
     /// What we are at, in full.

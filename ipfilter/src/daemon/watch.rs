@@ -21,6 +21,7 @@ use rustix::{
 };
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -52,9 +53,42 @@ const LOSSES: WatchFlags = WatchFlags::DELETE
     .union(WatchFlags::MOVED_FROM)
     .union(WatchFlags::ONLYDIR);
 
+/// Watches files, while that is asked for.
+pub(super) struct Watcher {
+    paths: watch::Receiver<Vec<PathBuf>>,
+    events: mpsc::Sender<Event>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// One of `paths` that does not watch yet.
+    pub(super) fn new(paths: watch::Receiver<Vec<PathBuf>>, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            paths,
+            events,
+            task: None,
+        }
+    }
+
+    /// Begins to watch, or ends it.
+    pub(super) fn set(&mut self, wanted: bool) {
+        match &self.task {
+            None if wanted => {
+                let watching = files(self.paths.clone(), self.events.clone());
+                self.task = Some(tokio::spawn(watching));
+            }
+            Some(task) if !wanted => {
+                task.abort();
+                self.task = None;
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Sends [`Event::Files`] when one of the paths may have come to lead to something else, and once
 /// each time they have become others.
-pub(super) async fn files(mut paths: watch::Receiver<Vec<PathBuf>>, events: mpsc::Sender<Event>) {
+async fn files(mut paths: watch::Receiver<Vec<PathBuf>>, events: mpsc::Sender<Event>) {
     loop {
         let watching = Watch::files(&paths.borrow_and_update());
         // What has changed before we watched it is found by looking.

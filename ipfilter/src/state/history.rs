@@ -7,11 +7,10 @@ use anyhow::Context as _;
 use log::warn;
 
 use super::{
-    Spec,
     inputs::Inputs,
     record::{Cause, Deployed, Outcome, Record, Reload},
 };
-use crate::{failure::Failure, instance::Instance, plan::Plan};
+use crate::{config::Config, failure::Failure, instance::Instance, plan::Plan};
 
 /// An instance's record, and where it is kept.
 #[derive(Debug)]
@@ -69,14 +68,14 @@ impl History {
     }
 
     /// Writes down that `plan` is in force, which is not what was asked for.
-    pub(crate) fn degraded(&mut self, spec: &Spec, plan: &Plan, why: String) {
+    pub(crate) fn degraded(&mut self, spec: &Config, plan: &Plan, why: String) {
         let now = Deployed::now(spec, plan, Cause::Start, None);
         self.record.push(now);
         self.record.degraded = Some(why);
     }
 
     /// Writes down that the clock has made another plan of the same inputs.
-    pub(crate) fn ticked(&mut self, spec: &Spec, plan: &Plan) {
+    pub(crate) fn ticked(&mut self, spec: &Config, plan: &Plan) {
         let inputs = self.record.current().and_then(|now| now.inputs.clone());
         self.record
             .push(Deployed::now(spec, plan, Cause::Clock, inputs));

@@ -8,7 +8,8 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{ApiSpec, Spec, store};
+use super::store;
+use crate::config::{ApiConfig, Config};
 use crate::failure::Failure;
 use crate::{files::read_policy, instance::Instance, policy::Source};
 
@@ -18,7 +19,7 @@ const PREFIX: &str = "inputs-";
 /// What a plan is made from.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    pub(crate) spec: Spec,
+    pub(crate) spec: Config,
     /// By API.
     pub(crate) policies: Vec<Source>,
 }
@@ -37,7 +38,7 @@ impl Inputs {
     /// # Errors
     ///
     /// When one can't be read.
-    pub(crate) fn read(spec: Spec) -> Result<Self, Failure> {
+    pub(crate) fn read(spec: Config) -> Result<Self, Failure> {
         let policies = spec.apis.iter().map(Self::policy);
         Ok(Self {
             policies: policies.collect::<Result<_, _>>()?,
@@ -50,7 +51,7 @@ impl Inputs {
     /// # Errors
     ///
     /// When it can't be read.
-    pub(crate) fn policy(api: &ApiSpec) -> Result<Source, Failure> {
+    pub(crate) fn policy(api: &ApiConfig) -> Result<Source, Failure> {
         Ok(read_policy(&api.policy)
             .with_context(|| format!("can't read the policy `{}`", api.policy.display()))?)
     }
@@ -108,7 +109,7 @@ impl Inputs {
             store::checksum(&bytes) == name,
             "`{told}` is not what was kept there"
         );
-        let written: Written<Spec, String> =
+        let written: Written<Config, String> =
             serde_json::from_slice(&bytes).with_context(|| format!("`{told}` can't be read"))?;
         let policies = written.policies.into_iter();
         Ok(Self {

@@ -5,10 +5,8 @@
 mod history;
 mod inputs;
 mod record;
-mod spec;
 mod store;
 
 pub use history::History;
 pub use inputs::Inputs;
 pub use record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload};
-pub use spec::{ApiSpec, ConfigSource, Spec};

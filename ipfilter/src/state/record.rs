@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Spec, store};
+use super::store;
+use crate::config::Config;
 use crate::{instance::Instance, plan::Plan};
 
 /// How many deployments are remembered.
@@ -131,10 +132,12 @@ pub enum Outcome {
 }
 
 impl Deployed {
-    pub(crate) fn now(spec: &Spec, plan: &Plan, cause: Cause, inputs: Option<String>) -> Self {
+    pub(crate) fn now(spec: &Config, plan: &Plan, cause: Cause, inputs: Option<String>) -> Self {
         let apis = spec.apis.iter().map(|api| ApiRecord {
             name: api.name.clone(),
-            ports: api.ports.to_string(),
+            ports: api
+                .port_set()
+                .map_or_else(String::new, |ports| ports.to_string()),
             policy: api.policy.clone(),
             deny: api.deny.to_string(),
         });

@@ -43,6 +43,14 @@ pub fn render(source: &Source, problem: &Problem) -> String {
     Renderer::styled().render(&[group])
 }
 
+/// All of `problems`, an empty line between two.
+#[must_use]
+pub fn render_all<'p>(source: &Source, problems: impl IntoIterator<Item = &'p Problem>) -> String {
+    let problems = problems.into_iter();
+    let rendered: Vec<_> = problems.map(|problem| render(source, problem)).collect();
+    rendered.join("\n\n")
+}
+
 fn statement(problem: &Problem) -> String {
     let sid = problem
         .statement

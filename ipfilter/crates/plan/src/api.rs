@@ -51,6 +51,12 @@ pub struct Protocols {
     pub udp: bool,
 }
 
+impl Default for Protocols {
+    fn default() -> Self {
+        Self::TCP
+    }
+}
+
 impl Protocols {
     /// TCP alone.
     pub const TCP: Self = Self {

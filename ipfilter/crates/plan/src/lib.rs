@@ -175,11 +175,8 @@ fn check(apis: &[Api]) -> Result<(), PlanError> {
 fn ports_are_disjoint(apis: &[Api]) -> Result<(), PlanError> {
     for (i, second) in apis.iter().enumerate() {
         for first in apis.iter().take(i) {
-            let Some(port) = first.ports.lowest_common(&second.ports) else {
-                continue;
-            };
-            let mut protocols = second.protocols.iter();
-            if let Some(protocol) = protocols.find(|p| first.protocols.iter().any(|q| q == *p)) {
+            let both = [first, second].map(|api| (&api.ports, api.protocols));
+            if let Some((protocol, port)) = clash(both) {
                 return Err(PlanError::PortTaken {
                     first: first.name.clone(),
                     second: second.name.clone(),
@@ -190,4 +187,13 @@ fn ports_are_disjoint(apis: &[Api]) -> Result<(), PlanError> {
         }
     }
     Ok(())
+}
+
+/// The lowest port that two APIs claim for the same protocol, given the ports and protocols of each.
+#[must_use]
+pub fn clash([first, second]: [(&PortSet, Protocols); 2]) -> Option<(Protocol, u16)> {
+    let port = first.0.lowest_common(second.0)?;
+    let mut protocols = second.1.iter();
+    let protocol = protocols.find(|p| first.1.iter().any(|q| q == *p))?;
+    Some((protocol, port))
 }

@@ -281,7 +281,7 @@ fn a_reload_reads_the_file_anew_and_keeps_the_old_plan_if_it_is_bad() {
         sleep(Duration::from_millis(20));
     };
     assert!(
-        told.contains("ipfilter.json:3:11: `apis`: found `7`, expected"),
+        told.contains("ipfilter.json:3:11: expected a list of at least one API"),
         "{told}"
     );
     assert_eq!(host.probe(denied), "eth1 drop denied shop");
@@ -379,7 +379,7 @@ fn options_say_the_same_as_a_file_and_are_refused_with_one() {
     }
     for (deny, message) in [
         ("respond", "the body has 1300 bytes"),
-        ("drop", "`--respond-body` is sent by `--deny respond` only"),
+        ("drop", "`--respond-body`: only `respond` sends a body"),
     ] {
         let more = format!("--interface eth0 --port 443 --deny {deny} --respond-body {long}");
         let (code, _, err) = with(&more);

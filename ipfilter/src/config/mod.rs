@@ -1,0 +1,22 @@
+//! What the operator asks for, from a file or from the command line.
+//!
+//! [`Config`] is the outcome of both. Each setting is defined once, in `settings.rs`. Policies are named
+//! here, not read, and nothing here knows what becomes of a configuration.
+
+mod authorize;
+mod read;
+mod settings;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use authorize::{Authorize, Stage, VpcEndpoint};
+pub use read::{Invalid, Reading, read};
+pub(crate) use settings::address;
+pub use settings::{ApiConfig, Config, PolicyOptions, Service};
+pub use source::{ConfigSource, GivenOptions};
+pub use table::{Field, Given, Settings};
+pub(crate) use value::choice;
+pub use value::{Choice, OnError};

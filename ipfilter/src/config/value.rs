@@ -1,0 +1,367 @@
+//! What settings take, in a file and on the command line.
+
+use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr};
+
+use clap::builder::{
+    FalseyValueParser, OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser,
+};
+use ipfilter_document::{
+    json::{Kind, Node},
+    problem::{Advice, Path, clip, nearest},
+    reader::Reader,
+};
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+use super::settings::{address, cidr};
+use crate::{
+    endpoint::Endpoint,
+    kernel::Mode,
+    plan::{Deny, Lookup, PortSet, Protocol, Protocols},
+    policy::{ApiArn, Authorizer},
+};
+
+/// A value of a setting.
+pub trait Value: Sized {
+    /// What to write.
+    fn takes() -> String;
+
+    /// How it is written, where it is worth mentioning as a default.
+    fn shown(&self) -> Option<String> {
+        None
+    }
+
+    /// The value that `node` is; else says what is wrong.
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self>;
+}
+
+/// Notes that something else is there than `wanted`.
+fn unexpected(reader: &mut Reader, node: Node<'_>, path: &Path<'_>, wanted: &str) {
+    reader.error("kind", &(path, node.span()), || {
+        Advice::new(format!(
+            "expected {wanted}, found {}",
+            match node.kind() {
+                Kind::Number => format!("`{}`", clip(node.text())),
+                kind => kind.name().to_owned(),
+            }
+        ))
+    });
+}
+
+/// Reads a string as `T` by `parse`.
+pub(super) fn text<T: Value, E: Display>(
+    reader: &mut Reader,
+    node: Node<'_>,
+    path: &Path<'_>,
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Option<T> {
+    if node.kind() != Kind::String {
+        unexpected(reader, node, path, &T::takes());
+        return None;
+    }
+    let text = reader.text(node, path, "this value")?;
+    let parsed = parse(&text);
+    if let Err(error) = &parsed {
+        reader.error("value", &(path, node.span()), || {
+            Advice::new(error.to_string())
+        });
+    }
+    parsed.ok()
+}
+
+/// Values that are written as strings, by what takes a string.
+macro_rules! texts {
+    ($($type:ty, $parse:expr, $takes:literal;)+) => {$(
+        impl Value for $type {
+            fn takes() -> String {
+                $takes.to_owned()
+            }
+
+            fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+                text(reader, node, path, $parse)
+            }
+        }
+    )+};
+}
+
+texts! {
+    String, word, "a string";
+    PathBuf, |text| word(text).map(PathBuf::from), "a path, from the folder of this file";
+    IpAddr, |text| address(text).map_err(|advice| format!("`{}` is not an address: {advice}", clip(text))),
+        "an address such as \"192.0.2.1\"";
+    IpNet, |text| cidr(text).map_err(|advice| format!("`{}` is not a block of addresses: {advice}", clip(text))),
+        "a block of addresses such as \"10.0.0.0/8\"";
+    Endpoint, Endpoint::from_str, "an address and a port such as \"127.0.0.1:9477\", or \"unix:/path\"";
+    ApiArn, ApiArn::from_str, "an ARN such as \"arn:aws:execute-api:eu-west-1:123456789012:a1b2c3d4e5\"";
+    SignedDuration, duration, "a time such as \"60s\" or \"5m\"";
+    Protocol, |text| match text {
+        "tcp" => Ok(Protocol::Tcp),
+        "udp" => Ok(Protocol::Udp),
+        _ => Err(format!("`{}` is not a protocol: write `tcp` or `udp`", clip(text))),
+    }, "\"tcp\" or \"udp\"";
+}
+
+/// A string that says something, and does nothing to a terminal.
+fn word(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() {
+        return Err("it is empty");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("it contains a control character");
+    }
+    Ok(text.to_owned())
+}
+
+fn duration(text: &str) -> Result<SignedDuration, String> {
+    let parsed: Option<SignedDuration> = text.parse().ok();
+    parsed.filter(SignedDuration::is_positive).ok_or_else(|| {
+        format!(
+            "`{}` is not a time: write one such as `60s` or `5m`",
+            clip(text)
+        )
+    })
+}
+
+impl Value for bool {
+    fn takes() -> String {
+        "true or false".to_owned()
+    }
+
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+        let value = node.text().parse().ok();
+        if value.is_none() {
+            unexpected(reader, node, path, &Self::takes());
+        }
+        value
+    }
+}
+
+impl Value for u32 {
+    fn takes() -> String {
+        format!("a whole number from 0 to {}", Self::MAX)
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+        let value = node.text().parse().ok();
+        if value.is_none() {
+            unexpected(reader, node, path, &Self::takes());
+        }
+        value
+    }
+}
+
+impl Value for PortSet {
+    fn takes() -> String {
+        "a port from 1 to 65535, or a range such as \"8000-8010\"".to_owned()
+    }
+
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+        if node.kind() == Kind::Number && node.text().bytes().all(|byte| byte.is_ascii_digit()) {
+            let parsed = node.text().parse::<Self>();
+            if let Err(error) = &parsed {
+                reader.error("value", &(path, node.span()), || {
+                    Advice::new(error.to_string())
+                });
+            }
+            return parsed.ok();
+        }
+        text(reader, node, path, Self::from_str)
+    }
+}
+
+impl Value for Protocols {
+    fn takes() -> String {
+        "[\"tcp\"], [\"udp\"] or both".to_owned()
+    }
+
+    fn shown(&self) -> Option<String> {
+        (*self == Self::TCP).then(|| "[\"tcp\"]".to_owned())
+    }
+
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+        let list = Vec::<Protocol>::read(reader, node, path)?;
+        if list.is_empty() {
+            reader.error("empty", &(path, node.span()), || {
+                Advice::new("it is empty").hint("write `tcp`, `udp` or both")
+            });
+            return None;
+        }
+        Some(Self {
+            tcp: list.contains(&Protocol::Tcp),
+            udp: list.contains(&Protocol::Udp),
+        })
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn takes() -> String {
+        T::takes()
+    }
+
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+        T::read(reader, node, path).map(Some)
+    }
+}
+
+impl<T: Value> Value for Vec<T> {
+    fn takes() -> String {
+        format!("a list; each value is {}", T::takes())
+    }
+
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+        if node.kind() != Kind::List {
+            unexpected(reader, node, path, "a list");
+            return None;
+        }
+        let elements = node.elements().into_iter().enumerate();
+        let values: Vec<_> = elements
+            .map(|(index, element)| T::read(reader, element, &path.index(index)))
+            .collect();
+        values.into_iter().collect()
+    }
+}
+
+/// A value that is one of a few names.
+pub trait Choice: Copy + Default + PartialEq + Send + Sync + 'static {
+    /// Each name, what it stands for, and what that is.
+    const CHOICES: &'static [(&'static str, Self, &'static str)];
+
+    /// Its name.
+    #[must_use]
+    fn name(self) -> &'static str {
+        let found = Self::CHOICES.iter().find(|(_, value, _)| *value == self);
+        found.map_or("", |(name, ..)| name)
+    }
+}
+
+/// The value called `text`.
+fn named<T: Choice>(text: &str) -> Option<T> {
+    let found = T::CHOICES.iter().find(|(name, ..)| *name == text);
+    found.map(|(_, value, _)| *value)
+}
+
+/// What takes a choice on the command line.
+pub(crate) fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
+    let values = T::CHOICES.iter();
+    let values = values.map(|(name, _, help)| PossibleValue::new(*name).help(*help));
+    PossibleValuesParser::new(values)
+        .try_map(|text| named::<T>(&text).ok_or("it is not one of the choices"))
+}
+
+/// What takes an option without a value, for a setting that is not a Boolean.
+pub(super) fn flag<T: Clone + Send + Sync + 'static>(
+    without: T,
+    with: T,
+) -> impl TypedValueParser<Value = T> {
+    FalseyValueParser::new().map(move |is_given| {
+        if is_given {
+            with.clone()
+        } else {
+            without.clone()
+        }
+    })
+}
+
+/// What takes a path that is empty where the option is not given.
+pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+macro_rules! choices {
+    ($($type:ident { $($name:literal = $variant:ident $help:literal,)+ })+) => {$(
+        impl Choice for $type {
+            const CHOICES: &'static [(&'static str, Self, &'static str)] =
+                &[$(($name, Self::$variant, $help)),+];
+        }
+
+        impl Value for $type {
+            fn takes() -> String {
+                let names = Self::CHOICES.iter().map(|(name, ..)| format!("\"{name}\""));
+                let names: Vec<_> = names.collect();
+                match names.split_last() {
+                    Some((last, rest)) if !rest.is_empty() => {
+                        format!("{} or {last}", rest.join(", "))
+                    }
+                    _ => names.concat(),
+                }
+            }
+
+            fn shown(&self) -> Option<String> {
+                Some(format!("\"{}\"", self.name()))
+            }
+
+            fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+                read_choice(reader, node, path)
+            }
+        }
+    )+};
+}
+
+fn read_choice<T: Choice + Value>(
+    reader: &mut Reader,
+    node: Node<'_>,
+    path: &Path<'_>,
+) -> Option<T> {
+    if node.kind() != Kind::String {
+        unexpected(reader, node, path, &T::takes());
+        return None;
+    }
+    let text = reader.text(node, path, "this value")?;
+    let value = named(&text);
+    if value.is_none() {
+        let names = T::CHOICES.iter().map(|(name, ..)| *name);
+        reader.error("value", &(path, node.span()), || {
+            let advice = Advice::new(format!("`{}` is not {}", clip(&text), T::takes()));
+            match nearest(&text, names) {
+                Some(name) => advice.hint(format!("did you mean `{name}`?")),
+                None => advice,
+            }
+        });
+    }
+    value
+}
+
+/// What to do at the start if a policy is broken and there is no last good plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// Deny everyone at the APIs whose policies are broken.
+    #[default]
+    DenyAll,
+    /// End with an error.
+    Fail,
+}
+
+choices! {
+    Deny {
+        "drop" = Drop "Drop them without an answer",
+        "reject" = Reject "Answer with a TCP reset, or ICMP for UDP",
+        "respond" = Respond "Answer with 403 Forbidden, or a TLS alert",
+    }
+    Mode {
+        "auto" = Auto "Native XDP, else traffic control, else generic XDP",
+        "native" = Native "XDP in the driver",
+        "generic" = Generic "XDP after the driver",
+        "tc" = Tc "Traffic control, ingress",
+    }
+    Lookup {
+        "auto" = Auto "Whichever is faster for the policy",
+        "trie" = Trie "The kernel's longest-prefix-match trie",
+        "intervals" = Intervals "The interval table",
+    }
+    Authorizer {
+        "none" = None "The policy alone",
+        "cognito" = Cognito "A Cognito user pool",
+        "iam" = Iam "IAM",
+        "lambda" = Lambda "A Lambda function",
+    }
+    OnError {
+        "deny-all" = DenyAll "Deny everyone at the APIs whose policies are broken",
+        "fail" = Fail "End with an error",
+    }
+}
