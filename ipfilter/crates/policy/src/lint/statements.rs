@@ -84,15 +84,13 @@ fn never_matches(policy: &Policy, index: usize, rule: &Rule) -> Option<&'static 
     if !statement.action.is.covers(INVOKE) {
         return Some("its actions leave out `execute-api:Invoke`, which every call asks for");
     }
-    let is_never = |factor: &Factor<'_>| policy.part(factor).is_no();
-    let mut never = rule.factors().filter(is_never);
-    match never.next() {
-        Some(Factor::Resource(..)) => return Some("its resources take in no call of this API"),
-        Some(Factor::Principal(_)) => return Some("its principals take in nobody"),
-        _ => {}
-    }
     if policy.reach(index).is_some_and(Reach::is_no) {
-        return Some("no source fulfils all its conditions");
+        let mut never = rule.factors().filter(|factor| policy.part(factor).is_no());
+        return Some(match never.next() {
+            Some(Factor::Resource(..)) => "its resources take in no call of this API",
+            Some(Factor::Principal(_)) => "its principals take in nobody",
+            _ => "no source fulfils all its conditions",
+        });
     }
     let times: Vec<_> = statement.boundaries().collect();
     let may_come = times.is_empty()

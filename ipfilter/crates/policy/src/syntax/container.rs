@@ -110,11 +110,13 @@ fn in_object<'t>(object: &Object<'t>, skipped: usize) -> Contents<'t> {
         return one("Terraform's state or plan", in_terraform(object), skipped);
     }
     if object.has("AWSTemplateFormatVersion") || object.get("Resources").is_some_and(is_template) {
-        return one(
-            "a CloudFormation or SAM template",
-            in_template(object),
-            skipped,
-        );
+        return match in_template(object) {
+            policies if policies.is_empty() && is_sam(object) => Contents::Foreign(
+                Advice::new("this is a SAM template; SAM makes the resource policy from it")
+                    .hint(GET),
+            ),
+            policies => one("a CloudFormation template", policies, skipped),
+        };
     }
     if let Some(items) = object
         .get("items")
@@ -246,18 +248,24 @@ fn is_template(resources: Node<'_>) -> bool {
 }
 
 fn in_template<'t>(object: &Object<'t>) -> Vec<Node<'t>> {
+    let policies = resources(object, "AWS::ApiGateway::RestApi").into_iter();
+    policies
+        .filter_map(|properties| properties.member("Policy"))
+        .collect()
+}
+
+fn is_sam(object: &Object<'_>) -> bool {
+    object.has("Transform") || !resources(object, "AWS::Serverless::Api").is_empty()
+}
+
+/// The properties of a template's resources of one type.
+fn resources<'t>(object: &Object<'t>, kind: &str) -> Vec<Node<'t>> {
     let resources = object.get("Resources").map(|resources| resources.members());
-    let policies = resources.into_iter().flatten().filter_map(|(_, resource)| {
-        let properties = resource.member("Properties")?;
-        let kind = resource.member("Type")?.string().ok()??;
-        match kind.as_ref() {
-            "AWS::ApiGateway::RestApi" => properties.member("Policy"),
-            // The statements alone, which SAM makes a policy of.
-            "AWS::Serverless::Api" => properties.member("Auth")?.member("ResourcePolicy"),
-            _ => None,
-        }
+    let resources = resources.into_iter().flatten().filter_map(|(_, resource)| {
+        let of = resource.member("Type")?.string().ok()??;
+        (of == kind).then(|| resource.member("Properties"))?
     });
-    policies.collect()
+    resources.collect()
 }
 
 /// What a text that is no JSON is written in.
@@ -380,6 +388,10 @@ mod tests {
             (
                 r#"{"id": "x", "name": "y", "apiKeySource": "HEADER"}"#,
                 "everybody may call it",
+            ),
+            (
+                r#"{"Resources": {"A": {"Type": "AWS::Serverless::Api", "Properties": {}}}}"#,
+                "this is a SAM template",
             ),
             (
                 r#"{"items": [{"id": "x", "policy": "{}"}, {"id": "y", "policy": "{}"}]}"#,
