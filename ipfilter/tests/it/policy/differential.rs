@@ -2,7 +2,7 @@
 //!
 //! `iam-rs` sees everything of a request: who, what, when, from where. The interface sees the source
 //! and the clock; so whatever it denies `iam-rs` must deny for every request, and whatever it calls
-//! allowed `iam-rs` must allow for every request.
+//! allowed `iam-rs` must allow for every request. A whole request both must decide alike.
 //!
 //! Where the two are known to differ the documentation is followed, and the evaluator is spared:
 //! - it wants `Version` (added below);
@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use iam_rs::{
     Arn, Context, Decision as Other, IAMPolicy, IAMRequest, PolicyEvaluator, Principal, PrincipalId,
 };
-use ipfilter::policy::{Decision, Options, Policy, Source, parse};
+use ipfilter::policy::{Authorizer, Decision, Options, Policy, Request, Source, parse};
 use jiff::Timestamp;
 use proptest::{prelude::*, sample::select};
 use serde_json::Value;
@@ -145,8 +145,32 @@ fn decide(other: &PolicyEvaluator, request: &IAMRequest) -> Other {
     }
 }
 
-fn ours(policy: &Value) -> Policy {
+/// The same request as we take it.
+fn our_request(source: IpAddr, now: Timestamp, unseen: &Unseen) -> Request {
+    let mut parts = unseen.call.trim_start_matches('/').splitn(3, '/');
+    let mut part = || parts.next().expect("stage, method and path").to_owned();
+    let (stage, method, path) = (part(), part(), part());
+    let mut request = Request::new(source, method);
+    request.stage = stage;
+    request.path = path;
+    request.time = Some(now);
+    request.secure = Some(unseen.tls);
+    request.principal = Some(format!("arn:aws:iam::123456789012:{}", unseen.principal));
+    request.vpc = Some(unseen.vpc.to_owned());
+    for (name, value) in [
+        ("user-agent", unseen.user_agent),
+        ("referer", unseen.referer),
+    ] {
+        if let Some(value) = value {
+            request.headers.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    request
+}
+
+fn ours(policy: &Value, authorizer: Authorizer) -> Policy {
     let options = Options {
+        authorizer,
         api_arn: Some(generate::API.parse().expect("an API's ARN")),
         ..Options::default()
     };
@@ -165,11 +189,20 @@ proptest! {
         requests in prop::collection::vec(unseen(), 12),
         time in select(generate::times().collect::<Vec<_>>()),
     ) {
-        let (ours, other) = (ours(&policy), other(&policy));
+        let (seen, ours) = (ours(&policy, Authorizer::None), ours(&policy, Authorizer::Iam));
+        let other = other(&policy);
         for source in generate::sources() {
-            let explanation = ours.explain(source, time);
+            let explanation = seen.explain(source, time);
             for unseen in &requests {
                 let decision = decide(&other, &request(source, time, unseen));
+                let whole = ours.decide(&our_request(source, time, unseen));
+                let want = match decision {
+                    Other::Allow => (Decision::Allow, true),
+                    Other::Deny => (Decision::Deny, true),
+                    Other::NotApplicable => (Decision::Depends, false),
+                };
+                let decided = (whole.decision, whole.explicit);
+                prop_assert!(decided == want, "{} {} {:?}: {:?} but {:?}", source, time, unseen, whole, decision);
                 let agrees = match (explanation.decision, explanation.explicit) {
                     (Decision::Deny, true) => decision == Other::Deny,
                     (Decision::Deny, false) => decision != Other::Allow,

@@ -73,11 +73,14 @@ impl Action {
 impl Named {
     /// Whether it takes in `action`.
     pub(crate) fn covers(&self, action: &str) -> bool {
-        let lower = action.to_ascii_lowercase();
-        let name = lower
-            .strip_prefix(SERVICE)
-            .and_then(|rest| rest.strip_prefix(':'));
-        name.is_some_and(|name| glob(&self.pattern, name))
+        let Some((service, name)) = action.split_once(':') else {
+            return false;
+        };
+        service.eq_ignore_ascii_case(SERVICE)
+            && match self.pattern.literal() {
+                Some(literal) => literal.eq_ignore_ascii_case(name),
+                None => glob(&self.pattern, &name.to_ascii_lowercase()),
+            }
     }
 }
 

@@ -5,3 +5,10 @@
 mod corpus;
 #[cfg(test)]
 mod documented;
+#[cfg(test)]
+mod field;
+#[cfg(test)]
+#[path = "../../../../tests/it/generate.rs"]
+mod generate;
+#[cfg(test)]
+mod views;
