@@ -19,7 +19,7 @@ pub(crate) fn explain(text: &str, offset: usize) -> Option<Advice> {
             Advice::new(format!(
                 "the document is not JSON: `{mark}` begins a comment, and JSON has none"
             ))
-            .hint("remove the comment; a statement's `Sid` can say what it is for"),
+            .hint("remove the comment"),
         );
     }
     let invisible = invisible(character);

@@ -163,14 +163,6 @@ impl<'t> Node<'t> {
         members.find(|(key, _)| named(key)).map(|(_, value)| value)
     }
 
-    /// The CloudFormation function it is a call of, if it is one: an object whose one member is named so.
-    #[must_use]
-    pub fn intrinsic(&self) -> Option<Cow<'t, str>> {
-        let (key, _) = self.members().into_iter().next()?;
-        let name = key.string().ok().flatten()?;
-        (name == "Ref" || name.starts_with("Fn::")).then_some(name)
-    }
-
     /// The names and values of an object, in order, repeated names included; else nothing.
     pub fn members(&self) -> Vec<(Self, Self)> {
         let Members(pairs) = serde_json::from_str(self.text).unwrap_or_default();

@@ -135,7 +135,9 @@ impl<C> Reader<C> {
         match node.string() {
             Ok(Some(text)) => Some(text),
             Ok(None) => {
-                self.error("kind", &(path, node.span()), || not_a_string(node, what));
+                self.error("kind", &(path, node.span()), || {
+                    Advice::new(format!("{what} is a string, not {}", node.kind().name()))
+                });
                 None
             }
             Err(fault) => {
@@ -169,19 +171,6 @@ impl<C> Reader<C> {
         for (index, element) in elements.into_iter().enumerate() {
             read(self, element, &path.index(index));
         }
-    }
-}
-
-fn not_a_string(node: Node<'_>, what: &str) -> Advice {
-    match node.intrinsic() {
-        Some(function) => Advice::new(format!(
-            "{what} is CloudFormation's `{}`: the template was not deployed",
-            clip(&function)
-        ))
-        .hint(
-            "deploy it, then give what `aws apigateway get-rest-api --rest-api-id API_ID` prints",
-        ),
-        None => Advice::new(format!("{what} is a string, not {}", node.kind().name())),
     }
 }
 

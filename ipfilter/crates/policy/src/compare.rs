@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use ipfilter_addresses::{AddressSet, Difference};
 
-use super::{Effect, Policy};
+use crate::{policy::Policy, syntax::statement::Effect};
 
 /// Which of two policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

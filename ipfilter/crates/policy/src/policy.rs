@@ -6,17 +6,16 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
-    Authorizer, Options, Problem, Severity,
     api::Known,
-    evaluate::{Calls, Classes, Factor, Findings, Reach, Rule, Rules},
-    lint,
+    class::Classes,
+    evaluate::{Calls, Factor, Findings, Reach, Rule, Rules},
     network::{
-        partial::Gaps,
         reach::{self, Decisions},
         relate,
     },
+    options::{Authorizer, Options},
     syntax::{condition::Test, statement::Statement},
-    text::problem::Problems,
+    text::problem::{Problem, Problems, Severity},
 };
 
 /// A policy that can be judged.
@@ -35,11 +34,10 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Analyzes statements, and notes what there is to say about them; `None` if an error was noted.
+    /// Makes statements ready to be judged; `None` if an error was noted.
     pub(crate) fn new(
         statements: Vec<Statement>,
         options: &Options,
-        now: Timestamp,
         problems: &mut Problems,
     ) -> Option<Self> {
         let api = match &options.api_arn {
@@ -73,7 +71,7 @@ impl Policy {
         let mut findings = reach::find_statements(&rules, &classes, iam);
         relate::find(&mut rules, &findings, implicit_deny);
         reach::relate(&rules, &classes, iam, &mut findings);
-        let policy = Self {
+        Some(Self {
             rules,
             classes,
             authorizer: options.authorizer,
@@ -82,12 +80,7 @@ impl Policy {
             findings,
             boundaries,
             maybes: Vec::new(),
-        };
-        lint::remark(&policy, options, now, problems);
-        if let Some(gaps) = Gaps::of(&policy) {
-            gaps.report(&policy, problems);
-        }
-        Some(policy)
+        })
     }
 
     /// Keeps those of the problems that say what cannot be judged.

@@ -4,7 +4,7 @@ use std::iter;
 
 use jiff::Timestamp;
 
-use super::{Decisions, Policy};
+use crate::{network::reach::Decisions, policy::Policy};
 
 impl Policy {
     /// The times after `after` at which the decisions change, with what they are from then on. A

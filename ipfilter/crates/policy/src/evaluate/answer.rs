@@ -2,7 +2,7 @@
 
 use ipfilter_addresses::AddressSet;
 
-use super::Verdict;
+use crate::verdict::Verdict;
 
 /// An answer to "does it hold?". The rules of [`super::rules`] are written for any kind of answer.
 pub(crate) trait Answer: Clone {

@@ -1,14 +1,20 @@
 //! A statement's resources, made ready for one API.
 
-use super::{Answer, Verdict, View, rules::value_of};
+use super::{
+    answer::Answer as _,
+    view::{View, value_of},
+};
 use crate::{
     api::Known,
-    syntax::resource::{Form, Pattern, Resource},
+    syntax::{
+        resource::{Form, Pattern, Resource},
+        template::{Style, Template, Value, Variable},
+    },
     text::{
         glob,
         pattern::{self, Places},
-        template::{Style, Template, Value, Variable},
     },
+    verdict::Verdict,
 };
 
 /// The calls of one API that a statement is about, or all but those.

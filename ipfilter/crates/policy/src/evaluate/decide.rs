@@ -1,10 +1,10 @@
 //! From what statements come to, to a decision.
 
-use super::{
-    Answer, Calls,
-    rules::{Factor, View},
+use super::{answer::Answer, calls::Calls, rules::Factor, view::View};
+use crate::{
+    syntax::statement::{Effect, Statement},
+    verdict::Verdict,
 };
-use crate::syntax::statement::{Effect, Statement};
 
 /// A statement, ready to be matched for one API.
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ impl<A: Answer> Outcome<A> {
     pub(crate) fn allowed(self, is_final: bool) -> A {
         let allow = match is_final {
             true => self.allow,
-            false => self.allow.or(A::of(super::Verdict::Maybe)),
+            false => self.allow.or(A::of(Verdict::Maybe)),
         };
         allow.and(self.deny.not())
     }

@@ -6,19 +6,16 @@
 
 mod answer;
 mod calls;
-mod class;
 mod decide;
 mod request;
 mod rules;
-mod verdict;
+mod view;
 
-pub use class::PRIVATE_BLOCKS;
 pub use request::{Context, Request};
-pub use verdict::Verdict;
 
 pub(crate) use answer::{Answer, Reach};
 pub(crate) use calls::{Calls, matches_a_call};
-pub(crate) use class::{Class, Classes};
 pub(crate) use decide::{Cover, Findings, Found, Pair, Rule, Rules};
 pub(crate) use request::AskedRequest;
-pub(crate) use rules::{Attribute, Caller, ClockText, Factor, View};
+pub(crate) use rules::Factor;
+pub(crate) use view::{Attribute, Caller, ClockText, View};

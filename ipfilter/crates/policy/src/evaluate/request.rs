@@ -6,14 +6,15 @@ use ipfilter_addresses::AddressSet;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{
-    Class, Verdict,
-    rules::{Attribute, Caller, ClockText, View},
-};
-use crate::syntax::{
-    action::INVOKE,
-    condition::{CallerPart, Key, Offer, Origin},
-    principal::{account, other, role},
+use super::view::{Attribute, Caller, ClockText, View};
+use crate::{
+    class::Class,
+    syntax::{
+        action::INVOKE,
+        condition::{CallerPart, Key, Offer, Origin},
+        principal::{account, other, role},
+    },
+    verdict::Verdict,
 };
 
 /// An HTTP request to an API. What is left out is absent, not unknown.

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use crate::{
-    evaluate::{Class, Classes},
+    class::{Class, Classes},
     syntax::{
         address::{has_host_bits, mapped},
         condition::{Condition, Origin, Test},

@@ -3,14 +3,16 @@
 use std::ops::Range;
 
 use crate::{
-    Policy,
-    evaluate::{Class, Verdict},
+    class::Class,
+    evaluate::Factor,
     network::reach::Interface,
+    policy::Policy,
     syntax::{
         condition::{Condition, Offer, Test},
         time::Instant,
     },
     text::problem::{Advice, Problems, Severity, clip},
+    verdict::Verdict,
 };
 
 pub(super) fn remark(condition: &Condition, policy: &Policy, problems: &mut Problems) {
@@ -87,5 +89,5 @@ fn holds_always(condition: &Condition) -> bool {
         now: None,
         sources: std::net::IpAddr::from([0, 0, 0, 0]),
     };
-    crate::evaluate::Factor::Condition(condition).holds(&view) == Verdict::Yes
+    Factor::Condition(condition).holds(&view) == Verdict::Yes
 }

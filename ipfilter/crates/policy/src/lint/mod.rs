@@ -8,7 +8,8 @@ mod statements;
 use jiff::Timestamp;
 
 use crate::{
-    Options, Policy,
+    options::Options,
+    policy::Policy,
     syntax::{
         action::{INVOKE, MANAGE_CONNECTIONS, Named},
         statement::Statement,

@@ -1,17 +1,18 @@
 //! Resources that cannot be meant.
 
 use crate::{
-    Options, Policy,
     evaluate::matches_a_call,
+    options::Options,
+    policy::Policy,
     syntax::{
         principal::is_account,
         resource::{Pattern, Resource},
         statement::{Effect, Statement},
+        template::placeholder,
     },
     text::{
         pattern,
         problem::{Advice, Problems, Severity, clip},
-        template::placeholder,
     },
 };
 

@@ -9,8 +9,8 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    Policy,
     evaluate::{Answer as _, Factor, Reach, Rule},
+    policy::Policy,
     syntax::{
         action::INVOKE,
         condition::Test,

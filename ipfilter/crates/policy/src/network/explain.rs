@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::{
-    Policy,
-    evaluate::{AskedRequest, Factor, Request, Verdict, View},
+    evaluate::{AskedRequest, Factor, Request, View},
     network::reach::Interface,
+    policy::Policy,
     syntax::statement::Effect,
+    verdict::Verdict,
 };
 
 /// What becomes of a request, or of a source's requests.

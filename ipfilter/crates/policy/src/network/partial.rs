@@ -8,9 +8,11 @@ use ipfilter_addresses::AddressSet;
 use ipnet::IpNet;
 
 use crate::{
-    Authorizer, Policy,
-    evaluate::{Class, Classes, Factor},
+    class::{Class, Classes},
+    evaluate::Factor,
     network::reach::Decisions,
+    options::Authorizer,
+    policy::Policy,
     syntax::statement::{Effect, Statement},
     text::problem::{Advice, Path, Problems, Severity},
 };

@@ -6,15 +6,14 @@ use ipfilter_addresses::AddressSet;
 use jiff::Timestamp;
 
 use crate::{
-    evaluate::{
-        Answer, Attribute, Caller, Class, Classes, ClockText, Factor, Findings, Found, Reach,
-        Rules, Verdict, View,
-    },
+    class::{Class, Classes},
+    evaluate::{Answer, Attribute, Caller, ClockText, Factor, Findings, Found, Reach, Rules, View},
     syntax::{
         action::INVOKE,
         condition::{Condition, Key, Origin, Presence},
         statement::Statement,
     },
+    verdict::Verdict,
 };
 
 /// What a policy says of all sources at one time.
@@ -145,13 +144,12 @@ pub(crate) fn relate(rules: &Rules, classes: &Classes, iam: bool, findings: &mut
         let found = findings.statements.get(statement);
         found.is_some_and(|found| !found.answer.is_no())
     };
-    let pairs = both(classes, |class| {
-        rules.relate(&every(class, iam), &possible).0
+    let mut related = both(classes, |class| {
+        let (pairs, covers) = rules.relate(&every(class, iam), &possible);
+        pairs.into_iter().chain(covers).collect()
     });
-    let covers = both(classes, |class| {
-        rules.relate(&every(class, iam), &possible).1
-    });
-    (findings.pairs, findings.covers) = (pairs, covers);
+    findings.covers = related.split_off(rules.pairs.len());
+    findings.pairs = related;
 }
 
 /// What a part comes to for all sources, the clock left aside.

@@ -28,16 +28,19 @@ const MOST_WORK: usize = 50_000_000;
 pub(crate) fn find(rules: &mut Rules, found: &Findings<Reach>, implicit_deny: bool) {
     let denies = uncertain(rules, found, Effect::Deny);
     let allows = uncertain(rules, found, Effect::Allow);
-    if denies.len().saturating_mul(denies.len()) <= MOST_PAIRS {
-        rules.pairs = exhaustive_pairs(rules, &denies);
-    }
     let ranges = |index: &usize| {
         let found = found.statements.get(*index);
         found.map_or(0, |found| found.answer.ranges_len())
     };
-    let work = allows.len() * denies.iter().map(ranges).sum::<usize>();
-    if implicit_deny && allows.len().saturating_mul(denies.len()) <= MOST_PAIRS && work <= MOST_WORK
-    {
+    let ranges: usize = denies.iter().map(ranges).sum();
+    let affordable = |statements: usize| {
+        statements.saturating_mul(denies.len()) <= MOST_PAIRS
+            && statements.saturating_mul(ranges) <= MOST_WORK
+    };
+    if affordable(denies.len()) {
+        rules.pairs = exhaustive_pairs(rules, &denies);
+    }
+    if implicit_deny && affordable(allows.len()) {
         rules.covers = covers(rules, &allows, &denies);
     }
 }

@@ -6,11 +6,13 @@
 
 use std::ops::Range;
 
-use super::reader::Reader;
+use super::{
+    reader::{Reader, text},
+    template::{Style, Template, Value},
+};
 use crate::text::{
     json::Node,
     problem::{Advice, Path, clip, nearest},
-    template::{Style, Template, Value},
 };
 
 /// The actions a statement names, or all but those.
@@ -49,7 +51,7 @@ impl Action {
     ) -> Self {
         let mut named = Vec::new();
         reader.each(node, path, "an action", |reader, node, path| {
-            let Some(text) = reader.text(node, path, "an action") else {
+            let Some(text) = text(reader, node, path, "an action") else {
                 return;
             };
             match name_pattern(&text) {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::reader::Reader;
+use super::reader::{Reader, text};
 use crate::text::{
     json::{Kind, Node},
     problem::{Advice, Path, clip, nearest},
@@ -45,7 +45,7 @@ impl Principal {
     }
 
     fn read_alone(&mut self, reader: &mut Reader, node: Node<'_>, path: &Path<'_>) {
-        match reader.text(node, path, "a principal") {
+        match text(reader, node, path, "a principal") {
             Some(text) if text == "*" => self.everyone = true,
             Some(text) if text.is_empty() => {
                 reader.error("principal", &(path, node.span()), lost_asterisk);
@@ -73,7 +73,7 @@ impl Principal {
             }
             let aws = member.name == "AWS";
             reader.each(member.value, &path, "a principal", |reader, node, path| {
-                let Some(text) = reader.text(node, path, "a principal") else {
+                let Some(text) = text(reader, node, path, "a principal") else {
                     return;
                 };
                 self.written

@@ -3,6 +3,5 @@
 pub(crate) mod glob;
 pub(crate) mod pattern;
 pub(crate) mod source;
-pub(crate) mod template;
 
 pub(crate) use ipfilter_document::{json, problem};

@@ -6,7 +6,7 @@
 //! without regard to case.
 
 use crate::{
-    evaluate::Class,
+    class::Class,
     text::problem::{Advice, clip, nearest},
 };
 

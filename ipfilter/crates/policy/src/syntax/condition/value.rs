@@ -16,13 +16,13 @@ use super::{
 use crate::{
     syntax::{
         address::{explain_bad_block, parse_block},
-        reader::Reader,
+        reader::{Reader, intrinsic, not_deployed},
+        template::{Style, Template},
         time::{Comparison, Instant},
     },
     text::{
         json::{Kind, Node},
         problem::{Advice, Path, clip},
-        template::{Style, Template},
     },
 };
 
@@ -147,13 +147,12 @@ fn scalar<'t>(reader: &mut Reader, node: Node<'t>, path: &Path<'_>) -> Option<Co
 }
 
 fn not_a_scalar(node: Node<'_>) -> Advice {
-    let advice = Advice::new(format!(
-        "{WHAT} is a string, a number or a Boolean, not {}",
-        node.kind().name()
-    ));
-    match node.intrinsic() {
-        Some(_) => advice.hint("this is a template: deploy it, and take the policy it makes"),
-        None => advice,
+    match intrinsic(node) {
+        Some(function) => not_deployed(WHAT, &function),
+        None => Advice::new(format!(
+            "{WHAT} is a string, a number or a Boolean, not {}",
+            node.kind().name()
+        )),
     }
 }
 

@@ -6,11 +6,14 @@
 
 use std::borrow::Cow;
 
-use super::{
-    glob::{self, Piece},
-    problem::{Advice, clip},
+use super::condition::Key;
+use crate::{
+    text::{
+        glob::{self, Piece},
+        problem::{Advice, clip},
+    },
+    verdict::Verdict,
 };
-use crate::{evaluate::Verdict, syntax::condition::Key};
 
 /// What a text may hold besides characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,17 +194,40 @@ impl Variable {
     }
 }
 
-fn not_a_variable(text: &str, name: &str) -> Advice {
-    let written = format!("${{{}}}", clip(text));
-    if name.contains("::") || !name.contains(':') {
-        return Advice::new(format!(
-            "`{written}` is not a policy variable: a template was not rendered"
-        ))
-        .hint(match placeholder(name) {
-            Some(what) => format!("put {what} there"),
-            None => "render the template, or write the value itself".to_owned(),
-        });
+/// What to say of a text with something in it that only a template has.
+pub(crate) fn unrendered(text: &str) -> Option<Advice> {
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("${") {
+        let (name, behind) = after.split_once('}')?;
+        if is_unrendered(name) {
+            return Some(not_rendered(name));
+        }
+        rest = behind;
     }
+    None
+}
+
+/// Whether this is not the form of a policy variable's name.
+fn is_unrendered(name: &str) -> bool {
+    !matches!(name, "*" | "?" | "$") && (name.contains("::") || !name.contains(':'))
+}
+
+fn not_rendered(name: &str) -> Advice {
+    let written = clip(name);
+    Advice::new(format!(
+        "`${{{written}}}` is not a policy variable: a template was not rendered"
+    ))
+    .hint(match placeholder(name) {
+        Some(what) => format!("put {what} there"),
+        None => "render the template, or write the value itself".to_owned(),
+    })
+}
+
+fn not_a_variable(text: &str, name: &str) -> Advice {
+    if is_unrendered(name) {
+        return not_rendered(text);
+    }
+    let written = format!("${{{}}}", clip(text));
     let unknown = Key::explain_unknown(name);
     Advice {
         message: format!("`{written}` is not a policy variable: {}", unknown.message),
