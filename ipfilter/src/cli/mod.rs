@@ -45,7 +45,7 @@ pub enum Exit {
     Fine = 0,
     /// It failed while doing it.
     Failed = 1,
-    /// The command line is wrong.
+    /// The command line or the configuration is wrong.
     Usage = 2,
     /// A policy is invalid.
     InvalidPolicy = 3,

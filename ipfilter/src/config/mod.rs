@@ -13,7 +13,7 @@ mod tests;
 mod value;
 
 pub use authorize::{Authorize, Stage, VpcEndpoint};
-pub use read::{Invalid, Reading, read};
+pub use read::{Invalid, ReadApi, Reading, read};
 pub(crate) use settings::address;
 pub use settings::{ApiConfig, Config, PolicyOptions, Service};
 pub use source::{ConfigSource, GivenOptions};

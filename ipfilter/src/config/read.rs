@@ -29,12 +29,22 @@ const LONGEST_NAME: usize = 64;
 pub struct Reading {
     /// Its text.
     pub source: Source,
-    /// What it says; none exactly when a problem is an error.
-    pub config: Option<Config>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
-    /// Where the policy of each API is named, in bytes.
-    pub policies: Vec<Range<usize>>,
+    /// The APIs of which all was understood.
+    pub apis: Vec<ReadApi>,
+    /// What it says, as far as that was understood.
+    draft: Config,
+    errors: usize,
+}
+
+/// An API of a file.
+#[derive(Debug)]
+pub struct ReadApi {
+    /// Its settings.
+    pub api: ApiConfig,
+    /// Where its policy is named: the path, and the bytes of the file.
+    pub policy: (String, Range<usize>),
 }
 
 /// A configuration file that can't be used.
@@ -47,8 +57,23 @@ pub struct Invalid {
 }
 
 impl Reading {
+    /// Whether it can be used.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.errors == 0
+    }
+
+    /// What it says, as far as that was understood.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.draft
+    }
+
     pub(super) fn into_config(self) -> Result<Config, Failure> {
-        self.config.ok_or(Failure::Config(Invalid {
+        if self.is_valid() {
+            return Ok(self.draft);
+        }
+        Err(Failure::Config(Invalid {
             source: self.source,
             problems: self.problems,
         }))
@@ -76,17 +101,23 @@ pub(super) fn parse(path: &FilePath, source: Source) -> Reading {
             "write {\"interfaces\": […], \"apis\": […]}",
         )
     });
-    let config = root
+    let draft = root
         .flatten()
         .map(|root| read_config(&mut reader, path, root, &mut apis));
-    let policies = apis.iter().map(|api| api.span("policy")).collect();
-    let config = config.filter(|_| reader.problems.errors() == 0);
+    let whole = apis.iter().enumerate().filter(|(_, api)| api.is_whole);
+    let apis = whole
+        .map(|(index, api)| ReadApi {
+            policy: (format!("$.apis[{index}].policy"), api.span("policy")),
+            api: api.api.clone(),
+        })
+        .collect();
+    let errors = reader.problems.errors();
     let problems = reader.problems.place(&source);
-    drop(apis);
     Reading {
-        config,
+        draft: draft.unwrap_or_default(),
+        errors,
         problems,
-        policies,
+        apis,
         source,
     }
 }
@@ -96,6 +127,8 @@ struct ApiNode<'t> {
     api: ApiConfig,
     node: Node<'t>,
     members: Vec<Member<'t>>,
+    /// Whether nothing is wrong with it.
+    is_whole: bool,
 }
 
 impl ApiNode<'_> {
@@ -182,6 +215,7 @@ fn read_api<'t>(
     node: Node<'t>,
     path: &Path<'_>,
 ) -> Option<ApiNode<'t>> {
+    let before = reader.problems.errors();
     let members = reader.object(node, path, "an API")?;
     let mut api = ApiConfig::default();
     for member in &members {
@@ -208,11 +242,17 @@ fn read_api<'t>(
     let folder = file.parent().unwrap_or(FilePath::new(""));
     api.policy = folder.join(&api.policy);
     api.respond_body = api.respond_body.map(|body| folder.join(body));
-    let mut read = ApiNode { api, node, members };
+    let mut read = ApiNode {
+        api,
+        node,
+        members,
+        is_whole: false,
+    };
     if let Err((field, message)) = read.api.load_response() {
         let at = (&path.name(field), read.span(field));
         reader.error("respond", &at, || Advice::new(message));
     }
+    read.is_whole = reader.problems.errors() == before;
     Some(read)
 }
 

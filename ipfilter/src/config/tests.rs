@@ -20,16 +20,15 @@ fn parsed(text: &str) -> Reading {
 }
 
 fn config(text: &str) -> Config {
-    let Reading {
-        config, problems, ..
-    } = parsed(text);
-    config.unwrap_or_else(|| panic!("{text}: {problems:?}"))
+    let read = parsed(text);
+    assert!(read.is_valid(), "{text}: {:?}", read.problems);
+    read.config().clone()
 }
 
 /// Every problem: its place, path, message and hint.
 fn refused(text: &str) -> Vec<String> {
     let read = parsed(text);
-    assert!(read.config.is_none(), "{text}");
+    assert!(!read.is_valid(), "{text}");
     let problems = read.problems.iter();
     problems
         .map(|it| {
@@ -311,7 +310,7 @@ fn a_body_that_is_too_long_or_missing_is_refused() {
         assert_eq!(problem.path, "$.apis[0].respond_body");
         assert!(problem.message.starts_with(part), "{}", problem.message);
     }
-    assert_eq!(fine.config.unwrap().apis[0].response.body(), b"{}");
+    assert_eq!(fine.config().apis[0].response.body(), b"{}");
     assert!(huge.contains("larger than the limit"), "{huge}");
 }
 

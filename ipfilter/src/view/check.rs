@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::sources::Meaning;
 use crate::{
     addresses::words::count,
+    config::Reading,
     policy::{Enforceable, Parsed, Policy, Problem, Severity},
 };
 
@@ -20,6 +21,9 @@ pub struct Report {
 pub struct FileReport {
     /// As it was named.
     pub file: String,
+    /// The API of a configuration whose policy it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
     /// Whether the policy is legal and can be enforced at the interface.
     pub verdict: FileVerdict,
     /// How many statements a legal policy has.
@@ -40,7 +44,11 @@ pub enum FileVerdict {
     Exact,
     /// Legal, and enforced as far as the source tells.
     Partial,
-    /// Not a policy.
+    /// Legal, and enforced by the interface and the authorization service together.
+    Whole,
+    /// A configuration without errors; its policies have verdicts of their own.
+    Valid,
+    /// Not a policy, or a configuration with errors.
     Invalid,
 }
 
@@ -99,6 +107,22 @@ fn severity(severity: Severity) -> &'static str {
         Severity::Warning => "warning",
         Severity::Maybe => "maybe",
     }
+}
+
+/// One line on a configuration.
+#[must_use]
+pub fn configuration(reading: &Reading) -> String {
+    let file = reading.source.name();
+    if !reading.problems.is_empty() {
+        let errors = count(reading.problems.len(), "error", "errors");
+        return format!("{file}: invalid, {errors}");
+    }
+    let config = reading.config();
+    format!(
+        "{file}: valid, {}, {}",
+        count(config.apis.len(), "API", "APIs"),
+        count(config.interfaces.len(), "interface", "interfaces")
+    )
 }
 
 /// One line on a legal policy: how far it is enforced, how many statements, who may call now and later.
