@@ -6,7 +6,7 @@
 //! - [`service`]: the real binary, under traffic, with everything that goes wrong around it.
 //! - [`matrix`]: what must hold on every supported kernel and network card; runs in VMs.
 //!
-//! The rest is shared: a network to run programs in, frames, policies and the corpus.
+//! [`transcripts`] runs the documentation. The rest is shared: a network to run programs in, frames, policies and the corpus.
 
 #[cfg(test)]
 mod change;
@@ -30,3 +30,5 @@ mod matrix;
 mod policy;
 #[cfg(test)]
 mod service;
+#[cfg(test)]
+mod transcripts;
