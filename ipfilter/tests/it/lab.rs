@@ -1,5 +1,7 @@
 //! A playground with the real programs in it: the mock API, `ipfilter run`, and clients.
 
+mod ask;
+
 use std::{
     fs::{self, File},
     os::fd::AsFd as _,
@@ -18,8 +20,11 @@ use testkit::{
     process::{Guard, TICK},
 };
 
-/// How long a program may take to be ready, or to do as it is told, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use ask::{Answer, ask};
+
+/// How long to wait for a program to be ready, or to do as it is told, before it counts as broken:
+/// much longer than it ever takes, even on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where the filters' pins are, a folder per instance.
 const PINS: &str = "/sys/fs/bpf/ipfilter";
@@ -267,10 +272,23 @@ impl Drop for Lab {
 
 /// The status that each client gets over either family: `200`, or `000` where it is blocked.
 pub(crate) fn statuses(lab: &Lab) -> [String; 4] {
-    let [v4, v6] = urls("http");
     let (allowed, denied) = (&lab.network.allowed, &lab.network.denied);
-    [(allowed, &v4), (allowed, &v6), (denied, &v4), (denied, &v6)]
-        .map(|(client, url): (&Namespace, &String)| curl(client, &[url]).1)
+    [
+        (allowed, HOST.v4),
+        (allowed, HOST.v6),
+        (denied, HOST.v4),
+        (denied, HOST.v6),
+    ]
+    .map(|(client, host)| ask(client, host).status())
+}
+
+/// Waits until `holds`.
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        thread::sleep(TICK);
+    }
 }
 
 /// The host's mock API as a URL, for either family: IPv6 goes in brackets.
@@ -281,13 +299,14 @@ pub(crate) fn urls(scheme: &str) -> [String; 2] {
     ]
 }
 
-/// What curl comes to: its exit code and the status of its answers.
+/// What curl comes to: its exit code and the status of its answers. It waits for as long as a busy
+/// machine may take: whether somebody is blocked without an answer, [`ask`] finds out sooner.
 pub(crate) fn curl(client: &Namespace, arguments: &[&str]) -> (Option<i32>, String) {
     let output = client
         .command("curl")
         .args(["--silent", "--noproxy", "*", "--output", "/dev/null"])
         .args(["--write-out", "%{http_code} "])
-        .args(["--connect-timeout", "0.9", "--max-time", "10"])
+        .args(["--max-time", &PATIENCE.as_secs().to_string()])
         .args(arguments)
         .output()
         .expect("curl, which is needed here: apt-get install curl");

@@ -8,7 +8,6 @@ use std::{
     process::{Command, Output},
     sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::{Duration, Instant},
 };
 
 use ipfilter::{
@@ -18,6 +17,8 @@ use ipfilter::{
     plan::{Api, Deny, Plan, Protocols, Response},
 };
 use ipfilter_ebpf::abi::Reason;
+
+use crate::lab::wait_for;
 
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "IPFILTER_TEST_INSIDE";
@@ -236,12 +237,8 @@ fn interfaces_are_counted_apart_through_reloads_and_when_made_anew() {
                 send("10.0.0.1", "10.0.0.2", 3);
                 send("10.0.1.1", "10.0.1.2", 5);
                 let wait = |in0, in1| {
-                    let start = Instant::now();
                     let counted = || (denied(&filter, "in0"), denied(&filter, "in1"));
-                    while counted() != (in0, in1) && start.elapsed().as_secs() < 10 {
-                        thread::sleep(Duration::from_millis(10));
-                    }
-                    assert_eq!(counted(), (in0, in1), "{mode:?}");
+                    wait_for("all to be counted", || counted() == (in0, in1));
                 };
                 wait(3, 5);
                 let told: Vec<_> = iter::from_fn(|| follower.next_denial()).collect();

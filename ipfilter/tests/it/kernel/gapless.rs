@@ -6,10 +6,10 @@ use std::{
     net::UdpSocket,
     sync::{
         Barrier,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ipfilter::{
@@ -18,18 +18,22 @@ use ipfilter::{
     plan::{Api, Deny, Plan, Protocols, Response},
 };
 use ipfilter_ebpf::abi::Reason;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use testkit::netns::{ALLOWED, DENIED, HOST, Namespace};
 
-use crate::lab::{Lab, allow, inside};
+use crate::lab::{Lab, PATIENCE, allow, inside, wait_for};
 
 /// The clients' networks; the denied one is not among them.
 const GOOD: [&str; 2] = ["198.51.100.0/24", "2001:db8:100::/48"];
 
-/// The time between two datagrams of a client: the receiver's buffer must never be full.
+/// The time between two datagrams of a client.
 const PACE: Duration = Duration::from_millis(2);
 
-/// How long a datagram may take.
-const WAY: Duration = Duration::from_millis(500);
+/// How long it stays like that, whatever was just done, while datagrams come and go.
+const WHILE: Duration = Duration::from_millis(500);
+
+/// The receiver's buffer, in bytes: it must never be full, even if the receiver does not get to run.
+const ROOM: usize = 256 << 20;
 
 /// Datagrams of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,69 +45,115 @@ pub(crate) struct Datagrams {
 /// Has both clients send to the host's port 80 while `work` is done. Tells of the allowed one's
 /// datagrams, then of the denied one's.
 pub(crate) fn under_traffic(lab: &Lab, work: impl FnOnce()) -> [Datagrams; 2] {
-    let (stop, deaf) = (AtomicBool::new(false), AtomicBool::new(false));
+    let tally = Tally::default();
     let ready = Barrier::new(2);
     let network = &lab.network;
     thread::scope(|scope| {
-        let receiver = inside(scope, &network.host, || receive(&ready, &deaf));
+        let receiver = inside(scope, &network.host, || receive(&ready, &tally));
         ready.wait();
-        let clients = [&network.allowed, &network.denied];
-        let senders = clients.map(|client: &Namespace| inside(scope, client, || send(&stop)));
+        let clients = [(&network.allowed, 0), (&network.denied, 1)];
+        let senders = clients.map(|(client, number): (&Namespace, usize)| {
+            let tally = &tally;
+            inside(scope, client, move || {
+                send(&tally.sent[number], &tally.stop);
+            })
+        });
         // Both are at it before, and after.
-        thread::sleep(WAY);
+        tally.wait_for_more();
         work();
-        thread::sleep(WAY);
-        stop.store(true, Ordering::Relaxed);
-        let [allowed, denied] = senders.map(|sender| sender.join().expect("it counts"));
-        thread::sleep(WAY);
-        deaf.store(true, Ordering::Relaxed);
-        let received = receiver.join().expect("it counts");
-        [
-            Datagrams {
-                sent: allowed,
-                received: received[0],
-            },
-            Datagrams {
-                sent: denied,
-                received: received[1],
-            },
-        ]
-    })
+        tally.wait_for_more();
+        tally.stop.store(true, Relaxed);
+        for sender in senders {
+            sender.join().expect("it counts");
+        }
+        tally.wait_for_the_last();
+        tally.deaf.store(true, Relaxed);
+        receiver.join().expect("it counts");
+    });
+    let [allowed, denied] = [0, 1].map(|number| Datagrams {
+        sent: tally.sent[number].load(Relaxed),
+        received: tally.received[number].load(Relaxed),
+    });
+    [allowed, denied]
 }
 
-fn send(stop: &AtomicBool) -> u64 {
+/// What was sent and received so far, of the allowed client and of the denied one.
+#[derive(Default)]
+struct Tally {
+    sent: [AtomicU64; 2],
+    received: [AtomicU64; 2],
+    /// Nothing more is to be sent.
+    stop: AtomicBool,
+    /// Nor received.
+    deaf: AtomicBool,
+}
+
+impl Tally {
+    fn of(counters: &[AtomicU64; 2]) -> [u64; 2] {
+        [0, 1].map(|number| counters[number].load(Relaxed))
+    }
+
+    /// Waits until each client has sent a hundred more.
+    fn wait_for_more(&self) {
+        let before = Self::of(&self.sent);
+        wait_for("traffic", || {
+            let now = Self::of(&self.sent);
+            before
+                .iter()
+                .zip(now)
+                .all(|(before, now)| now > before + 100)
+        });
+    }
+
+    /// Waits until all that was sent is there; or all of the allowed client's, and for a while
+    /// nothing more of the other's, which it may not reach the host with.
+    fn wait_for_the_last(&self) {
+        let sent = Self::of(&self.sent);
+        let mut last = (Self::of(&self.received), Instant::now());
+        let start = Instant::now();
+        loop {
+            let received = Self::of(&self.received);
+            if received != last.0 {
+                last = (received, Instant::now());
+            }
+            let quiet = received[0] >= sent[0] && last.1.elapsed() > WHILE;
+            if received == sent || quiet || start.elapsed() > PATIENCE {
+                return;
+            }
+            thread::sleep(PACE);
+        }
+    }
+}
+
+fn send(sent: &AtomicU64, stop: &AtomicBool) {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-    let mut sent = 0;
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Relaxed) {
         let done = socket.send_to(b"a datagram", (HOST.v4, 80));
-        sent += u64::from(done.is_ok());
+        sent.fetch_add(u64::from(done.is_ok()), Relaxed);
         thread::sleep(PACE);
     }
-    sent
 }
 
-/// How many came from the allowed client, and from the denied one.
-fn receive(ready: &Barrier, deaf: &AtomicBool) -> [u64; 2] {
+/// Counts what comes, by client.
+fn receive(ready: &Barrier, tally: &Tally) {
     let socket = UdpSocket::bind((HOST.v4, 80)).expect("a socket");
     let soon = Some(Duration::from_millis(50));
     socket.set_read_timeout(soon).expect("a socket");
+    set_socket_recv_buffer_size_force(&socket, ROOM).expect("root may have it");
     ready.wait();
-    let mut received = [0, 0];
-    while !deaf.load(Ordering::Relaxed) {
+    while !tally.deaf.load(Relaxed) {
         let Ok((_, from)) = socket.recv_from(&mut [0; 64]) else {
             continue;
         };
         let source = from.ip().to_string();
         let place = [ALLOWED.v4, DENIED.v4].iter().position(|it| *it == source);
-        received[place.expect("one of the clients")] += 1;
+        tally.received[place.expect("one of the clients")].fetch_add(1, Relaxed);
     }
-    received
 }
 
 /// All of the allowed client's came, and none of the other's.
 pub(crate) fn assert_told_apart(told: [Datagrams; 2]) {
     let [allowed, denied] = told;
-    assert!(allowed.sent > 100 && denied.sent > 100, "{told:?}");
     assert_eq!(allowed.received, allowed.sent, "{told:?}");
     assert_eq!(denied.received, 0, "{told:?}");
 }
@@ -124,7 +174,7 @@ pub(crate) fn with_the_binary(lab: &Lab, mode: &str, reloads: usize) -> String {
         assert_eq!(lab.log("run").matches("reloaded: ").count(), reloads);
         // Dropping a guard is a kill -9.
         drop(filter.take());
-        thread::sleep(WAY);
+        thread::sleep(WHILE);
         filter = Some(lab.filter(&arguments));
     });
     let interfaces = lab.status()["interfaces"].clone();
@@ -193,7 +243,7 @@ fn clsact_leaves_no_gap_either() {
         }
         drop(deployment.take());
         fs::remove_dir_all(lab.pins()).expect("pins");
-        thread::sleep(WAY);
+        thread::sleep(WHILE);
         deployment = Some(deploy(21));
     });
     println!("clsact: {told:?}");

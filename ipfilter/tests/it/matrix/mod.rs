@@ -24,7 +24,7 @@ use ipfilter_ebpf::abi::Reason;
 
 use crate::{
     kernel::gapless::with_the_binary,
-    lab::{Lab, allow},
+    lab::{Lab, PATIENCE, allow},
     service::live::every_client_meets_every_action,
 };
 
@@ -208,7 +208,7 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         let log = fs::read_to_string(LOG).unwrap_or_default();
-        let patient = start.elapsed() < Duration::from_secs(60) && !log.contains("error: ");
+        let patient = start.elapsed() < PATIENCE && !log.contains("error: ");
         assert!(patient, "never {what}: {log}");
         sleep(Duration::from_millis(100));
     }

@@ -18,21 +18,20 @@ use std::{
 use ipfilter::{packet::Packet, plan::Protocol};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recvfrom, sendto,
-    socket, socket_with,
+    socket, socket_with, sockopt::set_socket_recv_buffer_size_force,
 };
 use testkit::{
     netns::{HOST, ROUTER},
-    process::Guard,
+    process::{Guard, TICK},
 };
 
-use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, inside, statuses};
+use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, inside, statuses, wait_for};
 
-/// How long a connection may take. A busy machine is slow, which is no fault of the filter's: what
-/// it may have lost, the datagrams tell.
-const LONG: Duration = Duration::from_secs(20);
+/// How long the denied client waits for an answer, which it must not get.
+const SHORT: Duration = Duration::from_millis(900);
 
-/// How long nothing must come before nothing more is expected.
-const QUIET: Duration = Duration::from_millis(900);
+/// The receiver's buffer, in bytes: for minutes.
+const ROOM: usize = 256 << 20;
 
 /// The length of an Ethernet header without tags.
 const ETHERNET: usize = 14;
@@ -55,12 +54,25 @@ struct Tally {
     denied_seen: AtomicU64,
 }
 
+impl Tally {
+    /// Whether there was enough of everything to say something.
+    fn is_telling(&self) -> bool {
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        count(&self.up) > 100
+            && count(&self.sent) > 1000
+            && count(&self.denied_down) > 100
+            && count(&self.denied_sent) > 1000
+    }
+}
+
 /// What tells the clients what to do.
 #[derive(Default)]
 struct Signals {
     stop: AtomicBool,
     /// The link is down: the allowed client's packets can't arrive.
     pause: AtomicBool,
+    /// All that was sent is there.
+    deaf: AtomicBool,
     /// How many of its threads are in the middle of something.
     busy: AtomicU64,
 }
@@ -120,24 +132,20 @@ fn datagrams(host: &str, signals: &Signals, sent: &AtomicU64) {
 /// Receives them. The mock has no use for port 80 of UDP.
 fn receive(signals: &Signals, ready: &Barrier, received: &AtomicU64) {
     let socket = UdpSocket::bind("[::]:80").expect("a socket");
+    let tick = Some(Duration::from_millis(10));
+    socket.set_read_timeout(tick).expect("a timeout");
+    // A receiver that does not get to run must not lose any.
+    set_socket_recv_buffer_size_force(&socket, ROOM).expect("root may have it");
     ready.wait();
-    socket.set_read_timeout(Some(QUIET)).expect("a timeout");
-    let mut quiet = false;
-    // After the end, until nothing comes any more.
-    while !(signals.stopped() && quiet) {
+    while !signals.deaf.load(Relaxed) {
         match socket.recv_from(&mut [0; 64]) {
             Ok((_, from)) if is_denied(from.ip()) => {}
             Ok(_) => drop(received.fetch_add(1, Relaxed)),
-            Err(error) => {
-                assert!(matches!(
-                    error.kind(),
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut
-                ));
-                quiet = true;
-                continue;
-            }
+            Err(error) => assert!(matches!(
+                error.kind(),
+                ErrorKind::WouldBlock | ErrorKind::TimedOut
+            )),
         }
-        quiet = false;
     }
 }
 
@@ -319,10 +327,7 @@ impl Operator<'_> {
         for gateway in [ROUTER.v4, ROUTER.v6] {
             ip(&["route", "replace", "default", "via", gateway]).expect("a route");
         }
-        let start = Instant::now();
-        while statuses(self.lab) != ONLY_GOOD {
-            assert!(start.elapsed() < PATIENCE, "{:?}", statuses(self.lab));
-        }
+        wait_for("the way", || statuses(self.lab) == ONLY_GOOD);
         self.signals.pause.store(false, Relaxed);
     }
 }
@@ -367,39 +372,47 @@ fn endure(tag: &str, mode: &str, doses: Doses) {
         inside(scope, host, || receive(signals, &ready, &tally.received));
         // Before that, the host tells senders that the port is closed.
         ready.wait();
+        let mut senders = Vec::new();
         for address in [HOST.v4, HOST.v6] {
-            inside(scope, allowed, || datagrams(address, signals, &tally.sent));
+            let send = || datagrams(address, signals, &tally.sent);
+            senders.push(inside(scope, allowed, send));
             inside(scope, allowed, || {
                 while !signals.stopped() {
-                    signals.unless_paused(|| connect(address, LONG, &tally.up, &tally.down));
+                    signals.unless_paused(|| connect(address, PATIENCE, &tally.up, &tally.down));
                 }
             });
             inside(scope, denied, || {
                 while !signals.stopped() {
-                    connect(address, QUIET, &tally.denied_up, &tally.denied_down);
+                    connect(address, SHORT, &tally.denied_up, &tally.denied_down);
                     thread::sleep(Duration::from_millis(1));
                 }
             });
         }
         inside(scope, denied, || forge(signals, &tally.denied_sent));
         // The clients are told to stop whatever becomes of the operator.
-        let acted = scope.spawn(|| operator.act(doses)).join();
+        let acted = scope
+            .spawn(|| {
+                operator.act(doses);
+                wait_for("enough of everything", || tally.is_telling());
+            })
+            .join();
         signals.stop.store(true, Relaxed);
         signals.pause.store(false, Relaxed);
+        for sender in senders {
+            sender.join().expect("it sends");
+        }
+        let start = Instant::now();
+        let all = || tally.received.load(Relaxed) >= tally.sent.load(Relaxed);
+        while !all() && start.elapsed() < PATIENCE {
+            thread::sleep(TICK);
+        }
+        signals.deaf.store(true, Relaxed);
         if let Err(panic) = acted {
             std::panic::resume_unwind(panic);
         }
     });
     println!("{mode}, {:.1} s: {tally:?}", start.elapsed().as_secs_f64());
     let count = |counter: &AtomicU64| counter.load(Relaxed);
-    assert!(
-        count(&tally.up) > 100 && count(&tally.sent) > 1000,
-        "{tally:?}"
-    );
-    assert!(
-        count(&tally.denied_down) > 100 && count(&tally.denied_sent) > 1000,
-        "{tally:?}"
-    );
     assert_eq!(count(&tally.down), 0, "{tally:?}");
     assert_eq!(count(&tally.sent), count(&tally.received), "{tally:?}");
     assert_eq!(count(&tally.denied_up), 0, "{tally:?}");

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::netns::{Namespace, Network};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::lab::PATIENCE;
 
 /// A host with two interfaces and a folder with policies; its filter goes when it is dropped.
 struct Host {

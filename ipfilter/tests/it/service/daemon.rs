@@ -10,14 +10,14 @@ use std::{
     },
     path::Path,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::Signal;
 use testkit::process::{Guard, TICK};
 
 use crate::lab::{
-    BAD, EVERYONE, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, statuses,
+    BAD, EVERYONE, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, statuses, wait_for,
 };
 
 /// The arguments of a run with this policy.
@@ -26,14 +26,6 @@ fn run<'a>(policy: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     arguments.extend([policy, "--deny", "reject"]);
     arguments.extend(more);
     arguments
-}
-
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        thread::sleep(TICK);
-    }
 }
 
 #[test]
@@ -577,7 +569,10 @@ fn a_bpf_file_system_that_is_not_mounted_is_mounted_and_mounted_again() {
         "umount",
         "/sys/fs/bpf",
     ]);
-    assert!(unmount.status().expect("it starts").success());
+    // It may be looking there just now, which is in the way.
+    wait_for("the unmount", || {
+        unmount.status().expect("it starts").success()
+    });
     lab.wait_log("run", "mounted it again", 1);
     assert_eq!(statuses(&lab), ONLY_GOOD);
     filter.stop(PATIENCE).expect("it ends");

@@ -13,13 +13,12 @@ use testkit::{
     process::output,
 };
 
-use crate::lab::{Lab, curl, inside, shipped, urls};
+use crate::lab::{Answer, Lab, PATIENCE, ask, curl, inside, shipped, urls, wait_for};
 
 const MODES: [&str; 3] = ["native", "tc", "generic"];
 
-/// curl's exit codes (manual page of curl, "EXIT CODES").
+/// curl's exit code (manual page of curl, "EXIT CODES").
 const REFUSED: i32 = 7;
-const TIMED_OUT: i32 = 28;
 
 #[test]
 fn every_client_meets_every_action_in_every_mode() {
@@ -35,19 +34,24 @@ fn every_client_meets_every_action_in_every_mode() {
 
 /// In both families, by a policy that lets the allowed client in, and the other not.
 pub(crate) fn every_client_meets_every_action(lab: &Lab, mode: &str, policy: &str) {
-    for (deny, want) in [
-        ("drop", (Some(TIMED_OUT), "000")),
-        ("reject", (Some(REFUSED), "000")),
-        ("respond", (Some(0), "403")),
+    let forbidden = Answer::Status("403".to_owned());
+    for (deny, want, exit) in [
+        ("drop", Answer::Silence, None),
+        ("reject", Answer::Refused, Some(REFUSED)),
+        ("respond", forbidden, Some(0)),
     ] {
         let filter = lab.filter(&["--policy", policy, "--mode", mode, "--deny", deny]);
-        for url in urls("http") {
+        for (host, url) in [HOST.v4, HOST.v6].into_iter().zip(urls("http")) {
             let (code, status) = curl(&lab.network.allowed, &[&url]);
             let got = (code, status.as_str());
             assert_eq!(got, (Some(0), "200"), "{mode} {deny} {url}, allowed");
-            let (code, status) = curl(&lab.network.denied, &[&url]);
-            let got = (code, status.as_str());
+            let got = ask(&lab.network.denied, host);
             assert_eq!(got, want, "{mode} {deny} {url}, denied");
+            // curl would wait for who is silent.
+            if exit.is_some() {
+                let got = curl(&lab.network.denied, &[&url]);
+                assert_eq!(got, (exit, want.clone().status()), "{mode} {deny} {url}");
+            }
         }
         lab.detach(filter);
     }
@@ -72,14 +76,14 @@ fn clients_understand_the_response() {
                 (&["-X", "DELETE", &url], "403"),
                 (&[&url, "--output", "/dev/null", &url], "403 403"),
             ] {
-                let start = Instant::now();
-                let got = curl(denied, arguments);
-                assert_eq!(got, (Some(0), want.into()), "{mode} {arguments:?}");
-                let took = start.elapsed();
-                assert!(
-                    took < Duration::from_secs(4),
-                    "{mode} {arguments:?}: {took:?}"
-                );
+                // At once, unless the machine is busy: then not every time.
+                let at_once = (0..5).any(|_| {
+                    let start = Instant::now();
+                    let got = curl(denied, arguments);
+                    assert_eq!(got, (Some(0), want.into()), "{mode} {arguments:?}");
+                    start.elapsed() < Duration::from_secs(4)
+                });
+                assert!(at_once, "{mode} {arguments:?}");
             }
             assert_eq!(python(denied, &url), "403", "{mode} {url}");
             assert_no_body(denied, &url);
@@ -119,7 +123,7 @@ fn assert_no_body(client: &Namespace, url: &str) {
         "--include",
         "--ignore-content-length",
     ]);
-    let said = output(curl.args(["-X", "HEAD", "--max-time", "5", url])).expect("curl asks");
+    let said = output(curl.args(["-X", "HEAD", "--max-time", "120", url])).expect("curl asks");
     assert!(said.starts_with("HTTP/1.1 403 "), "{said}");
     assert!(said.ends_with("\r\n\r\n"), "{said}");
 }
@@ -134,7 +138,7 @@ fn complaint(command: &mut std::process::Command) -> String {
 /// The status that Python's own HTTP client reads.
 fn python(client: &Namespace, url: &str) -> String {
     const ASK: &str = "import sys, urllib.request, urllib.error
-try: print(urllib.request.urlopen(sys.argv[1], timeout=5).status)
+try: print(urllib.request.urlopen(sys.argv[1], timeout=120).status)
 except urllib.error.HTTPError as error: print(error.code)";
     let mut python = client.command("python3");
     let said = output(python.args(["-c", ASK, url]).env("no_proxy", "*"));
@@ -145,9 +149,6 @@ except urllib.error.HTTPError as error: print(error.code)";
 #[test]
 fn many_clients_at_once_leave_no_socket_behind() {
     const CLIENTS: usize = 64;
-    // A client sends what was not acknowledged once more before it learns that it is over: after 3
-    // seconds if its SYN had got lost (RFC 6298, section 5.7), after 6 more if that gets lost too.
-    const LINGER: Duration = Duration::from_secs(10);
     let lab = Lab::new("many");
     let policy = shipped("allow-list.json");
     let filter = lab.filter(&["--policy", &policy, "--mode", "native", "--deny", "respond"]);
@@ -164,13 +165,12 @@ fn many_clients_at_once_leave_no_socket_behind() {
         ended.sum()
     });
     assert!(answers > CLIENTS, "{answers}");
-    let start = Instant::now();
-    let mut left = sockets(denied);
-    while !left.is_empty() && start.elapsed() < LINGER {
-        thread::sleep(Duration::from_millis(100));
-        left = sockets(denied);
-    }
-    assert!(left.is_empty(), "after {answers} answers: {left:#?}");
+    // A client sends what was not acknowledged once more before it learns that it is over: after 3
+    // seconds if its SYN had got lost (RFC 6298, section 5.7), later if that gets lost too.
+    wait_for(
+        &format!("the last socket's end, after {answers} answers"),
+        || sockets(denied).is_empty(),
+    );
     lab.detach(filter);
 }
 
@@ -179,11 +179,9 @@ fn ask_until(number: usize, until: Instant) -> usize {
     let host = [HOST.v4, HOST.v6][number % 2];
     let host = SocketAddr::new(host.parse().expect("an address"), 80);
     let mut answers = 0;
-    while Instant::now() < until {
-        let mut stream =
-            TcpStream::connect_timeout(&host, Duration::from_secs(10)).expect("a SYN-ACK");
-        let patience = Some(Duration::from_secs(10));
-        stream.set_read_timeout(patience).expect("a timeout");
+    while answers < 2 || Instant::now() < until {
+        let mut stream = TcpStream::connect_timeout(&host, PATIENCE).expect("a SYN-ACK");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream
             .write_all(b"GET / HTTP/1.1\r\nHost: api\r\n\r\n")
             .expect("room");

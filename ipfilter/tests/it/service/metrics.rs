@@ -10,13 +10,13 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
-use testkit::process::TICK;
 
-use crate::lab::{BAD, GOOD, Lab, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, inside, statuses};
+use crate::lab::{
+    BAD, GOOD, Lab, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, inside, statuses, wait_for,
+};
 
 const ADDRESS: &str = "127.0.0.1:9477";
 
@@ -26,7 +26,7 @@ fn get(lab: &Lab, more: &[&str], path: &str) -> (String, String) {
         .network
         .host
         .command("curl")
-        .args(["--silent", "--noproxy", "*", "--max-time", "25"])
+        .args(["--silent", "--noproxy", "*", "--max-time", "120"])
         .args(["--write-out", "\n%{http_code}"])
         .args(more)
         .arg(format!("http://{ADDRESS}{path}"))
@@ -73,14 +73,6 @@ fn promtool(arguments: &[&str], input: &str) -> String {
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success(), "{said}\n{input}");
     said
-}
-
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        thread::sleep(TICK);
-    }
 }
 
 /// A policy that is exact, and says something else some day.
@@ -313,7 +305,7 @@ fn clients_that_mean_no_good_do_none_harm() {
             });
             let crowd: Vec<_> = crowd.collect();
             let answered = crowd.into_iter().filter_map(|mut stream| {
-                let limit = Some(Duration::from_secs(60));
+                let limit = Some(PATIENCE);
                 stream.set_read_timeout(limit).expect("a limit");
                 let mut text = String::new();
                 stream.read_to_string(&mut text).ok()?;

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, process::Command, thread, time::Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::process::{TICK, is_gone};
 
-use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses};
+use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses, wait_for};
 
 /// A terminal of 80×24. Dropped, it ends with everything in it.
 struct Screen<'l> {
@@ -31,7 +31,8 @@ impl<'l> Screen<'l> {
         lab.write("top", format!("echo $$ > {folder}/pid\n{line}\n"));
         let script = format!(
             "echo what was there\nstty -g > {folder}/before\nsh {folder}/top\n\
-             echo ended with $?\nstty -g > {folder}/after\nexec sleep 600\n"
+             echo ended with $?.\nstty -g > {folder}/after.part\n\
+             mv {folder}/after.part {folder}/after\nexec sleep 600\n"
         );
         let script = lab.write("script", script);
         let screen = Self {
@@ -77,11 +78,12 @@ impl<'l> Screen<'l> {
 
     /// What was on the terminal before is there again, and the terminal is as it was.
     fn is_as_it_was(&self, ended: &str) {
-        let shown = self.wait(|shown| shown.contains("ended with"));
+        let done = |line: &str| line.starts_with("ended with ") && line.ends_with('.');
+        let shown = self.wait(|shown| shown.lines().any(done));
         let lines: Vec<_> = shown.lines().take(2).collect();
         assert_eq!(lines, ["what was there", ended], "{shown}");
         let after = self.lab.folder.join("after");
-        self.wait(|_| after.exists());
+        wait_for("the terminal's state", || after.exists());
         let mode = |name: &str| fs::read_to_string(self.lab.folder.join(name)).expect("a file");
         assert_eq!(mode("before"), mode("after"));
         let cursor = self.tmux(&["display", "-p", "#{cursor_flag} #{alternate_on}"]);
@@ -150,25 +152,21 @@ fn a_terminal_shows_what_happens_and_is_left_as_it_was() {
     screen.tmux(&["resize-window", "-x", "120", "-y", "40"]);
     screen.wait(|shown| shown.contains("PACKETS/S"));
     screen.keys(&["q"]);
-    screen.is_as_it_was("ended with 0");
+    screen.is_as_it_was("ended with 0.");
     drop(screen);
     // Ended from outside.
     for (name, signal) in [("term", Signal::TERM), ("int", Signal::INT)] {
         let screen = Screen::new(&lab, name, "");
         screen.wait(|shown| shown.contains("PACKETS/S"));
         kill_process(screen.pid(), signal).expect("it runs");
-        screen.is_as_it_was("ended with 0");
+        screen.is_as_it_was("ended with 0.");
     }
     // The terminal goes away, and there is nobody left to show anything to.
     let screen = Screen::new(&lab, "gone", "");
     screen.wait(|shown| shown.contains("PACKETS/S"));
     let pid = screen.pid().as_raw_nonzero().get().cast_unsigned();
     drop(screen);
-    let start = Instant::now();
-    while !is_gone(pid) {
-        assert!(start.elapsed() < PATIENCE, "it outlives its terminal");
-        thread::sleep(TICK);
-    }
+    wait_for("its end with its terminal", || is_gone(pid));
     let (code, said) = lab.tell(&["top"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("top needs a terminal"), "{said}");

@@ -198,10 +198,10 @@ fn a_cookie_is_of_no_use_to_another() {
 }
 
 /// All at once on one CPU: the bucket holds a second's worth, and is filled at that rate. An XDP test
-/// run takes milliseconds, so that a burst there is a smaller one.
+/// run takes milliseconds, so that a burst there is a smaller one. Both leave a busy machine 19 seconds.
 #[test]
 fn resets_are_limited() {
-    for (kind, rate, burst) in [(Kind::Tc, 1000, 2000), (Kind::Xdp, 20, 100)] {
+    for (kind, rate, burst) in [(Kind::Tc, 100, 2000), (Kind::Xdp, 5, 100)] {
         let mut plan = plan(&[]);
         plan.reject_rate = rate;
         let trial = equivalence::load_one(&plan, kind);
