@@ -22,7 +22,7 @@ pub(crate) enum Profile {
     /// As it is to be used
     #[default]
     Release,
-    /// In less time
+    /// As the tests are
     Dev,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn release(interrupt: &Interrupt) -> Result<PathBuf> {
 /// When the build fails; what it said is on standard error.
 pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
     if profile == Profile::Dev {
-        return executable(&for_trying(interrupt)?, "ipfilter");
+        return Ok(tests(interrupt)?.ipfilter);
     }
     let mut command = cargo();
     command.args(["build", "--release", "--package=ipfilter", "--bin=ipfilter"]);
@@ -48,19 +48,27 @@ pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf>
     executable(&messages, "ipfilter")
 }
 
-/// Builds the `ipfilter` binary and the integration tests that call it, in release; where the two
-/// are.
+/// What all tests are built with, always the same, so that nothing is built twice.
+pub(crate) const TESTS: &[&str] = &["--workspace", "--lib", "--bins", "--tests"];
+
+/// The integration tests, and the binary that they call.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) ipfilter: PathBuf,
+    pub(crate) tests: PathBuf,
+}
+
+/// Builds all tests.
 ///
 /// # Errors
-/// As [`release`].
-pub(crate) fn integration_tests(interrupt: &Interrupt) -> Result<(PathBuf, PathBuf)> {
+/// As [`binary`].
+pub(crate) fn tests(interrupt: &Interrupt) -> Result<Built> {
     let mut command = cargo();
-    command.args(["test", "--no-run", "--release", "--package=ipfilter"]);
-    let messages = messages(command.arg("--test=it"), interrupt)?;
-    Ok((
-        executable(&messages, "ipfilter")?,
-        executable(&messages, "it")?,
-    ))
+    let messages = messages(command.args(["test", "--no-run"]).args(TESTS), interrupt)?;
+    Ok(Built {
+        ipfilter: executable(&messages, "ipfilter")?,
+        tests: executable(&messages, "it")?,
+    })
 }
 
 /// Builds the benchmark inside the kernel; where it is.
@@ -73,23 +81,16 @@ pub(crate) fn bench(interrupt: &Interrupt) -> Result<PathBuf> {
     executable(&messages(&mut command, interrupt)?, "kernel")
 }
 
-/// Writes manual pages and completions, dated `epoch` (seconds since 1970), into `folder`.
+/// Has the binary write its manual pages and completions, dated `epoch` (seconds since 1970), into
+/// `folder`.
 ///
 /// # Errors
-/// As [`binary`].
-pub(crate) fn manual(folder: &Path, epoch: u64, interrupt: &Interrupt) -> Result<()> {
-    let program = executable(&for_trying(interrupt)?, "manual")?;
-    let mut command = Command::new(program);
+/// When it fails.
+pub(crate) fn manual(binary: &Path, folder: &Path, epoch: u64) -> Result<()> {
+    let mut command = Command::new(binary);
     command.env("SOURCE_DATE_EPOCH", epoch.to_string());
-    output(command.arg(folder))?;
+    output(command.arg("manual").arg(folder))?;
     Ok(())
-}
-
-/// Builds `ipfilter` and its example `manual` as the tests are built, so that nothing is built twice.
-fn for_trying(interrupt: &Interrupt) -> Result<String> {
-    let mut command = cargo();
-    command.args(["build", "--workspace", "--bin=ipfilter", "--example=manual"]);
-    messages(&mut command, interrupt)
 }
 
 /// Runs a build; what cargo says about what it made, one JSON object a line.

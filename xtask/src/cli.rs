@@ -15,7 +15,10 @@ use testkit::{
     vm::{Nic, Series},
 };
 
-use crate::{bench, build, check, dist, kernels, playground, setup};
+use crate::{
+    bench, build, dist, playground, setup,
+    test::{self, kernels},
+};
 
 /// Development commands of ipfilter
 #[derive(Debug, Parser)]
@@ -57,16 +60,17 @@ enum Task {
         )]
         arguments: Vec<OsString>,
     },
-    /// Check everything: format, lints, and all tests, those on live interfaces and other kernels included
+    /// Check format, lints and all tests, and try the oldest supported kernel in a VM
     ///
-    /// Needs root, and apt the first time, for the kernels and what boots them (see `kernels`). The last line counts the tests: `N passed, N failed`.
-    Test,
+    /// With --full also every kernel and network card (see `kernels`), and the package under systemd.
+    /// Needs root, and apt the first time, for kernels and what boots them. Ends with a table of the
+    /// steps; the last line counts the tests: `N passed, N failed`.
+    Test(test::Options),
     /// Run the tests named `matrix::` on Debian's kernels, with several network cards each
     ///
-    /// Boots a VM in software emulation for every kernel and card, with the release binary and
-    /// the integration tests in it; the cards are named to the tests in IPFILTER_TEST_NICS. A kernel's
-    /// first card gets all of the tests, the others those named `matrix::card::`. Kernels
-    /// are fetched once, through this machine's apt mirror, and kept in target/kernels. So is QEMU,
+    /// Boots a VM in software emulation for every kernel, with two of each card, the binary and the
+    /// integration tests in it. Those named `matrix::card::` run once for each card, whose names they
+    /// find in IPFILTER_TEST_NICS. Kernels are fetched once, through this machine's apt mirror, and kept in target/kernels. So is QEMU,
     /// in target/vm, unless it is installed. Ends with a table, and with 0 only if every test passed
     /// everywhere.
     Kernels {
@@ -108,7 +112,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Setup => set_up(&interrupt),
         Task::Run { hold, arguments } if arguments.is_empty() => playground::run(*hold, &interrupt),
         Task::Run { arguments, .. } => forward(arguments, &interrupt),
-        Task::Test => check::run(&interrupt),
+        Task::Test(options) => test::run(options, &interrupt),
         Task::Bench(options) => bench::run(options, &interrupt),
         Task::Kernels { series, nics } => kernels::run(series, nics, &interrupt),
         Task::Dist(options) => dist::run(options, &interrupt),

@@ -2,13 +2,12 @@
 
 mod bench;
 mod build;
-mod check;
 mod cli;
 mod dist;
-mod kernels;
 mod playground;
 mod setup;
 mod table;
+mod test;
 
 use std::process::ExitCode;
 

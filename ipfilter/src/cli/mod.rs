@@ -13,6 +13,7 @@ mod explain;
 mod format;
 mod live;
 mod logging;
+mod manual;
 mod mock;
 mod policy_file;
 mod probe;
@@ -32,7 +33,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use log::warn;
 
 use crate::{failure::Failure, files, instance::Instance, kernel, state::Record};
@@ -138,12 +139,8 @@ enum Command {
     Top(top::Args),
     Detach(detach::Args),
     Mock(mock::Args),
-}
-
-/// The command line's definition: manual pages and completions are made from it.
-#[must_use]
-pub fn command() -> clap::Command {
-    Cli::command()
+    #[command(hide = true)]
+    Manual(manual::Args),
 }
 
 /// Runs the command that the process was started with.
@@ -212,6 +209,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Top(args) => top::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Mock(args) => mock::run(args),
+        Command::Manual(args) => manual::run(&args),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask dist`: a Debian package and a tarball, with everything that belongs on a host.
 //!
 //! Both are made from one [`tree`], so they can't differ. What is in it comes from `ipfilter/dist`,
-//! from the release build, and from `ipfilter`'s example `manual`.
+//! from the release build, and from what that binary writes about itself.
 
 mod debian;
 mod release;
@@ -66,7 +66,7 @@ pub(crate) fn run(options: &Options, interrupt: &Interrupt) -> Result<ExitCode> 
     }
     let binary = build::binary(options.profile, interrupt)?;
     let manual = work.join("manual");
-    build::manual(&manual, release.epoch, interrupt)?;
+    build::manual(&binary, &manual, release.epoch)?;
     let tree = Tree::new(work.join("root"));
     tree.fill(&binary, &manual, &release)?;
     let compression = match options.profile {

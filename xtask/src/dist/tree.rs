@@ -36,7 +36,7 @@ const FILES: &[(&str, &str)] = &[
     ),
 ];
 
-/// What the example `manual` writes beside manual pages, and where it goes.
+/// What `ipfilter manual` writes beside manual pages, and where it goes.
 const COMPLETIONS: &[(&str, &str)] = &[
     (
         "ipfilter.bash",

@@ -141,6 +141,23 @@ pub fn is_gone(pid: u32) -> bool {
     !Path::new("/proc").join(pid.to_string()).exists()
 }
 
+/// What the process `pid` has computed, and those of its children that have ended; nothing where
+/// proc(5) can't tell.
+#[must_use]
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    /// `utime`, `stime`, `cutime` and `cstime`, counted from behind the name, which is in
+    /// parentheses.
+    const FIELDS: std::ops::Range<usize> = 11..15;
+    /// In which proc(5) counts here.
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = fields.get(FIELDS)?.iter();
+    let ticks: u64 = ticks.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}
+
 /// Kills the process `pid`, which need not be a child. Whether it existed does not matter.
 pub(crate) fn kill(pid: u32) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -289,6 +306,18 @@ mod tests {
     /// Whether it runs: a process that has ended is gone or a zombie (proc_pid_stat(5)).
     fn is_running(pid: u32) -> bool {
         std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
+    }
+
+    #[test]
+    fn what_a_process_computes_is_counted() {
+        let mut guard =
+            Guard::spawn(Command::new("sh").args(["-c", "while :; do :; done"])).unwrap();
+        while cpu_time(guard.id()).unwrap() < Duration::from_millis(50) {
+            assert!(guard.ended().unwrap().is_none());
+        }
+        let id = guard.id();
+        drop(guard);
+        assert_eq!(cpu_time(id), None);
     }
 
     #[test]

@@ -77,6 +77,16 @@ impl Nic {
         }
     }
 
+    /// Its driver, as sysfs has it.
+    #[must_use]
+    pub fn driver(self) -> &'static str {
+        match self {
+            Self::Virtio => "virtio_net",
+            Self::E1000e => "e1000e",
+            Self::Vmxnet3 => "vmxnet3",
+        }
+    }
+
     /// The modules of its driver.
     fn modules(self) -> &'static [&'static str] {
         match self {
@@ -97,7 +107,8 @@ pub struct Vm {
     pub emulator: Emulator,
     /// What to boot.
     pub kernel: Kernel,
-    /// Network cards, `eth0` and so on in this order. They hang on one hub, with nobody else.
+    /// Network cards, `eth0` and so on in this order. Those of a kind hang on one hub, with nobody
+    /// else.
     pub nics: Vec<Nic>,
     /// In MiB; the files given take their part of it.
     pub memory: u32,
@@ -229,4 +240,6 @@ pub struct Output {
     pub console: String,
     /// From power on to power off.
     pub elapsed: Duration,
+    /// What emulating it took of this machine's processors.
+    pub cpu: Duration,
 }

@@ -1,33 +1,43 @@
-//! Writes the manual pages and the completions for shells into the folder that is named:
-//! `cargo run --package ipfilter --example manual -- FOLDER`. `cargo xtask dist` packs them.
+//! `ipfilter manual`: writes the manual pages and the completions for shells. For `cargo xtask dist`,
+//! which packs them, and not shown to users: the pages of a binary come from that binary.
 //!
 //! Options and commands are those of the real command line; what it can't tell is in `dist/man/`.
-//! An example, so that nothing of this is in the binary that is installed.
 
-use std::{env, fs, path::Path};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result};
-use clap::Command;
+use anyhow::Result;
+use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use ipfilter::config::{ApiConfig, Config, Settings};
 use ipfilter_ebpf::abi::Reason;
 use jiff::{Timestamp, tz::TimeZone};
 
+use super::{Cli, Exit};
+use crate::config::{ApiConfig, Config, Settings};
+
 /// Ends the page of `ipfilter`.
-const SECTIONS: &str = include_str!("../dist/man/ipfilter.1.sections");
+const SECTIONS: &str = include_str!("../../dist/man/ipfilter.1.sections");
 
 /// Ends the page of each of its commands.
-const COMMAND_SECTIONS: &str = include_str!("../dist/man/command.1.sections");
+const COMMAND_SECTIONS: &str = include_str!("../../dist/man/command.1.sections");
 
 /// The page of the configuration file.
-const CONFIGURATION: &str = include_str!("../dist/man/ipfilter.json.5");
+const CONFIGURATION: &str = include_str!("../../dist/man/ipfilter.json.5");
 
-fn main() -> Result<()> {
-    let folder = env::args_os().nth(1).context("name the folder to write")?;
-    let folder = Path::new(&folder);
+/// Write manual pages and completions for shells
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where to write them
+    folder: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit> {
+    let folder = args.folder.as_path();
     fs::create_dir_all(folder)?;
-    let mut command = ipfilter::cli::command().disable_help_subcommand(true);
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
     let about = About::now()?;
     for page in command.get_subcommands().filter(|page| !page.is_hide_set()) {
@@ -36,9 +46,9 @@ fn main() -> Result<()> {
     about.write(folder, &command, SECTIONS)?;
     fs::write(folder.join("ipfilter.json.5"), about.fill(CONFIGURATION))?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut ipfilter::cli::command(), "ipfilter", folder)?;
+        clap_complete::generate_to(shell, &mut Cli::command(), "ipfilter", folder)?;
     }
-    Ok(())
+    Ok(Exit::Fine)
 }
 
 /// What every page's margins say.

@@ -1,0 +1,397 @@
+//! `cargo xtask kernels`: the integration tests named `matrix::`, on every kernel and network card.
+//!
+//! One VM for each kernel, with two of each card in it: emulated hardware is slow to boot.
+
+use std::{
+    num::NonZero,
+    path::Path,
+    process::ExitCode,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use testkit::{
+    process::Interrupt,
+    tool,
+    vm::{self, Emulator, Nic, Output, Series, Vm},
+};
+
+use super::counts::Counts;
+use crate::{
+    build::{self, Built},
+    setup, table,
+};
+
+/// The tests that run in VMs.
+pub(crate) const TESTS: &str = "matrix::";
+
+/// Those of them that depend on the network card.
+const CARD_TESTS: &str = "matrix::card::";
+
+/// What the tests call.
+const CALLED: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("curl", "curl"),
+];
+
+/// For everything in one VM, on a machine that has other things to do.
+const TIMEOUT: Duration = Duration::from_secs(1800);
+
+/// Before the results of each part of the tests.
+const PART: &str = "── part ";
+
+/// The part that depends on no card.
+const ANY_CARD: &str = "any";
+
+/// What the script begins with: a function that runs the tests of one card, by its driver. They get
+/// the names of the two cards in a variable, and leave addresses behind.
+const FUNCTIONS: &str = r#"export RUST_BACKTRACE=1
+code=0
+card() {
+    names=
+    for path in /sys/class/net/*; do
+        case "$(readlink "$path/device/driver")" in
+            */"$2") names="$names${names:+,}${path##*/}" ;;
+        esac
+    done
+    echo "── part $1"
+    IPFILTER_TEST_NICS=$names run matrix::card::
+    for name in $(echo "$names" | tr , ' '); do
+        ip addr flush dev "$name"
+        ip link set "$name" down
+    done
+}
+"#;
+
+/// For the command line.
+pub(crate) fn series(name: &str) -> Result<Series, String> {
+    let names = Series::ALL.map(Series::name).join(", ");
+    Series::from_name(name).ok_or_else(|| format!("there are {names}"))
+}
+
+/// For the command line.
+pub(crate) fn nic(name: &str) -> Result<Nic, String> {
+    let names = Nic::ALL.map(Nic::name).join(", ");
+    let found = Nic::ALL.into_iter().find(|nic| nic.name() == name);
+    found.ok_or_else(|| format!("there are {names}"))
+}
+
+/// Runs the tests in a VM for each kernel, with each card; without any given, all of them.
+///
+/// # Errors
+/// [`testkit::Refused`] where set-up can't help; when the build fails, a kernel can't be fetched, or
+/// on a signal. A VM that fails is a line in the table.
+pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Result<ExitCode> {
+    setup::run(interrupt)?;
+    setup::tools("VMs with other kernels are booted", vm::TOOLS, interrupt)?;
+    let series: &[Series] = if series.is_empty() {
+        &Series::ALL
+    } else {
+        series
+    };
+    let nics: &[Nic] = if nics.is_empty() { &Nic::ALL } else { nics };
+    let results = Matrix::new(series, nics, build::tests(interrupt)?, interrupt)?.run();
+    interrupt.check()?;
+    print!("{}", results.table());
+    Ok(ExitCode::from(u8::from(!results.all_well())))
+}
+
+/// VMs that are ready to boot.
+pub(super) struct Matrix(Vec<Vm>);
+
+impl Matrix {
+    /// Fetches what they take.
+    ///
+    /// # Errors
+    /// When a kernel or a tool can't be had; on a signal.
+    pub(super) fn new(
+        series: &[Series],
+        nics: &[Nic],
+        built: Built,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
+        let emulator = Emulator::fetch()?;
+        let script = script(&built.tests, nics);
+        let mut programs = vec![built.tests, built.ipfilter];
+        for (name, package) in CALLED {
+            programs.push(tool(name, package)?);
+        }
+        let vms = series.iter().map(|series| {
+            interrupt.check()?;
+            Ok(Vm {
+                nics: nics.iter().flat_map(|nic| [*nic; 2]).collect(),
+                programs: programs.clone(),
+                timeout: TIMEOUT,
+                interrupt: Some(interrupt.clone()),
+                ..Vm::new(emulator.clone(), series.fetch()?, script.clone())
+            })
+        });
+        Ok(Self(vms.collect::<Result<_>>()?))
+    }
+
+    /// Boots them, and tells of each when it has ended. Half of the processors are left to others.
+    pub(super) fn run(&self) -> Results {
+        let start = Instant::now();
+        let at_once = thread::available_parallelism().map_or(1, NonZero::get) / 2;
+        let next = AtomicUsize::new(0);
+        let results = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..at_once.max(1) {
+                scope.spawn(|| {
+                    while let Some((number, vm)) = self.take(&next) {
+                        let result = vm.run();
+                        tell(vm, &result);
+                        if let Ok(mut results) = results.lock() {
+                            results.push((number, vm, result));
+                        }
+                    }
+                });
+            }
+        });
+        let mut results = results.into_inner().unwrap_or_default();
+        results.sort_by_key(|(number, ..)| *number);
+        let vms = results.into_iter().map(|(_, vm, result)| Booted {
+            kernel: vm.kernel.release.clone(),
+            parts: 1 + vm.nics.len() / 2,
+            result,
+        });
+        Results {
+            vms: vms.collect(),
+            elapsed: start.elapsed(),
+        }
+    }
+
+    fn take(&self, next: &AtomicUsize) -> Option<(usize, &Vm)> {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        self.0.get(number).map(|vm| (number, vm))
+    }
+}
+
+/// Runs what depends on no card, then what does on each.
+fn script(tests: &Path, nics: &[Nic]) -> String {
+    let tests = tests.display();
+    let run =
+        format!("run() {{ '{tests}' \"$@\" --include-ignored --test-threads=1 || code=$?; }}");
+    let any = format!("echo '{PART}{ANY_CARD}'\nrun {TESTS} --skip {CARD_TESTS}");
+    let cards = nics
+        .iter()
+        .map(|nic| format!("card {} {}", nic.name(), nic.driver()));
+    let cards: Vec<String> = cards.collect();
+    format!(
+        "{FUNCTIONS}{run}\n{any}\n{}\nexit $code\n",
+        cards.join("\n")
+    )
+}
+
+/// One line when all is well, else everything that the VM said.
+fn tell(vm: &Vm, result: &Result<Output>) {
+    let name = &vm.kernel.release;
+    match (verdict(result, 1 + vm.nics.len() / 2), result) {
+        (Ok(counts), _) => eprintln!("── {name}: {counts}"),
+        (Err(problem), Ok(output)) => {
+            let Output {
+                console, output, ..
+            } = output;
+            eprintln!("── {name}: {problem}; it said:\n{output}\n{console}");
+        }
+        (Err(_), Err(error)) => eprintln!("── {name}: {error:#}"),
+    }
+}
+
+/// A VM that has run.
+struct Booted {
+    kernel: String,
+    /// How many parts of the tests there must be results of.
+    parts: usize,
+    result: Result<Output>,
+}
+
+/// What came of all VMs.
+pub(super) struct Results {
+    vms: Vec<Booted>,
+    pub(super) elapsed: Duration,
+}
+
+impl Results {
+    /// How many tests ended how.
+    pub(super) fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for output in self.outputs() {
+            for (_, more) in parts(&output.output) {
+                sum += more;
+            }
+        }
+        sum
+    }
+
+    /// Whether all tests passed in all VMs.
+    pub(super) fn all_well(&self) -> bool {
+        let mut vms = self.vms.iter();
+        vms.all(|vm| verdict(&vm.result, vm.parts).is_ok())
+    }
+
+    /// What they have computed.
+    pub(super) fn cpu(&self) -> Duration {
+        self.outputs().map(|output| output.cpu).sum()
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = &Output> {
+        self.vms.iter().filter_map(|vm| vm.result.as_ref().ok())
+    }
+
+    /// A line for each part of each VM.
+    pub(super) fn table(&self) -> String {
+        let head = [
+            "kernel",
+            "card",
+            "passed",
+            "failed",
+            "skipped",
+            "seconds",
+            "CPU seconds",
+            "",
+        ];
+        let rows: Vec<_> = self.vms.iter().flat_map(Booted::rows).collect();
+        table::render(&head, &rows)
+    }
+}
+
+impl Booted {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let seconds = |time: Duration| format!("{:.1}", time.as_secs_f64());
+        let problem = verdict(&self.result, self.parts).err().unwrap_or_default();
+        let Ok(output) = &self.result else {
+            let mut row = vec![self.kernel.clone()];
+            row.extend(["-"; 6].map(str::to_owned));
+            row.push(problem);
+            return vec![row];
+        };
+        let parts = parts(&output.output).into_iter().map(|(part, counts)| {
+            vec![
+                self.kernel.clone(),
+                part,
+                counts.passed.to_string(),
+                counts.failed.to_string(),
+                counts.skipped.to_string(),
+            ]
+        });
+        let mut rows: Vec<Vec<String>> = parts.collect();
+        if rows.is_empty() {
+            rows.push(
+                [&self.kernel, "-", "-", "-", "-"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            );
+        }
+        // Of the whole VM.
+        if let Some(last) = rows.last_mut() {
+            last.extend([seconds(output.elapsed), seconds(output.cpu), problem]);
+        }
+        rows
+    }
+}
+
+/// All tests of all parts passed, and there were some in each; or what is wrong.
+fn verdict(result: &Result<Output>, expected: usize) -> Result<Counts, String> {
+    let Ok(output) = result else {
+        return Err("the VM failed".to_owned());
+    };
+    let parts = parts(&output.output);
+    let mut sum = Counts::default();
+    for (part, counts) in &parts {
+        if counts.ran() == 0 {
+            return Err(format!("no test ran ({part})"));
+        }
+        sum += *counts;
+    }
+    if parts.len() != expected {
+        return Err(format!(
+            "the tests did not run to their end ({})",
+            output.code
+        ));
+    }
+    if sum.failed > 0 {
+        return Err("tests failed".to_owned());
+    }
+    if output.code != 0 {
+        return Err(format!("the tests ended with {}", output.code));
+    }
+    Ok(sum)
+}
+
+/// The parts that ran to their end, and their results.
+fn parts(output: &str) -> Vec<(String, Counts)> {
+    let mut parts = Vec::new();
+    let mut name = String::new();
+    for line in output.lines() {
+        if let Some(part) = line.strip_prefix(PART) {
+            part.clone_into(&mut name);
+        } else if let Some(counts) = Counts::parse(line) {
+            parts.push((name.clone(), counts));
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    fn output(code: i32, passed: u64, failed: u64) -> Result<Output> {
+        Ok(Output {
+            code,
+            output: format!(
+                "── part any\ntest result: x. {passed} passed; {failed} failed; 0 ignored; 0 measured\n\
+                 ── part virtio\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured\n"
+            ),
+            console: String::new(),
+            cpu: Duration::ZERO,
+            elapsed: Duration::from_secs(3),
+        })
+    }
+
+    #[test]
+    fn only_tests_that_ran_and_passed_are_well() {
+        assert_eq!(
+            verdict(&output(0, 2, 0), 2).map(|counts| counts.passed),
+            Ok(3)
+        );
+        assert!(verdict(&output(0, 2, 0), 3).is_err());
+        let wrong = [
+            (output(0, 0, 0), "no test ran (any)"),
+            (output(101, 2, 1), "tests failed"),
+            (output(139, 2, 0), "the tests ended with 139"),
+            (Err(anyhow!("timeout")), "the VM failed"),
+        ];
+        for (result, problem) in wrong {
+            assert_eq!(verdict(&result, 2).unwrap_err(), problem);
+        }
+        let silent = output(125, 1, 0).map(|output| Output {
+            output: "can't load x".to_owned(),
+            ..output
+        });
+        assert_eq!(
+            verdict(&silent, 2).unwrap_err(),
+            "the tests did not run to their end (125)"
+        );
+    }
+
+    #[test]
+    fn kernels_and_cards_are_known_by_name() {
+        assert_eq!(series("6.1"), Ok(Series::V6_1));
+        assert_eq!(
+            series("2.4").unwrap_err(),
+            "there are 5.10, 6.1, 6.12, newest"
+        );
+        assert_eq!(nic("e1000e"), Ok(Nic::E1000e));
+        assert!(nic("ne2000").is_err());
+    }
+}
