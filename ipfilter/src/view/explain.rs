@@ -210,3 +210,34 @@ impl fmt::Display for Unanswered {
         write!(formatter, "error: {}", self.error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Options, Request, Source, parse};
+
+    #[test]
+    fn a_denial_for_want_of_an_allow_says_what_each_fails_on() {
+        let text = r#"{"Version": "2012-10-17", "Statement": [
+            {"Sid": "Office", "Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke",
+             "Resource": "execute-api:/*", "Condition": {"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}},
+            {"Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke",
+             "Resource": "execute-api:/prod/GET/health",
+             "Condition": {"IpAddress": {"aws:SourceIp": "198.51.100.7"}}}]}"#;
+        let source = Source::new("policy", text);
+        let policy = parse(&source, &Options::default()).policy.unwrap();
+        let source = "203.0.113.7".parse().unwrap();
+        let view = View::of_source(source, &policy.explain(source, jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(
+            view.to_string(),
+            "203.0.113.7 deny (dropped: no Allow can match): Allow `Office` fails on `aws:SourceIp`, \
+             Allow of statement 1 fails on `aws:SourceIp`"
+        );
+        let request = policy.decide(&Request::new(source, "PUT"));
+        assert_eq!(
+            View::of_request(&request).to_string(),
+            "deny (no Allow matches): Allow `Office` fails on `aws:SourceIp`, \
+             Allow of statement 1 fails on its resources"
+        );
+    }
+}

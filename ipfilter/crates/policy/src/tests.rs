@@ -162,6 +162,45 @@ fn under_an_authorizer_only_an_explicit_deny_is_final() {
 }
 
 #[test]
+fn keys_that_need_iam_are_missing_without_it() {
+    for (condition, plain, iam) in [
+        (r#""StringEquals": {"aws:PrincipalOrgID": "o-1"}"#, D, M),
+        (
+            r#""StringNotEquals": {"aws:PrincipalTag/team": "red"}"#,
+            A,
+            M,
+        ),
+        (r#""Null": {"aws:PrincipalArn": "true"}"#, A, M),
+        (
+            r#""ForAllValues:StringLike": {"aws:PrincipalOrgPaths": "o-1/*"}"#,
+            A,
+            M,
+        ),
+        (
+            r#""ForAnyValue:StringLike": {"aws:PrincipalOrgPaths": "o-1/*"}"#,
+            D,
+            M,
+        ),
+    ] {
+        let text = policy(&[statement(
+            "Allow",
+            &format!("\"Condition\": {{{condition}}}"),
+        )]);
+        for (authorizer, want) in [(Authorizer::Cognito, plain), (Authorizer::Iam, iam)] {
+            let options = Options {
+                authorizer,
+                ..Options::default()
+            };
+            assert_eq!(
+                decisions(&text, &options),
+                [want; 3],
+                "{condition} {authorizer}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_sources_behind_an_endpoint_can_be_named() {
     let text = policy(&[statement(
         "Allow",

@@ -213,6 +213,7 @@ mod tests {
             "execute-api:/*/GET/*",
             "execute-api:/*/*/*/*",
             "execute-api:/*/*/",
+            "execute-api:/$default/GET/*",
             "execute-api:/${aws:username}/*",
             "arn:aws:execute-api:*:*/*/DELETE/*",
             "arn:aws:execute-api:*:abcdef1234/prod/*",

@@ -74,7 +74,7 @@ fn condition_holds<V: View>(condition: &Condition, view: &V) -> V::Answer {
             Attribute::Unknown => Verdict::Maybe,
             _ => (*present).into(),
         },
-        (_, Attribute::Absent) => holds_without_key(operator).into(),
+        (_, Attribute::Absent) => operator.holds_without_key().into(),
         (_, Attribute::Present | Attribute::Unknown) => Verdict::Maybe,
         (Test::Addresses(listed), Attribute::Source(_)) => {
             return view.source_in(&listed.set).negate_if(operator.negated);
@@ -122,15 +122,6 @@ impl Condition {
                 .collect(),
             _ => Vec::new(),
         }
-    }
-}
-
-/// A request that lacks the key fulfils negated operators, `…IfExists` and `ForAllValues:`.
-fn holds_without_key(operator: Operator) -> bool {
-    match operator.quantifier {
-        Some(Quantifier::All) => true,
-        Some(Quantifier::Any) => operator.if_exists,
-        None => operator.negated || operator.if_exists,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     class::{Class, Classes},
     syntax::{
         address::{has_host_bits, mapped},
-        condition::{Condition, Origin, Test},
+        condition::{Block, Condition, Origin, Test},
     },
     text::problem::{Advice, Problems, Severity},
 };
@@ -26,67 +26,96 @@ pub(super) fn remark(condition: &Condition, classes: &Classes, problems: &mut Pr
     let Test::Addresses(listed) = &condition.test else {
         return;
     };
-    let unroutable: Vec<IpNet> = UNROUTABLE
-        .iter()
-        .filter_map(|block| block.parse().ok())
-        .collect();
-    let single = listed.blocks.len() == 1;
+    let unroutable = UNROUTABLE.iter().filter_map(|block| block.parse().ok());
+    let unroutable: Vec<IpNet> = unroutable.collect();
     for (index, block) in listed.blocks.iter().enumerate() {
-        let (network, bare) = (&block.network, block.bare);
-        let written = || match bare {
-            true => network.addr().to_string(),
-            false => network.to_string(),
+        let mut remarks = Remarks {
+            condition,
+            index,
+            block,
+            problems,
         };
-        let mut note = |kind, advice: &dyn Fn() -> Advice| {
-            let path = match single && condition.values == block.span() {
-                true => condition.path.clone(),
-                false => format!("{}[{index}]", condition.path),
-            };
-            problems.add(Severity::Warning, kind, &path, &block.span(), advice);
+        remarks.on_notation();
+        remarks.on_clients(&unroutable);
+        remarks.on_key(classes);
+    }
+    remark_family(condition, problems);
+}
+
+/// What there is to say of one block.
+struct Remarks<'r> {
+    condition: &'r Condition,
+    index: usize,
+    block: &'r Block,
+    problems: &'r mut Problems,
+}
+
+impl Remarks<'_> {
+    /// How it is written in the policy.
+    fn written(block: &Block) -> String {
+        match block.bare {
+            true => block.network.addr().to_string(),
+            false => block.network.to_string(),
+        }
+    }
+
+    fn note(&mut self, kind: &'static str, advice: impl FnOnce(String) -> Advice) {
+        let (path, span) = (&self.condition.path, self.block.span());
+        let path = match self.condition.values == span {
+            true => path.clone(),
+            false => format!("{path}[{}]", self.index),
         };
+        let advice = || advice(Self::written(self.block));
+        self.problems
+            .add(Severity::Warning, kind, &path, &span, advice);
+    }
+
+    /// Bits that don't count, and addresses of the other family.
+    fn on_notation(&mut self) {
+        let network = &self.block.network;
         if has_host_bits(network) {
-            note("host-bits", &|| {
+            self.note("host-bits", |written| {
                 Advice::new(format!(
-                    "`{}` has bits set past its prefix length; they are ignored",
-                    written()
+                    "`{written}` has bits set past its prefix length; they are ignored"
                 ))
                 .hint(format!("write `{}`", network.trunc()))
             });
         }
         if let Some(v4) = mapped(network) {
-            note("mapped", &|| {
+            self.note("mapped", |written| {
                 Advice::new(format!(
-                    "`{}` is an IPv6 block: it matches no IPv4 source",
-                    written()
+                    "`{written}` is an IPv6 block: it matches no IPv4 source"
                 ))
                 .hint(format!("write `{}` for the IPv4 sources", v4.trunc()))
             });
         }
-        if bare && network.addr().is_unspecified() {
-            note("bare-zero", &|| {
-                Advice::new(format!(
-                    "`{}` is one address, which no client has",
-                    written()
-                ))
-                .hint(format!(
-                    "did you mean `{}/0`, which is everyone?",
-                    written()
-                ))
+    }
+
+    /// Addresses that no client has.
+    fn on_clients(&mut self, unroutable: &[IpNet]) {
+        let network = &self.block.network;
+        if self.block.bare && network.addr().is_unspecified() {
+            self.note("bare-zero", |written| {
+                Advice::new(format!("`{written}` is one address, which no client has"))
+                    .hint(format!("did you mean `{written}/0`, which is everyone?"))
             });
         } else if unroutable.iter().any(|block| block.contains(network)) {
-            note("unroutable", &|| {
+            self.note("unroutable", |written| {
                 Advice::new(format!(
-                    "`{}` matches nobody: no client has such addresses",
-                    written()
+                    "`{written}` matches nobody: no client has such addresses"
                 ))
                 .hint("write the addresses that clients have, or remove it")
             });
         }
-        if let Some((key, other)) = unreachable(condition.key.origin, network, classes) {
-            note("unreachable", &|| {
+    }
+
+    /// Sources that arrive under another key.
+    fn on_key(&mut self, classes: &Classes) {
+        let origin = self.condition.key.origin;
+        if let Some((key, other)) = unreachable(origin, &self.block.network, classes) {
+            self.note("unreachable", |written| {
                 Advice::new(format!(
-                    "`{}` never matches: these sources have no `{key}`",
-                    written()
+                    "`{written}` never matches: these sources have no `{key}`"
                 ))
                 .hint(format!(
                     "they arrive as `{other}`: name them under that key"
@@ -94,7 +123,6 @@ pub(super) fn remark(condition: &Condition, classes: &Classes, problems: &mut Pr
             });
         }
     }
-    remark_family(condition, problems);
 }
 
 /// The key, and the one that the block's sources have in place of it.

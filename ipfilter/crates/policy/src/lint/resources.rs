@@ -148,3 +148,83 @@ fn lower_case_method(pattern: &Pattern) -> Option<(&'static str, Advice)> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Source, parse::parse};
+
+    /// What is said of an Allow on one resource: the kinds, and the first hint.
+    fn said(resource: &str, options: &Options) -> (Vec<&'static str>, String) {
+        let text = format!(
+            r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Principal": "*",
+            "Action": "execute-api:Invoke", "Resource": "{resource}"}}}}"#
+        );
+        let parsed = parse(&Source::new("policy", text), options);
+        let path = "$.Statement.Resource";
+        let problems = parsed.problems.into_iter();
+        let on_resource = problems.filter(|one| one.path == path && one.kind != "maybe");
+        let told: Vec<_> = on_resource.collect();
+        let hint = told.first().and_then(|one| one.hint.clone());
+        (
+            told.iter().map(|one| one.kind).collect(),
+            hint.unwrap_or_default(),
+        )
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_remarked_on() {
+        for (resource, kinds, hint) in [
+            (
+                "execute-api:/prod/",
+                &["no-call"][..],
+                "`execute-api:/prod/*`",
+            ),
+            ("execute-api:/prod", &["no-call"], "`execute-api:/prod/*`"),
+            ("execute-api:/prod/get/pets", &["method"], "`GET`"),
+            ("execute-api:/prod/GET/pets", &[], ""),
+            (
+                "arn:aws:execute-api:region:123456789012:a1b2c3d4e5/*",
+                &["placeholder"],
+                "us-east-1",
+            ),
+            (
+                "arn:aws:execute-api:*:account-id:a1b2c3d4e5/*",
+                &["placeholder"],
+                "twelve digits",
+            ),
+            (
+                "arn:aws:execute-api:*:*:api-id/*",
+                &["placeholder"],
+                "the API's id",
+            ),
+            (
+                "arn:aws:execute-api:*:12345:a1b2c3d4e5/*",
+                &["account"],
+                "twelve digits",
+            ),
+            (
+                "arn:aws:execute-api:*:*:abcdef1234/*",
+                &["placeholder"],
+                "--api-arn",
+            ),
+            ("arn:aws-iso-b:execute-api:*:*:a1b2c3d4e5/*", &[], ""),
+            (
+                "arn:aws:execute-api:us-east-1:*/*/GET/*",
+                &["no-call"],
+                "REGION:ACCOUNT:API",
+            ),
+        ] {
+            let (told, first) = said(resource, &Options::default());
+            assert_eq!(told, kinds, "{resource}");
+            assert!(first.contains(hint), "{resource}: {first}");
+        }
+        let named = Options {
+            api_arn: "arn:aws:execute-api:us-east-1:123456789012:abcdef1234"
+                .parse()
+                .ok(),
+            ..Options::default()
+        };
+        let (told, _) = said("arn:aws:execute-api:*:*:abcdef1234/*", &named);
+        assert!(told.is_empty(), "{told:?}");
+    }
+}

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    fmt::Write as _,
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
@@ -13,7 +12,7 @@ use crate::{
     policy::Policy,
     syntax::{
         action::INVOKE,
-        condition::Test,
+        condition::{Condition, Test},
         statement::{Effect, Statement},
     },
     text::problem::{Advice, Path, Problems, Severity},
@@ -178,23 +177,25 @@ fn fingerprint(statement: &Statement) -> u64 {
             .collect(),
     )
     .hash(&mut hasher);
-    let mut conditions: Vec<String> = Vec::new();
-    for condition in &statement.conditions {
-        let mut text = format!("{} {}", condition.operator, condition.key.name);
-        let mut values = DefaultHasher::new();
-        match &condition.test {
-            Test::Addresses(listed) => listed.set.hash(&mut values),
-            _ => condition
-                .written
-                .keys()
-                .for_each(|value| value.hash(&mut values)),
-        }
-        // Writing to a string cannot fail.
-        let _ = write!(text, " {}", values.finish());
-        conditions.push(text);
-    }
+    let conditions = statement.conditions.iter().map(condition_fingerprint);
+    let mut conditions: Vec<u64> = conditions.collect();
     conditions.sort_unstable();
     conditions.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What a condition says, whatever the order of its values.
+fn condition_fingerprint(condition: &Condition) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    condition.operator.hash(&mut hasher);
+    condition.key.name.hash(&mut hasher);
+    match &condition.test {
+        Test::Addresses(listed) => listed.set.hash(&mut hasher),
+        _ => condition
+            .written
+            .keys()
+            .for_each(|value| value.hash(&mut hasher)),
+    }
     hasher.finish()
 }
 

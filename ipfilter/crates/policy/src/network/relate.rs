@@ -208,8 +208,7 @@ fn condition_covers(wide: &Condition, narrow: &Condition) -> bool {
     let same = wide.operator.name == narrow.operator.name
         && wide.operator.quantifier == narrow.operator.quantifier
         && wide.key == narrow.key;
-    // `…IfExists` also holds for want of the key; the plain operator does not follow from it.
-    let missing = wide.operator.if_exists || !narrow.operator.if_exists || wide.operator.negated;
+    let missing = wide.operator.holds_without_key() || !narrow.operator.holds_without_key();
     let subset = |inner: &Condition, outer: &Condition| {
         let values = |condition: &Condition| condition.written.keys().cloned().collect();
         let (inner, outer): (BTreeSet<String>, BTreeSet<String>) = (values(inner), values(outer));
@@ -259,6 +258,18 @@ mod tests {
         let denied = policy.explain(source, now).decision == Decision::Deny;
         assert_eq!(policy.at(now).may_pass.contains(source), !denied, "{text}");
         denied
+    }
+
+    #[test]
+    fn a_missing_key_tells_operators_apart() {
+        let condition =
+            |operator: &str| condition(&format!(r#""{operator}": {{"aws:CalledVia": "a"}}"#));
+        let (plain, with_missing) = (
+            condition("ForAnyValue:StringNotEquals"),
+            condition("ForAnyValue:StringNotEqualsIfExists"),
+        );
+        assert!(taken_back(&plain, &with_missing));
+        assert!(!taken_back(&with_missing, &plain));
     }
 
     fn condition(text: &str) -> String {

@@ -122,7 +122,7 @@ impl<'p> Places<'p> {
                     set(&mut reached, at);
                     at + 1
                 }
-                Some(b'/' | b':' | b'$' | b'{' | b'}') | None => continue,
+                Some(b'/' | b':') | None => continue,
                 Some(_) if here || begins => at + 1,
                 Some(_) => continue,
             };

@@ -9,7 +9,7 @@ mod value;
 
 pub(crate) use key::{CallerPart, Key, Offer, Origin, Presence};
 pub(crate) use operator::{Operator, Quantifier, TextMatch};
-pub(crate) use value::{Test, Texts, Written, parse_number};
+pub(crate) use value::{Block, Test, Texts, Written, parse_number};
 
 use std::{collections::HashMap, ops::Range};
 

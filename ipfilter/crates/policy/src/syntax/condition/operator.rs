@@ -150,6 +150,16 @@ impl Operator {
         })
     }
 
+    /// Whether a request that lacks the key fulfils it: negated operators do, `…IfExists` and
+    /// `ForAllValues:`.
+    pub(crate) fn holds_without_key(self) -> bool {
+        match self.quantifier {
+            Some(Quantifier::All) => true,
+            Some(Quantifier::Any) => self.if_exists,
+            None => self.negated || self.if_exists,
+        }
+    }
+
     /// Why there is no operator of that name, and which may be meant.
     pub(crate) fn explain_unknown(text: &str) -> Advice {
         let (quantifier, base, if_exists) = split(text);
