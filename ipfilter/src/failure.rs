@@ -4,7 +4,11 @@ use std::fmt;
 
 use anstream::adapter::strip_str;
 
-use crate::{config::Invalid, kernel, view::diagnostics};
+use crate::{
+    config::{Invalid, Unusable},
+    kernel,
+    view::diagnostics,
+};
 
 /// Why there is no deployment.
 #[derive(Debug)]
@@ -46,6 +50,15 @@ impl Failure {
     /// Without colours, to be kept.
     pub(super) fn plain(&self) -> String {
         strip_str(&self.to_string()).to_string()
+    }
+}
+
+impl From<Unusable> for Failure {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Invalid(invalid) => Self::Config(invalid),
+            Unusable::Other(message) => Self::Usage(message),
+        }
     }
 }
 

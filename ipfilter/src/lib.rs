@@ -6,17 +6,15 @@
 //! current, [`cli`] is what an operator types and [`view`] what is answered.
 
 pub use ipfilter_addresses as addresses;
+pub use ipfilter_config::{self as config, endpoint, files};
 pub use ipfilter_document as document;
 pub use ipfilter_plan as plan;
 pub use ipfilter_policy as policy;
 
 pub mod cli;
 mod compare;
-pub mod config;
 pub mod daemon;
-pub mod endpoint;
 pub mod failure;
-pub mod files;
 pub mod instance;
 pub mod kernel;
 pub mod lock;

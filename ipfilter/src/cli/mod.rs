@@ -36,7 +36,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use log::warn;
 
-use crate::{failure::Failure, files, instance::Instance, kernel, state::Record};
+use crate::{config::Unusable, failure::Failure, files, instance::Instance, kernel, state::Record};
 
 /// How a command ended, as its exit code (see the README's table of exit codes).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +92,12 @@ impl fmt::Display for Stop {
 }
 
 impl std::error::Error for Stop {}
+
+impl From<Unusable> for Stop {
+    fn from(unusable: Unusable) -> Self {
+        Failure::from(unusable).into()
+    }
+}
 
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Self {

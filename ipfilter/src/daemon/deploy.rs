@@ -53,7 +53,11 @@ impl Daemon {
 
     /// Deploys anew, if the files say something else than when they were last read.
     pub(super) fn reload_if_changed(&mut self) {
-        let inputs = self.source.read().and_then(Inputs::read);
+        let inputs = self
+            .source
+            .read()
+            .map_err(Failure::from)
+            .and_then(Inputs::read);
         let unchanged = match &inputs {
             Ok(inputs) => inputs
                 .name()
@@ -70,7 +74,11 @@ impl Daemon {
 
     /// Deploys anew. On failure the old plan stays, and the record says why.
     pub(super) fn reload(&mut self, cause: Cause) -> Result<String, Failure> {
-        let inputs = self.source.read().and_then(Inputs::read);
+        let inputs = self
+            .source
+            .read()
+            .map_err(Failure::from)
+            .and_then(Inputs::read);
         self.reload_from(inputs, cause)
     }
 

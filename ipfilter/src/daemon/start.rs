@@ -53,7 +53,7 @@ impl Daemon {
         on_error: impl FnOnce(Option<&Config>) -> Option<OnError>,
     ) -> Result<Self, Failure> {
         let instance = lock.instance().clone();
-        let (spec, mut unread) = split(source.read());
+        let (spec, mut unread) = split(source.read().map_err(Failure::from));
         let on_error = on_error(spec.as_ref());
         let (inputs, unreadable) = split(spec.clone().ok_or_else(nothing).and_then(Inputs::read));
         unread = unread.or(unreadable);

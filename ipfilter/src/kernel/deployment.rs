@@ -9,7 +9,6 @@ use super::{
     attachment::Attachment,
     error::Error,
     filter::{Attached, Filter},
-    hook::Mode,
     interface::Interface,
     netlink,
     object::Object,
@@ -20,7 +19,7 @@ use super::{
     sys,
     tables::TableSizes,
 };
-use crate::plan::Plan;
+use crate::{config::Mode, plan::Plan};
 
 /// A plan in the kernel, and the links that put it on interfaces, held by the process that deployed
 /// it: the filter stays while either the process or the pins last, and without both only where it

@@ -11,37 +11,18 @@ use aya_obj::generated::{
     bpf_attach_type::{BPF_TCX_INGRESS, BPF_XDP},
 };
 use ipfilter_ebpf::abi::names;
-use serde::{Deserialize, Serialize};
 
 use super::{error::Error, interface::xdp_programs, object::Object, sys};
+use crate::config::Mode;
 
-/// Where the operator wants the filter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// The first that works of native XDP, traffic control and generic XDP.
-    #[default]
-    Auto,
-    /// Native XDP: in the driver.
-    Native,
-    /// Generic XDP: after the kernel has made a packet buffer.
-    Generic,
-    /// Traffic control, ingress: by a tcx link, where the kernel has no such thing by clsact.
-    Tc,
-    /// Traffic control by clsact, also where the kernel has tcx links.
-    Clsact,
-}
-
-impl Mode {
-    /// What to try, in order.
-    pub(super) fn hooks(self) -> &'static [Hook] {
-        match self {
-            Self::Auto => &[Hook::Native, Hook::Tcx, Hook::Clsact, Hook::Generic],
-            Self::Native => &[Hook::Native],
-            Self::Generic => &[Hook::Generic],
-            Self::Tc => &[Hook::Tcx, Hook::Clsact],
-            Self::Clsact => &[Hook::Clsact],
-        }
+/// What to try for a mode, in order.
+pub(super) fn hooks(mode: Mode) -> &'static [Hook] {
+    match mode {
+        Mode::Auto => &[Hook::Native, Hook::Tcx, Hook::Clsact, Hook::Generic],
+        Mode::Native => &[Hook::Native],
+        Mode::Generic => &[Hook::Generic],
+        Mode::Tc => &[Hook::Tcx, Hook::Clsact],
+        Mode::Clsact => &[Hook::Clsact],
     }
 }
 

@@ -29,11 +29,12 @@ mod top_sources;
 mod trace;
 mod trial;
 
+pub use crate::config::Mode;
 pub use counters::Count;
 pub use deployment::{Deployment, Followed, Prepared};
 pub use error::Error;
 pub use filter::{Attached, Filter, Found};
-pub use hook::{Hook, Mode};
+pub use hook::Hook;
 pub use interface::{Interface, Matched};
 pub use monitor::Monitor;
 pub use probe::Probed;

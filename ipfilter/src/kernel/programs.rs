@@ -6,12 +6,13 @@ use super::{
     attachment::{AttachError, Attachment},
     error::Error,
     filter::Attached,
-    hook::{Hook, Mode},
+    hook::{Hook, hooks},
     interface::Interface,
     object::Object,
     pins::Pins,
     sys,
 };
+use crate::config::Mode;
 
 /// A loaded plan's programs, for each hook that a mode may use, in order.
 #[derive(Debug)]
@@ -27,12 +28,11 @@ impl Programs {
     /// Has the kernel verify what `mode` would have first. What comes after that is verified when it
     /// is needed: it takes a tenth of a second, which most reloads would spend in vain.
     pub(super) fn load(object: Object, mode: Mode) -> Result<Self, Error> {
-        let hooks = mode.hooks().iter();
         let mut programs = Self {
             object,
-            by_hook: hooks.map(|hook| (*hook, None)).collect(),
+            by_hook: hooks(mode).iter().map(|hook| (*hook, None)).collect(),
         };
-        for hook in mode.hooks() {
+        for hook in hooks(mode) {
             match programs.of(*hook) {
                 Err(error @ Error::Refused(_)) => return Err(error),
                 Err(_) => {}

@@ -2,7 +2,7 @@
 
 pub mod check;
 pub mod compile;
-pub mod diagnostics;
+pub use ipfilter_diagnostics as diagnostics;
 pub mod diff;
 pub mod event;
 pub mod explain;

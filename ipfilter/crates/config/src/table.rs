@@ -99,22 +99,22 @@ macro_rules! settings {
         impl Default for $name {
             fn default() -> Self {
                 Self {
-                    $($field: $crate::config::table::settings!(@default $($default)?),)*
+                    $($field: $crate::table::settings!(@default $($default)?),)*
                     $($part: Default::default(),)*
                     $($extra: Default::default(),)*
                 }
             }
         }
 
-        impl $crate::config::table::Settings for $name {
-            fn fields() -> Vec<$crate::config::table::Field> {
-                let own = vec![$($crate::config::table::Field {
+        impl $crate::table::Settings for $name {
+            fn fields() -> Vec<$crate::table::Field> {
+                let own = vec![$($crate::table::Field {
                     name: stringify!($field),
                     help: [$($doc),+].map(str::trim).join(" "),
-                    takes: <$type as $crate::config::value::Value>::takes(),
-                    default: $crate::config::value::Value::shown(&Self::default().$field),
+                    takes: <$type as $crate::value::Value>::takes(),
+                    default: $crate::value::Value::shown(&Self::default().$field),
                 }),*];
-                let parts: Vec<Vec<$crate::config::table::Field>> = vec![$(<$group>::fields()),*];
+                let parts: Vec<Vec<$crate::table::Field>> = vec![$(<$group>::fields()),*];
                 [vec![own], parts].concat().concat()
             }
 
@@ -126,7 +126,7 @@ macro_rules! settings {
             ) -> bool {
                 match member.name.as_ref() {
                     $(stringify!($field) => {
-                        let value = $crate::config::value::Value::read(reader, member.value, path);
+                        let value = $crate::value::Value::read(reader, member.value, path);
                         if let Some(value) = value {
                             self.$field = value;
                         }
@@ -136,7 +136,7 @@ macro_rules! settings {
                 }
             }
 
-            fn overlay(&mut self, line: &Self, given: &$crate::config::table::Given) {
+            fn overlay(&mut self, line: &Self, given: &$crate::table::Given) {
                 $(if given.has(stringify!($field)) {
                     self.$field.clone_from(&line.$field);
                 })*

@@ -10,17 +10,14 @@ use ipfilter_document::{
     problem::{Advice, Path, clip, nearest},
     reader::Reader,
 };
+use ipfilter_plan::{Deny, Lookup, PortSet, Protocol, Protocols};
+use ipfilter_policy::{ApiArn, Authorizer};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{address, cidr};
-use crate::{
-    endpoint::Endpoint,
-    kernel::Mode,
-    plan::{Deny, Lookup, PortSet, Protocol, Protocols},
-    policy::{ApiArn, Authorizer},
-};
+use crate::{endpoint::Endpoint, mode::Mode};
 
 /// A value of a setting.
 pub trait Value: Sized {
@@ -246,7 +243,7 @@ fn named<T: Choice>(text: &str) -> Option<T> {
 }
 
 /// What takes a choice on the command line.
-pub(crate) fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
+pub fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
     let values = T::CHOICES.iter();
     let values = values.map(|(name, _, help)| PossibleValue::new(*name).help(*help));
     PossibleValuesParser::new(values)

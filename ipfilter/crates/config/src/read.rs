@@ -9,17 +9,14 @@ use ipfilter_document::{
     source::Source,
 };
 use ipfilter_ebpf::abi::MAX_APIS;
+use ipfilter_plan::{self as plan, Deny, Response, ResponseError};
 
 use super::{
     ApiConfig, Config,
     authorize::{missing, unknown},
     table::{Field, Settings},
 };
-use crate::{
-    failure::Failure,
-    files::{self, BODY_LIMIT, CONFIG_LIMIT},
-    plan::{self, Deny, Response, ResponseError},
-};
+use crate::files::{self, BODY_LIMIT, CONFIG_LIMIT};
 
 /// The longest name of an API.
 const LONGEST_NAME: usize = 64;
@@ -56,6 +53,15 @@ pub struct Invalid {
     pub problems: Vec<Problem>,
 }
 
+/// Why there is no configuration.
+#[derive(Debug)]
+pub enum Unusable {
+    /// The file is wrong.
+    Invalid(Invalid),
+    /// The file can't be read, or what the command line asks for makes no sense.
+    Other(String),
+}
+
 impl Reading {
     /// Whether it can be used.
     #[must_use]
@@ -69,11 +75,11 @@ impl Reading {
         &self.draft
     }
 
-    pub(super) fn into_config(self) -> Result<Config, Failure> {
+    pub(super) fn into_config(self) -> Result<Config, Unusable> {
         if self.is_valid() {
             return Ok(self.draft);
         }
-        Err(Failure::Config(Invalid {
+        Err(Unusable::Invalid(Invalid {
             source: self.source,
             problems: self.problems,
         }))

@@ -6,6 +6,8 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use ipfilter_plan::{Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, Response};
+use ipfilter_policy::{ApiArn, Authorizer, parse_block};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
@@ -14,12 +16,7 @@ use super::{
     table::settings,
     value::{Choice as _, OnError, choice, flag, path},
 };
-use crate::{
-    endpoint::Endpoint,
-    kernel::Mode,
-    plan::{Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, Response},
-    policy::{ApiArn, Authorizer, parse_block},
-};
+use crate::{endpoint::Endpoint, mode::Mode};
 
 settings! {
     /// What is filtered, and how.
@@ -172,7 +169,7 @@ settings! {
 }
 
 /// One address of this host.
-pub(crate) fn address(text: &str) -> Result<IpAddr, String> {
+pub fn address(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| "write an IPv4 or IPv6 address, without a prefix length".to_owned())
 }
@@ -199,7 +196,7 @@ impl Config {
     }
 }
 
-impl From<&PolicyOptions> for crate::policy::Options {
+impl From<&PolicyOptions> for ipfilter_policy::Options {
     fn from(options: &PolicyOptions) -> Self {
         Self {
             api_arn: options.api_arn.clone(),

@@ -7,11 +7,10 @@ use super::{
     ApiConfig, Config, ConfigSource, Reading, Settings, Stage, read,
     read::{self as reading},
 };
-use crate::{
-    kernel::Mode,
-    plan::{Deny, Lookup, Protocols, REJECT_RATE},
-    policy::Authorizer,
-};
+use ipfilter_plan::{Deny, Lookup, Protocols, REJECT_RATE};
+use ipfilter_policy::Authorizer;
+
+use crate::mode::Mode;
 
 const PATH: &str = "conf/ipfilter.json";
 

@@ -1,9 +1,13 @@
 //! What the operator asks for, from a file or from the command line.
 //!
 //! [`Config`] is the outcome of both. Each setting is defined once, in `settings.rs`. Policies are named
-//! here, not read, and nothing here knows what becomes of a configuration.
+//! here, not read, and nothing here knows what becomes of a configuration. [`files`] reads what operators
+//! write, [`endpoint`] says where something is served.
 
 mod authorize;
+pub mod endpoint;
+pub mod files;
+mod mode;
 mod read;
 mod settings;
 mod source;
@@ -13,10 +17,12 @@ mod tests;
 mod value;
 
 pub use authorize::{Authorize, Stage, VpcEndpoint};
-pub use read::{Invalid, ReadApi, Reading, read};
-pub(crate) use settings::address;
+pub use endpoint::Endpoint;
+pub use mode::Mode;
+pub use read::{Invalid, ReadApi, Reading, Unusable, read};
+pub use settings::address;
 pub use settings::{ApiConfig, Config, PolicyOptions, Service};
 pub use source::{ConfigSource, GivenOptions};
 pub use table::{Field, Given, Settings};
-pub(crate) use value::choice;
+pub use value::choice;
 pub use value::{Choice, OnError};

@@ -4,7 +4,10 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use crate::policy::{Problem, Severity, Source, clip, visible};
+use ipfilter_document::{
+    problem::{Problem, Severity, clip, visible},
+    source::Source,
+};
 
 /// The most characters of a source line that are shown before and from the fault on.
 const BEFORE: usize = 50;
@@ -130,7 +133,7 @@ fn line_after(text: &str) -> (&str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Options, parse};
+    use ipfilter_policy::{Options, parse};
 
     fn rendered(text: &str) -> Vec<String> {
         let source = Source::new("p.json", text.as_bytes());

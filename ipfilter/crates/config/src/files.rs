@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use crate::policy::{SIZE_LIMIT, Source, visible};
+use ipfilter_policy::{SIZE_LIMIT, Source, visible};
 
 /// The most bytes of a configuration file.
 pub const CONFIG_LIMIT: u64 = 4 << 20;
@@ -35,7 +35,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a policy file; `-` is standard input. Reads no further than a policy may be long, which
-/// [`crate::policy::parse`] then reports.
+/// [`ipfilter_policy::parse`] then reports.
 ///
 /// # Errors
 ///

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args as _, Command, Id};
 
 use super::{
-    ApiConfig, Config, PolicyOptions, Service, read,
+    ApiConfig, Config, PolicyOptions, Service, Unusable, read,
     table::{Given, Settings as _},
 };
-use crate::failure::Failure;
 
 /// The options of one API and of the whole that `--config` leaves in place.
 const BESIDE_A_FILE: [&str; 1] = ["lookup"];
@@ -104,7 +103,7 @@ impl ConfigSource {
     /// # Errors
     ///
     /// When they don't.
-    pub fn check(&self) -> Result<(), Failure> {
+    pub fn check(&self) -> Result<(), Unusable> {
         match self.config {
             Some(_) => Ok(()),
             None => self.read_line().map(drop),
@@ -116,14 +115,14 @@ impl ConfigSource {
     /// # Errors
     ///
     /// When the configuration can't be read, or makes no sense.
-    pub fn read(&self) -> Result<Config, Failure> {
+    pub fn read(&self) -> Result<Config, Unusable> {
         let Some(path) = &self.config else {
             return self.read_line();
         };
         let mut config = read(path)
             .map_err(|error| {
                 let path = path.display();
-                Failure::Usage(format!("can't read the configuration `{path}`: {error}"))
+                Unusable::Other(format!("can't read the configuration `{path}`: {error}"))
             })?
             .into_config()?;
         config.overlay(&self.line, &self.given);
@@ -133,11 +132,11 @@ impl ConfigSource {
         Ok(config)
     }
 
-    fn read_line(&self) -> Result<Config, Failure> {
+    fn read_line(&self) -> Result<Config, Unusable> {
         let mut api = self.api.clone();
         api.load_response().map_err(|(setting, message)| {
             let option = setting.replace('_', "-");
-            Failure::Usage(format!("`--{option}`: {message}"))
+            Unusable::Other(format!("`--{option}`: {message}"))
         })?;
         Ok(Config {
             apis: vec![api],
