@@ -45,7 +45,7 @@ pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf>
     let mut command = cargo();
     command.args(["build", "--release", "--package=ipfilter", "--bin=ipfilter"]);
     let messages = messages(&mut command, interrupt)?;
-    executable(&messages, "ipfilter")
+    executable(&messages, BINARY)
 }
 
 /// What all tests are built with, always the same, so that nothing is built twice.
@@ -66,8 +66,8 @@ pub(crate) fn tests(interrupt: &Interrupt) -> Result<Built> {
     let mut command = cargo();
     let messages = messages(command.args(["test", "--no-run"]).args(TESTS), interrupt)?;
     Ok(Built {
-        ipfilter: executable(&messages, "ipfilter")?,
-        tests: executable(&messages, "it")?,
+        ipfilter: executable(&messages, BINARY)?,
+        tests: executable(&messages, INTEGRATION_TESTS)?,
     })
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn tests(interrupt: &Interrupt) -> Result<Built> {
 pub(crate) fn bench(interrupt: &Interrupt) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["bench", "--no-run", "--package=ipfilter", "--bench=kernel"]);
-    executable(&messages(&mut command, interrupt)?, "kernel")
+    executable(&messages(&mut command, interrupt)?, BENCHMARK)
 }
 
 /// Has the binary write its manual pages and completions, dated `epoch` (seconds since 1970), into
@@ -111,38 +111,75 @@ fn messages(command: &mut Command, interrupt: &Interrupt) -> Result<String> {
     }
 }
 
-/// Where cargo put the binary or test `name`, by its messages.
-fn executable(messages: &str, name: &str) -> Result<PathBuf> {
+/// A target by its main file, as several crates have one of the same name; and whether it is meant
+/// as a test: a binary's own tests are the same target once more.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    main: &'static str,
+    test: bool,
+}
+
+const BINARY: Target = Target {
+    main: "/ipfilter/src/main.rs",
+    test: false,
+};
+
+const INTEGRATION_TESTS: Target = Target {
+    main: "/ipfilter/tests/it/main.rs",
+    test: true,
+};
+
+const BENCHMARK: Target = Target {
+    main: "/ipfilter/benches/kernel/main.rs",
+    test: true,
+};
+
+/// Where cargo put what it made of a target, by its messages.
+fn executable(messages: &str, target: Target) -> Result<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|message| {
-            message
-                .pointer("/target/name")
-                .is_some_and(|target| target == name)
+            let main = message.pointer("/target/src_path").and_then(Value::as_str);
+            let test = message.pointer("/profile/test").and_then(Value::as_bool);
+            main.is_some_and(|main| main.ends_with(target.main)) && test == Some(target.test)
         })
         .find_map(|message| message.get("executable")?.as_str().map(PathBuf::from))
-        .ok_or_else(|| anyhow!("cargo did not say where it put `{name}`"))
+        .ok_or_else(|| anyhow!("cargo did not say what it made of `{}`", target.main))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// What cargo says of one target.
+    fn artifact(main: &str, test: bool, executable: &str) -> String {
+        serde_json::json!({
+            "reason": "compiler-artifact",
+            "target": {"src_path": main},
+            "profile": {"test": test},
+            "executable": executable,
+        })
+        .to_string()
+    }
+
     #[test]
-    fn the_binary_is_found_among_the_messages() {
-        let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"name":"clap"},"executable":null}"#,
-            "\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"ipfilter"},"executable":null}"#,
-            "\nnot json\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"ipfilter"},"executable":"/t/ipfilter"}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
-        );
-        let found = executable(messages, "ipfilter").unwrap();
-        assert_eq!(found, PathBuf::from("/t/ipfilter"));
-        assert!(executable(messages, "clap").is_err());
-        assert!(executable("", "ipfilter").is_err());
+    fn targets_are_told_apart_by_file_and_purpose() {
+        let messages = [
+            artifact(
+                "/w/ipfilter/crates/policy/tests/it/main.rs",
+                true,
+                "/t/other",
+            ),
+            artifact("/w/ipfilter/src/main.rs", true, "/t/its-tests"),
+            "not json".to_owned(),
+            artifact("/w/ipfilter/src/main.rs", false, "/t/ipfilter"),
+            artifact("/w/ipfilter/tests/it/main.rs", true, "/t/it"),
+        ]
+        .join("\n");
+        let found = |target| executable(&messages, target).ok();
+        assert_eq!(found(BINARY), Some("/t/ipfilter".into()));
+        assert_eq!(found(INTEGRATION_TESTS), Some("/t/it".into()));
+        assert_eq!(found(BENCHMARK), None);
     }
 }
