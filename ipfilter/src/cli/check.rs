@@ -23,18 +23,18 @@ use super::{Exit, format::Format};
 /// Validate policies or a configuration: who may call, when that changes, and what can be enforced
 ///
 /// A configuration is checked with all that it names: settings, ports, response bodies, and the policy
-/// of each API under that API's options. Ends with 2 if the configuration itself is wrong, as `run` does.
+/// of each API under that API's options. Exits with 2 if the configuration itself is wrong, as `run` does.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Policy files; `-` is standard input
     #[arg(required_unless_present = "config", value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Check this configuration file and all policies that it names
+    /// Check this configuration file and every policy that it names
     #[arg(long, value_name = "FILE", conflicts_with = "files")]
     config: Option<PathBuf>,
 
-    /// How to print the outcome
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 

@@ -23,22 +23,22 @@ use super::{
     policy_file::{self, PolicyFile},
 };
 
-/// Tell what a policy compiles to: prefixes, intervals, the sizes of the tables
+/// Show what a policy compiles to: prefixes, intervals and table sizes
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy file; `-` is standard input
+    /// Policy file; `-` is standard input
     #[arg(long = "policy", value_name = "FILE")]
     file: PathBuf,
 
-    /// The source table to name as the one that would serve
+    /// Which table to look up sources in
     #[arg(long, value_parser = choice::<Lookup>(), default_value = Lookup::default().name())]
     lookup: Lookup,
 
-    /// Draw who may pass, on a map of the IPv4 addresses, into this file
+    /// Draw a map of the IPv4 addresses that may call, to this file
     #[arg(long, value_name = "FILE.svg")]
     map: Option<PathBuf>,
 
-    /// How to print the outcome
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 

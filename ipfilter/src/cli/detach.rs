@@ -3,10 +3,10 @@
 use super::{Exit, require_root};
 use crate::{instance::Instance, kernel::Filter};
 
-/// Take the filter off all its interfaces: everyone can reach the API again
+/// Detach the filter from all interfaces: everyone can reach the API again
 ///
-/// A process that runs the instance is stopped first (SIGTERM), or its next reload would put the
-/// filter back on.
+/// Stops a process that runs the instance first (SIGTERM), since its next reload would attach the filter
+/// again.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 

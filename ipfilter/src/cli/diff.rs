@@ -21,11 +21,11 @@ use crate::{
 
 /// Show which sources gain or lose access to which API, and the statements behind it
 ///
-/// OLD and NEW are policies or configuration files. Without `--at`, everything from now on is compared:
-/// at each time at which a policy changes.
+/// OLD and NEW are policies or configuration files. Without `--at`, compares them now and at each later
+/// time at which a policy changes.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What to compare: OLD and NEW, or NEW alone with `--live`; `-` is a policy on standard input
+    /// OLD and NEW, or only NEW with `--live`; `-` is a policy on standard input
     #[arg(required = true, num_args = 1..=2, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -37,11 +37,11 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     at: Option<Timestamp>,
 
-    /// End with 6 if anything differs
+    /// Exit with 6 if anything differs
     #[arg(long)]
     exit_code: bool,
 
-    /// How to print the outcome
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 

@@ -22,26 +22,26 @@ use crate::{
     view::event::{DeniedEvent, Unreported},
 };
 
-/// Follow the packets that do not get through, from now on, until Ctrl-C
+/// Show denied packets as they arrive, until Ctrl-C
 ///
-/// At most as many are shown, a second and CPU, as `--events` of `run` says; the others are counted
-/// once a second. Ends with 1 where nothing is deployed, or no longer.
+/// Shows at most as many per second per CPU as the setting `events` allows; the others are counted once a
+/// second. Exits with 1 if nothing is deployed, or no longer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How to print them; in JSON, each is an object on a line of its own
+    /// Output format; JSON is one object per line
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
-    /// Only those that came by this interface; repeat it, or give a list
-    #[arg(long, value_delimiter = ',', value_name = "IF")]
+    /// Only packets from this interface
+    #[arg(long, value_delimiter = ',', value_name = "IF,...")]
     interface: Vec<String>,
 
-    /// Only those to this API; repeat it, or give a list
-    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    /// Only packets to this API
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     api: Vec<String>,
 
-    /// Only those from this address or block; repeat it, or give a list
-    #[arg(long, value_delimiter = ',', value_name = "CIDR", value_parser = block)]
+    /// Only packets from this address or block
+    #[arg(long, value_delimiter = ',', value_name = "CIDR,...", value_parser = block)]
     source: Vec<IpNet>,
 }
 

@@ -22,28 +22,28 @@ use super::{
 /// Show whether an address or a request is allowed, and which statements decide it
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The policy file; `-` is standard input
+    /// Policy file; `-` is standard input
     #[arg(long = "policy", value_name = "FILE", required_unless_present = "live")]
     file: Option<PathBuf>,
 
-    /// Ask what is deployed instead: its policy, its table, and its program in the kernel. Ends with 1
-    /// if they differ
+    /// Compare the deployed policy, its table and the program in the kernel instead. Exits with 1 if they
+    /// differ
     #[arg(long, conflicts_with_all = ["file", "at", "api_arn", "authorizer", "vpc_cidr", "allow_partial"])]
     live: bool,
 
-    /// With `--live`, the API that is asked [default: each]
+    /// Only this API, with `--live` (default: each)
     #[arg(long, value_name = "NAME", requires = "live")]
     pub(super) api: Option<String>,
 
-    /// With `--live`, the API's port that is asked [default: its first]
+    /// This port of the API, with `--live` (default: its first)
     #[arg(long, value_name = "N", requires = "live", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) port: Option<u16>,
 
-    /// The sources (repeat or list); `-` reads them from standard input, one a line
-    #[arg(long, required_unless_present = "request", value_name = "IP", value_delimiter = ',', value_parser = parse_source)]
+    /// Source addresses; `-` reads them from standard input, one per line
+    #[arg(long, required_unless_present = "request", value_name = "IP,...", value_delimiter = ',', value_parser = parse_source)]
     source: Vec<SourceArg>,
 
-    /// Judge whole requests, one JSON object a line, from this file; `-` is standard input
+    /// Judge whole requests from this file, one JSON object per line; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "at", "live"])]
     request: Option<PathBuf>,
 
@@ -51,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     at: Option<Timestamp>,
 
-    /// How to print the answers (default: text on a terminal, else JSON, one object a line)
+    /// Output format (default: text on a terminal, else JSON, one object per line)
     #[arg(long, value_enum)]
     format: Option<Format>,
 

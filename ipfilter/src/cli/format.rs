@@ -5,9 +5,9 @@ use clap::ValueEnum;
 /// The choices of `--format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people
+    /// Text for people
     #[default]
     Text,
-    /// For machines
+    /// JSON for programs
     Json,
 }

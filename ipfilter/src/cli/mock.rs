@@ -17,12 +17,11 @@ use tokio::net::TcpListener;
 
 use super::Exit;
 
-/// Answer 200 to any HTTP request, as API Gateway's mock integration does
+/// Answer every HTTP request with 200, like API Gateway's mock integration
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Address and port to listen at, such as 127.0.0.1:8080, or [::]:80 for both families; repeat
-    /// it, or give a list
-    #[arg(long, required = true, value_delimiter = ',', value_name = "ADDR")]
+    /// Address and port to listen on, such as 127.0.0.1:8080, or [::]:80 for both families
+    #[arg(long, required = true, value_delimiter = ',', value_name = "ADDR,...")]
     listen: Vec<SocketAddr>,
 }
 

@@ -69,7 +69,7 @@ impl From<Exit> for ExitCode {
 pub struct Stop {
     /// The exit code.
     pub exit: Exit,
-    /// What to tell the operator; may be empty where all has been told.
+    /// The message to the operator; empty if everything has been printed already.
     pub message: String,
     /// Whether the message is a policy's problems, rendered with headings of their own.
     pub rendered: bool,
@@ -116,12 +116,11 @@ impl From<Failure> for Stop {
     }
 }
 
-/// Lets the clients that a resource policy names reach an API, and turns everyone else away at the
-/// network interface.
+/// Let only the clients that a resource policy allows reach an API, at the network interface
 #[derive(Debug, Parser)]
 #[command(name = "ipfilter", version)]
 struct Cli {
-    /// Which filter on this host is meant
+    /// The filter to act on, where this host has several
     #[arg(long, global = true, value_name = "NAME", default_value = "default")]
     instance: Instance,
 

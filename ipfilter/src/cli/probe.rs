@@ -16,60 +16,59 @@ use crate::{
     view::probe::Report,
 };
 
-/// Ask the deployed filter what it would do with a packet
+/// Show what the deployed filter does with a packet, and why
 ///
-/// The packet is built here and given to the program that is in force; nothing is sent. It counts
-/// as a packet in the filter's counters, by which the reason is told. Ends with 1 where nothing is
-/// deployed.
+/// Builds the packet and runs the attached program on it; nothing is sent. The packet is counted, which
+/// is how the reason is found. Exits with 1 if nothing is deployed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The address that the packet comes from
+    /// Source address of the packet
     #[arg(long, value_name = "IP", value_parser = address)]
     source: IpAddr,
 
-    /// The port that it goes to
+    /// Destination port
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
 
-    /// The address that it goes to [default: the interface's own, or none]
+    /// Destination address (default: the interface's own, if it has one)
     #[arg(long, value_name = "IP", value_parser = address)]
     address: Option<IpAddr>,
 
-    /// The interface that it comes in by [default: the first that is filtered]
+    /// Interface at which it arrives (default: the first that is filtered)
     #[arg(long, value_name = "IF")]
     interface: Option<String>,
 
-    /// A SYN, or a datagram
+    /// Transport protocol
     #[arg(long, value_enum, default_value_t)]
     protocol: ProtocolArg,
 
-    /// Its VLAN ids, the outermost first; repeat it, or give a list
-    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(..4095))]
+    /// VLAN ids, the outermost first
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(..4095))]
     vlan: Vec<u16>,
 
-    /// Which part of a packet that was cut into fragments it is
+    /// Make it a fragment
     #[arg(long, value_enum)]
     fragment: Option<FragmentArg>,
 
-    /// How it is written
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum ProtocolArg {
-    /// A SYN
+    /// A TCP SYN
     #[default]
     Tcp,
-    /// A datagram as large as the first one of HTTP/3
+    /// A UDP datagram as large as the first one of HTTP/3
     Udp,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum FragmentArg {
-    /// The one with the ports
+    /// The first fragment, which has the ports
     First,
-    /// One that has no ports
+    /// A later fragment, which has none
     Later,
 }
 

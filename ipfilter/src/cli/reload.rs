@@ -1,4 +1,4 @@
-//! `ipfilter reload`: have the running process deploy anew.
+//! `ipfilter reload`: make the running process read its files again.
 
 use super::{Exit, Stop, require_root};
 use crate::{
@@ -6,10 +6,10 @@ use crate::{
     instance::Instance,
 };
 
-/// Have the process that runs the filter deploy anew from its files, and wait until it has
+/// Make the running process read its files again, and wait for the outcome
 ///
-/// Ends with 3 if a policy is invalid, with 4 if it can only partly be enforced, with 1 if anything
-/// else went wrong; the plan in force then stays.
+/// If anything is wrong, the plan in force stays. Exits with 2 if the configuration is wrong, with 3 if a
+/// policy is invalid, with 4 if a policy can be enforced only in part, and with 1 otherwise.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 
@@ -25,6 +25,7 @@ pub(super) fn finish(answer: Answer) -> anyhow::Result<Exit> {
             println!("{}", answer.message);
             return Ok(Exit::Fine);
         }
+        Ending::Misconfigured => Exit::Usage,
         Ending::Invalid => Exit::InvalidPolicy,
         Ending::Partial => Exit::PartialPolicy,
         Ending::Failed => Exit::Failed,
@@ -32,7 +33,7 @@ pub(super) fn finish(answer: Answer) -> anyhow::Result<Exit> {
     Err(Stop {
         exit,
         message: answer.message,
-        rendered: exit == Exit::InvalidPolicy,
+        rendered: matches!(exit, Exit::Usage | Exit::InvalidPolicy),
     }
     .into())
 }

@@ -6,10 +6,10 @@ use crate::{
     instance::Instance,
 };
 
-/// Go back to the deployment before this one, as it was: interfaces, ports and policies
+/// Return to the previous deployment: its interfaces, ports and policies
 ///
-/// The files stay as they are. The next reload deploys what they say; a restart by the service manager
-/// does not, unless they have changed since. Again, and it goes forward.
+/// Files are not changed: the next reload deploys what they say. A restart by the service manager does
+/// not, unless they have changed since. A second rollback undoes the first.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 

@@ -15,15 +15,15 @@ use crate::{
 
 /// Show what is deployed, where, since when, and its counters
 ///
-/// Ends with 1 where nothing is deployed.
+/// Exits with 1 if nothing is deployed.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
-    /// How long to watch the counters, in seconds, to tell rates. Without this option it is half a
-    /// second where a person reads, and not at all in JSON or into a file
+    /// Measure rates for this many seconds (default: half a second on a terminal; no rates in JSON or in
+    /// a file)
     #[arg(long, value_name = "SECONDS", value_parser = interval)]
     interval: Option<Duration>,
 }

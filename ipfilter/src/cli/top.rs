@@ -25,12 +25,12 @@ use crate::{
     view::top::{Key, Sample, Screen, TopSourceRow, Wish, draw},
 };
 
-/// Watch what the filter does, live: rates by verdict, who is denied, the deployment
+/// Watch live what the filter does: rates by verdict, denied sources, the deployment
 ///
-/// Reads what the kernel counts, and does not need the process that keeps the filter current.
+/// Reads the kernel's counters, so it works without a running `ipfilter run`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How often it looks, in seconds
+    /// Seconds between two updates
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     interval: Duration,
 }

@@ -55,6 +55,8 @@ pub struct Answer {
 pub enum Ending {
     /// What was asked for is in force.
     Done,
+    /// The configuration is wrong; the old plan stays.
+    Misconfigured,
     /// A policy is invalid; the old plan stays.
     Invalid,
     /// A policy can only partly be enforced; the old plan stays.
@@ -69,6 +71,7 @@ impl Answer {
             Ok(message) => (Ending::Done, message.clone()),
             Err(failure) => {
                 let ending = match failure {
+                    Failure::Config(_) => Ending::Misconfigured,
                     Failure::Policy(_) => Ending::Invalid,
                     Failure::Partial(_) => Ending::Partial,
                     _ => Ending::Failed,

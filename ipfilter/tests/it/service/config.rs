@@ -285,6 +285,11 @@ fn a_reload_reads_the_file_anew_and_keeps_the_old_plan_if_it_is_bad() {
         "{told}"
     );
     assert_eq!(host.probe(denied), "eth1 drop denied shop");
+    let (exit, _, err) = host.run(&["reload"]);
+    assert!(
+        exit == 2 && err.starts_with("error: /") && err.contains("ipfilter.json:3:11: expected"),
+        "{exit} {err}"
+    );
     assert!(daemon.stop(PATIENCE).expect("it ends").success());
 }
 
