@@ -23,7 +23,10 @@ use ipfilter::{
 use ipfilter_ebpf::abi::Reason;
 
 use crate::{
-    kernel::gapless::with_the_binary,
+    kernel::{
+        delivery::{Shape, named_cases_reach_no_socket},
+        gapless::with_the_binary,
+    },
     lab::{Lab, PATIENCE, allow},
     service::live::every_client_meets_every_action,
 };
@@ -236,6 +239,12 @@ fn reloads_and_restarts_leave_no_gap() {
     ] {
         assert_eq!(with_the_binary(&lab, mode, 3), hook);
     }
+}
+
+#[test]
+#[ignore = "changes the network it runs in: for VMs, by `cargo xtask kernels`"]
+fn no_padding_hides_what_the_host_reads() {
+    named_cases_reach_no_socket(Shape::Plain);
 }
 
 #[test]
