@@ -88,7 +88,7 @@ impl Policies {
             });
         let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
         let mut plan = plan.map_err(|error| Failure::Usage(blame(&self.spec, &error)))?;
-        plan.reject_rate = self.spec.reject_rate;
+        plan.reject_rate = self.spec.reject_rate.per_second();
         plan.events = self.spec.events;
         plan.log_denied = self.spec.log_denied;
         plan.lookup = self.spec.lookup;

@@ -6,7 +6,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use ipfilter_plan::{Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, Response};
+use ipfilter_plan::{Deny, EVENT_RATE, Lookup, PortSet, Protocols, Response};
 use ipfilter_policy::{ApiArn, Authorizer, parse_block};
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use super::{
     authorize::Authorize,
     table::settings,
-    value::{Choice as _, OnError, choice, flag, path},
+    value::{Choice as _, OnError, RejectRate, choice, flag, path},
 };
 use crate::{endpoint::Endpoint, mode::Mode};
 
@@ -39,7 +39,7 @@ settings! {
 
         /// Send at most this many resets and ICMP messages per second per CPU (`reject`)
         #[arg(long, value_name = "N")]
-        pub reject_rate: u32 = REJECT_RATE,
+        pub reject_rate: RejectRate = RejectRate::default(),
 
         /// Report at most this many denied packets per second per CPU to `ipfilter events` and the log.
         /// This never limits what is denied. With 0, denied sources are not remembered either

@@ -65,7 +65,10 @@ fn a_full_file_is_taken_as_it_says() {
     let config = config(FULL);
     assert_eq!(config.interfaces, ["eth0", "ens?"]);
     assert_eq!(config.addresses.len(), 2);
-    assert_eq!((config.mode, config.reject_rate), (Mode::Tc, 5));
+    assert_eq!(
+        (config.mode, config.reject_rate.per_second()),
+        (Mode::Tc, 5)
+    );
     assert_eq!((config.lookup, config.events), (Lookup::Trie, 7));
     assert!(config.log_denied && config.service.watch && config.service.detach_on_exit);
     let metrics = config.service.metrics.as_ref().map(ToString::to_string);
@@ -101,7 +104,7 @@ fn a_configuration_is_kept_whole() {
     let kept = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<Config>(&kept).unwrap(), config);
     let older: Config = serde_json::from_str(r#"{"interfaces":["eth0"],"apis":[{}]}"#).unwrap();
-    assert_eq!(older.reject_rate, REJECT_RATE);
+    assert_eq!(older.reject_rate.per_second(), REJECT_RATE);
     assert_eq!(older.apis.len(), 1);
 }
 
@@ -181,7 +184,7 @@ fn every_problem_has_its_place_path_and_advice() {
 #[test]
 fn all_problems_are_reported_at_once() {
     let text = "{\"interfaces\": [\"a\"],\n \"addresses\": [\"10.0.0.0/8\"],\n \
-        \"reject_rate\": 5000000000, \"apis\": [\n \
+        \"reject_rate\": 1000000001, \"apis\": [\n \
         {\"name\": \"a\", \"ports\": [80, \"90-99\"], \"policy\": \"a.json\"},\n \
         {\"name\": \"a\", \"ports\": [95], \"protocols\": [\"udp\", \"tcp\"], \"policy\": \"b.json\"},\n \
         {\"name\": \"a b\", \"ports\": [\"9-8\"], \"policy\": \"\"}]}";
@@ -190,7 +193,7 @@ fn all_problems_are_reported_at_once() {
         [
             "2:16 $.addresses[0] `10.0.0.0/8` is not an address: write an IPv4 or IPv6 address, \
              without a prefix length",
-            "3:17 $.reject_rate expected a whole number from 0 to 4294967295, found `5000000000`",
+            "3:17 $.reject_rate expected a whole number from 0 to 1000000000, found `1000000001`",
             "5:11 $.apis[1].name another API is called `a` already (give each API a name of its own)",
             "5:25 $.apis[1].ports TCP port 95 belongs to the API `a` already (a port belongs to one \
              API only)",

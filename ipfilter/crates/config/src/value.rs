@@ -1,6 +1,11 @@
 //! What settings take, in a file and on the command line.
 
-use std::{fmt::Display, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    fmt::{self, Display},
+    net::IpAddr,
+    path::PathBuf,
+    str::FromStr,
+};
 
 use clap::builder::{
     FalseyValueParser, OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser,
@@ -10,7 +15,7 @@ use ipfilter_document::{
     problem::{Advice, Path, clip, nearest},
     reader::Reader,
 };
-use ipfilter_plan::{Deny, Lookup, PortSet, Protocol, Protocols};
+use ipfilter_plan::{Deny, Lookup, PortSet, Protocol, Protocols, REJECT_RATE};
 use ipfilter_policy::{ApiArn, Authorizer};
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -135,6 +140,62 @@ impl Value for bool {
 }
 
 impl Value for u32 {
+    fn takes() -> String {
+        format!("a whole number from 0 to {}", Self::MAX)
+    }
+
+    fn shown(&self) -> Option<String> {
+        Some(self.to_string())
+    }
+
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+        let value = node.text().parse().ok();
+        if value.is_none() {
+            unexpected(reader, node, path, &Self::takes());
+        }
+        value
+    }
+}
+
+/// How many answers `reject` may send per second per CPU. The filter keeps the time between two of them
+/// in nanoseconds, so one a nanosecond is the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RejectRate(u32);
+
+impl RejectRate {
+    const MAX: u32 = 1_000_000_000;
+
+    /// The number.
+    #[must_use]
+    pub const fn per_second(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for RejectRate {
+    fn default() -> Self {
+        Self(REJECT_RATE)
+    }
+}
+
+impl Display for RejectRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for RejectRate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rate = text.parse().ok().filter(|rate| *rate <= Self::MAX);
+        let rate = rate.ok_or_else(|| format!("write {}", <Self as Value>::takes()))?;
+        Ok(Self(rate))
+    }
+}
+
+impl Value for RejectRate {
     fn takes() -> String {
         format!("a whole number from 0 to {}", Self::MAX)
     }
