@@ -130,7 +130,7 @@ pub fn swap(args: &AttachArgs) -> Result<()> {
 }
 
 fn index(name: &str) -> Result<u32> {
-    let interfaces = Interface::matching(&[name.to_owned()])?.interfaces;
+    let interfaces = Interface::matching(&[name.to_owned()], &[])?.interfaces;
     let interface = interfaces.first().context("no such interface")?;
     Ok(interface.index)
 }

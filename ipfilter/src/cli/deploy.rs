@@ -1,7 +1,7 @@
 //! `ipfilter deploy`: attach the filter, and exit.
 
 use super::{Exit, Stop, require_root};
-use crate::{config::ConfigSource, daemon::Daemon, instance::Instance};
+use crate::{config::ConfigSource, daemon, instance::Instance};
 
 /// Filter interfaces by a policy, and exit
 ///
@@ -12,12 +12,16 @@ use crate::{config::ConfigSource, daemon::Daemon, instance::Instance};
 pub(super) struct Args {
     #[command(flatten)]
     source: ConfigSource,
+
+    /// Keep the plan of this moment for good, whatever dates the policy has
+    #[arg(long)]
+    freeze_time: bool,
 }
 
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     args.source.check().map_err(Stop::from)?;
     require_root("filtering an interface")?;
     let lock = instance.lock()?;
-    Daemon::start(lock, args.source.clone(), |_| None).map_err(Stop::from)?;
+    daemon::deploy(lock, &args.source, args.freeze_time).map_err(Stop::from)?;
     Ok(Exit::Fine)
 }

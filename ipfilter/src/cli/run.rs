@@ -1,6 +1,15 @@
 //! `ipfilter run`: deploy, and stay to keep it current.
 
-use std::env;
+use std::{
+    env,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::anyhow;
+use log::error;
+use tokio::runtime::Runtime;
 
 use super::{Exit, Stop, require_root};
 use crate::{
@@ -31,23 +40,69 @@ fn on_error(source: &ConfigSource, config: Option<&Config>) -> Option<OnError> {
     service.on_error.or_else(unattended)
 }
 
+/// How often the loop may fail within [`CALM`] before that is final.
+const FAILURES: usize = 10;
+
+const CALM: Duration = Duration::from_secs(60);
+
+/// How long nothing is tried after it has failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let source = args.source.clone().with_service(&args.service);
     source.check().map_err(Stop::from)?;
     require_root("filtering an interface")?;
     let lock = instance.lock()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let _entered = runtime.enter();
+    let runtime = new_runtime()?;
     // Before the filter can be seen: who sees it may send a signal.
-    let events = Events::listen()?;
+    let events = listen(&runtime)?;
     let mut daemon = Daemon::start(lock, source.clone(), |config| on_error(&source, config))
         .map_err(Stop::from)?;
-    let served = runtime.block_on(daemon.serve(events));
+    serve(&mut daemon, runtime, events)?;
+    // Nothing but a request to end gets here: an error leaves the filter attached.
     if daemon.service().detach_on_exit {
         daemon.detach()?;
     }
-    served?;
     Ok(Exit::Fine)
+}
+
+fn new_runtime() -> anyhow::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    Ok(builder.enable_all().build()?)
+}
+
+fn listen(runtime: &Runtime) -> anyhow::Result<Events> {
+    let _entered = runtime.enter();
+    Events::listen()
+}
+
+/// Serves until it is asked to end. A failure to receive events, which the runtime makes a panic, is
+/// answered by beginning to receive them anew, unless it comes again and again.
+fn serve(daemon: &mut Daemon, runtime: Runtime, events: Events) -> anyhow::Result<()> {
+    let mut failures: Vec<Instant> = Vec::new();
+    let mut next = Ok((runtime, events));
+    loop {
+        let failure = match next {
+            Ok((runtime, events)) => {
+                let serve = || runtime.block_on(daemon.serve(events));
+                match catch_unwind(AssertUnwindSafe(serve)) {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(failure)) => failure,
+                    Err(_) => anyhow!("an internal error, which is above in the log"),
+                }
+            }
+            Err(failure) => failure,
+        };
+        failures.retain(|failed| failed.elapsed() < CALM);
+        failures.push(Instant::now());
+        if failures.len() > FAILURES {
+            return Err(failure.context("events can't be received; the filter stays attached"));
+        }
+        error!("events can't be received, beginning anew: {failure:#}");
+        thread::sleep(PAUSE);
+        next = new_runtime().and_then(|runtime| {
+            let events = listen(&runtime)?;
+            Ok((runtime, events))
+        });
+    }
 }

@@ -16,6 +16,7 @@ use super::readable::Readable;
 
 /// An alarm at a time of the wall clock, which also goes off when that clock is set: whoever waits
 /// then looks at what time it is now ("timerfd_create(2)", `TFD_TIMER_CANCEL_ON_SET`).
+#[derive(Debug)]
 pub(super) struct Clock {
     timer: Readable,
 }

@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::Event;
+use super::events::Event;
 use crate::failure::Failure;
 use crate::instance::Instance;
 
@@ -66,9 +66,9 @@ pub enum Ending {
 }
 
 impl Answer {
-    pub(super) fn new(result: &Result<String, Failure>) -> Self {
+    pub(super) fn new(result: &Result<(), Failure>, done: impl FnOnce() -> String) -> Self {
         let (result, message) = match result {
-            Ok(message) => (Ending::Done, message.clone()),
+            Ok(()) => (Ending::Done, done()),
             Err(failure) => {
                 let ending = match failure {
                     Failure::Config(_) => Ending::Misconfigured,

@@ -1,10 +1,6 @@
 //! Logging the packets that do not get through.
 
-use std::{
-    collections::HashMap,
-    io,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, io};
 
 use anyhow::Context as _;
 use log::info;
@@ -16,16 +12,12 @@ use crate::{
     view::event::DeniedEvent,
 };
 
-/// How often what was not reported is told at most.
-const PAUSE: Duration = Duration::from_secs(1);
-
 /// What is logged of packets that do not get through.
 pub(super) struct Denials {
     follower: Follower,
     readable: Readable,
     /// Names by number.
     interfaces: HashMap<u32, String>,
-    told: Instant,
 }
 
 impl Denials {
@@ -37,7 +29,6 @@ impl Denials {
             follower,
             readable,
             interfaces: HashMap::new(),
-            told: Instant::now(),
         })
     }
 
@@ -81,15 +72,12 @@ impl Denials {
             port = event.port.unwrap_or_default();
             "denied: {}", event.untimed()
         );
-        if self.told.elapsed() >= PAUSE {
-            self.told = Instant::now();
-            self.tell_unreported();
-        }
     }
 
-    fn tell_unreported(&mut self) {
+    /// Logs how many packets were not logged one by one since this was last done, if any.
+    pub(super) fn log_unreported(&mut self) {
         if let Ok(unreported @ 1..) = self.follower.unreported() {
-            info!(unreported; "denied: {unreported} more that are not told of one by one");
+            info!(unreported; "denied: {unreported} more, not logged one by one");
         }
     }
 }

@@ -1,44 +1,40 @@
-//! What is put in force, and when: from the files, from what was before, and by the clock.
+//! Putting a plan in force, and recording how that went.
 
-use std::path::PathBuf;
+use std::{mem, path::PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use log::{error, info, warn};
 
-use super::{Daemon, clock::Clock, notify, prepare::Policies, upkeep::announce};
-use crate::failure::Failure;
-use crate::state::{Cause, Inputs};
+use super::{
+    Answer, Daemon,
+    build::{Order, Product},
+    machine::{Job, Span, Task},
+    notify,
+    upkeep::announce,
+};
 use crate::{
-    kernel::{Deployment, Filter, Interface, Matched},
-    plan::Plan,
-    progress::Progress,
+    failure::Failure,
+    kernel::{Interface, Matched},
+    state::{Cause, History, Inputs},
 };
 
-/// How soon a deployment that failed at a boundary of time is tried again.
-const RETRY: SignedDuration = SignedDuration::from_secs(5);
-
 impl Daemon {
-    /// Sets the clock to when the plan will be another, or to soon if it should be one already. Past
-    /// the last boundary too it must go off when it is set back.
-    pub(super) fn arm_timer(&self, clock: &Clock) -> anyhow::Result<()> {
-        if !self.policies.depend_on_time() {
-            return Ok(());
+    /// What the builder needs to know.
+    pub(super) fn order(&self, task: Task) -> Order {
+        let record = &self.history.record;
+        let last = record.last_reload.as_ref();
+        let before = record.before().and_then(|deployed| deployed.inputs.clone());
+        Order {
+            task,
+            source: self.source.clone(),
+            instance: self.history.instance.clone(),
+            filter: self.filter.clone(),
+            policies: self.policies.clone(),
+            digest: self.digest().to_owned(),
+            last_read: self.last_read.clone(),
+            last_failure: last.and_then(|last| last.message.clone()),
+            before,
         }
-        let now = Timestamp::now();
-        let is_due = self
-            .policies
-            .plan(now)
-            .is_ok_and(|plan| !self.is_in_force(&plan));
-        clock.set(if is_due {
-            now + RETRY
-        } else {
-            self.policies.next_boundary(now).unwrap_or(Timestamp::MAX)
-        })
-    }
-
-    pub(super) fn is_in_force(&self, plan: &Plan) -> bool {
-        let current = self.history.record.current();
-        current.is_some_and(|deployed| deployed.is_of(plan))
     }
 
     /// The files that say what to deploy.
@@ -51,152 +47,188 @@ impl Daemon {
         config.into_iter().chain(named).collect()
     }
 
-    /// Deploys anew, if the files say something else than when they were last read.
-    pub(super) fn reload_if_changed(&mut self) {
-        let inputs = self
-            .source
-            .read()
-            .map_err(Failure::from)
-            .and_then(Inputs::read);
-        let unchanged = match &inputs {
-            Ok(inputs) => inputs
-                .name()
-                .is_ok_and(|name| self.seen.as_ref() == Some(&name)),
-            Err(failure) => {
-                let last = self.history.record.last_reload.as_ref();
-                last.is_some_and(|last| last.message.as_ref() == Some(&failure.plain()))
-            }
-        };
-        if !unchanged {
-            drop(self.reload_from(inputs, Cause::Watch));
+    /// Puts a plan that was built in the place of what is in force.
+    pub(super) fn swap(&mut self, task: Task, product: Product, span: Span) -> Result<(), Failure> {
+        let bound = &self.history.record.bound;
+        let matched = Interface::matching(&product.policies.spec().interfaces, bound)?;
+        if matches!(task, Task::Reload(_) | Task::ReloadIfChanged) {
+            // An interface that was there, or was waited for, may be away. A name that is new must be
+            // right: were it waited for, a slip of the pen would take the filter off the old one.
+            let known = &self.policies.spec().interfaces;
+            require(&matched, |name| known.contains(name))?;
         }
-    }
-
-    /// Deploys anew. On failure the old plan stays, and the record says why.
-    pub(super) fn reload(&mut self, cause: Cause) -> Result<String, Failure> {
-        let inputs = self
-            .source
-            .read()
-            .map_err(Failure::from)
-            .and_then(Inputs::read);
-        self.reload_from(inputs, cause)
-    }
-
-    pub(super) fn reload_from(
-        &mut self,
-        inputs: Result<Inputs, Failure>,
-        cause: Cause,
-    ) -> Result<String, Failure> {
-        notify::reloading();
-        let seen = inputs.as_ref().ok().and_then(|inputs| inputs.name().ok());
-        self.seen = seen;
-        let result = inputs.and_then(|inputs| self.replace(&inputs, cause));
-        self.history.reloaded(cause, result.as_ref().copied());
-        self.history.save();
-        self.tally.reloaded(result.is_ok());
-        match &result {
-            Ok(()) => info!(cause:%, digest = self.digest(); "reloaded: plan {}", self.digest()),
-            Err(failure) => error!(cause:%; "reload failed, the old plan stays: {failure}"),
+        if let Some(prepared) = product.prepared {
+            let deployment = prepared.deploy(&matched.interfaces)?;
+            deployment.attached().iter().for_each(announce);
+            report_missing(&matched);
+            self.unattached.clear();
+            let before = mem::replace(&mut self.deployment, deployment);
+            self.builder.run(move || drop(before));
         }
-        notify::ready(&self.status());
-        result.map(|()| format!("plan {} is in force", self.digest()))
-    }
-
-    /// Goes back to the deployment before.
-    pub(super) fn roll_back(&mut self) -> Result<String, Failure> {
-        notify::reloading();
-        let inputs = self.history.before();
-        let result = inputs.and_then(|inputs| self.replace(&inputs, Cause::Rollback));
-        self.history.save();
-        match &result {
-            Ok(()) => info!(digest = self.digest(); "rolled back: plan {}", self.digest()),
-            Err(failure) => error!("rollback failed, the plan stays: {failure}"),
-        }
-        notify::ready(&self.status());
-        result.map(|()| format!("plan {} is in force again", self.digest()))
-    }
-
-    /// Puts what `inputs` say in the place of what is in force.
-    pub(super) fn replace(&mut self, inputs: &Inputs, cause: Cause) -> Result<(), Failure> {
-        let policies = Policies::of(inputs)?;
-        tell(&policies);
-        let plan = policies.plan(Timestamp::now())?;
-        let known = &self.policies.spec().interfaces;
-        // An interface that was there, or was waited for, may be away. A name that is new must be
-        // right: were it waited for, a slip of the pen would take the filter off the old one.
-        let matched = matching(inputs, |name| {
-            cause == Cause::Rollback || known.contains(name)
-        })?;
-        self.deployment = deploy(&self.filter, inputs, &plan, &matched)?;
-        self.policies = policies;
+        let before = mem::replace(&mut self.policies, product.policies);
+        let cause = task.cause();
+        let history = &mut self.history;
+        history.deployed(
+            self.policies.spec(),
+            product.digest,
+            cause,
+            product.inputs,
+            span.until,
+        );
+        self.span = span;
+        self.last_read = product.read.or(self.last_read.take());
         self.overdue = None;
         self.tally.deployed(cause);
-        self.history.deployed(inputs, &plan, cause);
-        self.history.record.waiting = matched.missing;
+        self.set_matched(matched);
+        let (instance, kept) = (self.history.instance.clone(), self.history.record.inputs());
+        self.builder.run(move || {
+            drop(before);
+            if let Err(error) = Inputs::forget_but(&instance, &kept) {
+                warn!("what is no longer needed can't be removed: {error:#}");
+            }
+        });
         Ok(())
     }
 
-    /// Deploys what the policies come to now, if that is something else.
-    pub(super) fn catch_up(&mut self) {
-        let result = self.try_to_catch_up();
-        self.overdue = result.as_ref().err().map(ToString::to_string);
-        match result {
-            Ok(Some(plan)) => {
-                self.tally.deployed(Cause::Clock);
-                self.history.ticked(self.policies.spec(), &plan);
-                self.history.save();
-                info!(digest = self.digest(); "the time has come for plan {}", self.digest());
-                notify::status(&self.status());
+    /// Takes note of which interfaces are meant.
+    pub(super) fn set_matched(&mut self, matched: Matched) {
+        for (name, interface) in &matched.renamed {
+            let now = (name.clone(), interface.name.clone());
+            if !self.renamed.contains(&now) {
+                warn!(
+                    interface = interface.name;
+                    "`{name}` is called `{}` now and stays filtered under that name; write \
+                     `{}`, or give it the alternative name `{name}`, before the next boot",
+                    interface.name, interface.name
+                );
+                self.renamed.push(now);
             }
-            Ok(None) => {}
-            Err(failure) => error!("the plan for this time can't be deployed yet: {failure}"),
         }
+        self.history.record.waiting = matched.missing;
+        self.history.record.bound = matched.bound;
     }
 
-    pub(super) fn try_to_catch_up(&mut self) -> Result<Option<Plan>, Failure> {
-        let plan = self.policies.plan(Timestamp::now())?;
-        if self.is_in_force(&plan) {
-            return Ok(None);
+    /// Records, logs and answers how a job went, in this order.
+    pub(super) fn settle(&mut self, job: Job, result: Result<(), Failure>) {
+        let Job { task, replies, .. } = job;
+        match task {
+            Task::Reload(cause) => self.reloaded(cause, &result),
+            Task::ReloadIfChanged => self.reloaded(Cause::Watch, &result),
+            Task::Rollback => {}
+            Task::CatchUp => self.overdue = result.as_ref().err().map(ToString::to_string),
+            Task::BuildAhead(_) => {}
         }
-        let spec = self.policies.spec();
-        let matched = Interface::matching(&spec.interfaces)?;
-        self.deployment = self.filter.deploy(&plan, &matched.interfaces, spec.mode)?;
-        self.history.record.waiting = matched.missing;
-        Ok(Some(plan))
+        let digest = self.digest().to_owned();
+        let answer = Answer::new(&result, || match task {
+            Task::Rollback => format!("plan {digest} is in force again"),
+            _ => format!("plan {digest} is in force"),
+        });
+        let outcome = Outcome {
+            task,
+            digest,
+            late: self.span.from,
+            result,
+            at: Timestamp::now(),
+        };
+        let status = self.status();
+        let history = self.history.clone();
+        self.keeper.run(move || {
+            outcome.keep(&history);
+            outcome.log();
+            for reply in replies {
+                // Who has asked may have gone away; the log has it as well.
+                let _: Result<(), Answer> = reply.send(answer.clone());
+            }
+            match task {
+                Task::BuildAhead(_) => {}
+                Task::CatchUp => notify::status(&status),
+                _ => notify::ready(&status),
+            }
+        });
+    }
+
+    fn reloaded(&mut self, cause: Cause, result: &Result<(), Failure>) {
+        if result.is_err() {
+            // The files are looked at again, whatever they say.
+            self.last_read = None;
+        }
+        self.history.reloaded(cause, result.as_ref().copied());
+        self.tally.reloaded(result.is_ok());
     }
 }
 
-/// The interfaces that `inputs` name; one that is not there is an error unless it may be waited for.
-pub(super) fn matching(
-    inputs: &Inputs,
+/// How a job went.
+struct Outcome {
+    task: Task,
+    digest: String,
+    /// The boundary that the plan is for.
+    late: Option<Timestamp>,
+    result: Result<(), Failure>,
+    at: Timestamp,
+}
+
+impl Outcome {
+    fn keep(&self, history: &History) {
+        let is_reload = matches!(self.task, Task::Reload(_) | Task::ReloadIfChanged);
+        if is_reload || self.result.is_ok() {
+            history.save();
+        }
+    }
+
+    fn log(&self) {
+        let digest = self.digest.as_str();
+        let cause = self.task.cause();
+        match (self.task, &self.result) {
+            (Task::Reload(_) | Task::ReloadIfChanged, Ok(())) => {
+                info!(cause:%, digest; "reloaded: plan {digest}");
+            }
+            (Task::Reload(_) | Task::ReloadIfChanged, Err(failure)) => {
+                error!(cause:%; "reload failed, the old plan stays: {failure}");
+            }
+            (Task::Rollback, Ok(())) => info!(digest; "rolled back: plan {digest}"),
+            (Task::Rollback, Err(failure)) => error!("rollback failed, the plan stays: {failure}"),
+            (Task::CatchUp, Ok(())) => {
+                let late = self
+                    .late
+                    .map(|time| self.at.duration_since(time).as_millis());
+                let late = late.unwrap_or_default();
+                info!(digest, late; "plan {digest} is in force since its time, {late} ms ago");
+            }
+            (Task::CatchUp, Err(failure)) => {
+                error!("the plan for this time can't be deployed yet: {failure}");
+            }
+            (Task::BuildAhead(_), Ok(())) => {}
+            (Task::BuildAhead(time), Err(failure)) => {
+                warn!("the plan for {time} can't be built ahead, retrying then: {failure}");
+            }
+        }
+    }
+}
+
+impl Task {
+    fn cause(self) -> Cause {
+        match self {
+            Self::Reload(cause) => cause,
+            Self::ReloadIfChanged => Cause::Watch,
+            Self::Rollback => Cause::Rollback,
+            Self::CatchUp | Self::BuildAhead(_) => Cause::Clock,
+        }
+    }
+}
+
+/// Refuses names of which no interface is there, but for those that may be waited for.
+pub(super) fn require(
+    matched: &Matched,
     may_wait: impl Fn(&String) -> bool,
-) -> Result<Matched, Failure> {
-    let matched = Interface::matching(&inputs.spec.interfaces)?;
+) -> Result<(), Failure> {
     let mut required = matched.clone();
     required.missing.retain(|name| !may_wait(name));
     required.complete()?;
-    Ok(matched)
+    Ok(())
 }
 
-pub(super) fn deploy(
-    filter: &Filter,
-    inputs: &Inputs,
-    plan: &Plan,
-    matched: &Matched,
-) -> Result<Deployment, Failure> {
-    let progress = Progress::of("loading tables");
-    let deployed = filter.deploy(plan, &matched.interfaces, inputs.spec.mode);
-    drop(progress);
-    let deployment = deployed?;
-    deployment.attached().iter().for_each(announce);
+pub(super) fn report_missing(matched: &Matched) {
     for name in &matched.missing {
-        warn!("`{name}` is not there: it is filtered as soon as it comes");
-    }
-    Ok(deployment)
-}
-
-pub(super) fn tell(policies: &Policies) {
-    for warning in &policies.warnings {
-        warn!("{warning}");
+        warn!("`{name}` is not there: it is filtered as soon as it appears");
     }
 }

@@ -5,45 +5,18 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::MissedTickBehavior,
 };
 
-use super::{Answer, Request, Snapshot, notify};
-use crate::kernel::Denial;
+use super::{build::Product, machine, notify};
 
 /// How often the keys of `respond` are renewed, which is more often than time slots change, and what
 /// others may have undone is looked for.
 const UPKEEP: Duration = Duration::from_secs(30);
 
-/// What the loop waits for.
-#[derive(Debug)]
-pub(super) enum Event {
-    /// Deploy anew from the files.
-    Reload,
-    /// Somebody has asked, and waits for the answer.
-    Asked(Request, oneshot::Sender<Answer>),
-    /// Somebody wants to know what we are at.
-    Look(oneshot::Sender<Snapshot>),
-    /// The files may have changed.
-    Files,
-    /// A boundary of time was reached, or the clock was set.
-    Clock,
-    /// Interfaces have come, gone, or got another name.
-    Links,
-    /// Somebody may have undone what we did.
-    Repair,
-    /// What is due from time to time.
-    Upkeep,
-    /// A packet that did not get through is to be logged.
-    Denial(Denial),
-    /// Pass on what the programs have logged.
-    Trace,
-    /// Tell the service manager that we are alive.
-    Alive,
-    /// End.
-    Stop,
-}
+pub(super) type Event = machine::Event<Product>;
+pub(super) type Effect = machine::Effect<Product>;
 
 /// What happens to this process, from [`Events::listen`] on: a signal that comes before would end it.
 #[derive(Debug)]

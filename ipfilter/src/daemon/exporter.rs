@@ -1,16 +1,20 @@
 //! Serving metrics and health over HTTP, to whoever may connect.
 //!
 //! The daemon's loop owns the data: each request asks it for a [`Snapshot`]. Whatever clients do, the
-//! filter and the loop go on: connections are bounded in number and in time, and one that can't be
-//! taken in waits in the kernel.
+//! filter and the loop go on: connections are bounded in number and in time, and one that asks for
+//! nothing makes room for others.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     fs, io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
@@ -27,15 +31,24 @@ use log::{debug, error, info, warn};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
     time::timeout,
 };
 
-use super::{Event, Snapshot};
-use crate::{endpoint::Endpoint, view::metrics};
+use super::events::Event;
+use crate::{
+    endpoint::Endpoint,
+    view::{metrics, snapshot::Snapshot},
+};
 
 /// How many clients are served at a time.
-const CLIENTS: usize = 32;
+const CLIENTS: usize = 128;
+
+/// How long a client may say nothing where others wait, and how often it is looked whether one can
+/// be taken in.
+const GRACE: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How long a client may take to say what it wants.
 const ASKING: Duration = Duration::from_secs(5);
@@ -213,21 +226,12 @@ impl Listener {
 }
 
 async fn serve(listener: Listener, events: mpsc::Sender<Event>) {
-    let places = Arc::new(Semaphore::new(CLIENTS));
-    // It is never closed.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    let mut clients = Clients::default();
+    loop {
         match listener.accept().await {
             Ok(stream) => {
-                let events = events.clone();
-                tokio::spawn(async move {
-                    let served = timeout(PATIENCE, converse(stream, events)).await;
-                    match served {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => debug!("a client of the metrics: {error}"),
-                        Err(_) => debug!("a client of the metrics took too long"),
-                    }
-                    drop(place);
-                });
+                clients.make_room().await;
+                clients.serve(stream, events.clone());
             }
             Err(error) => {
                 debug!("can't take a client of the metrics: {error}");
@@ -237,9 +241,67 @@ async fn serve(listener: Listener, events: mpsc::Sender<Event>) {
     }
 }
 
-/// One request on a connection, so that nobody keeps a place for long.
-async fn converse(stream: Box<dyn Stream>, events: mpsc::Sender<Event>) -> hyper::Result<()> {
+/// The clients that are served, the oldest first.
+#[derive(Default)]
+struct Clients(VecDeque<Client>);
+
+struct Client {
+    serving: AbortHandle,
+    since: Instant,
+    /// Whether it has said what it wants.
+    has_asked: Arc<AtomicBool>,
+}
+
+impl Clients {
+    /// Waits until one more can be served. Where there are too many, the oldest that has asked for
+    /// nothing makes room: who keeps a connection and says nothing must not keep others from being
+    /// served.
+    async fn make_room(&mut self) {
+        loop {
+            self.0.retain(|client| !client.serving.is_finished());
+            if self.0.len() < CLIENTS {
+                return;
+            }
+            let is_idle =
+                |client: &Client| !client.has_asked.load(Relaxed) && client.since.elapsed() > GRACE;
+            match self
+                .0
+                .iter()
+                .position(is_idle)
+                .and_then(|at| self.0.remove(at))
+            {
+                Some(client) => client.serving.abort(),
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+    }
+
+    fn serve(&mut self, stream: Box<dyn Stream>, events: mpsc::Sender<Event>) {
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&has_asked);
+        let serving = tokio::spawn(async move {
+            match timeout(PATIENCE, converse(stream, events, &asked)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!("a client of the metrics: {error}"),
+                Err(_) => debug!("a client of the metrics took too long"),
+            }
+        });
+        self.0.push_back(Client {
+            serving: serving.abort_handle(),
+            since: Instant::now(),
+            has_asked,
+        });
+    }
+}
+
+/// One request on a connection, so that nobody is served for long.
+async fn converse(
+    stream: Box<dyn Stream>,
+    events: mpsc::Sender<Event>,
+    has_asked: &AtomicBool,
+) -> hyper::Result<()> {
     let answer = |request| {
+        has_asked.store(true, Relaxed);
         let events = events.clone();
         async move { Ok::<_, Infallible>(answer(&request, &events).await) }
     };
@@ -296,7 +358,8 @@ fn health(snapshot: &Snapshot) -> Response<Full<Bytes>> {
     if ailments.is_empty() {
         return say(StatusCode::OK, "ok\n");
     }
-    say(StatusCode::SERVICE_UNAVAILABLE, ailments.join("\n") + "\n")
+    let lines = ailments.iter().map(|ailment| format!("{ailment}\n"));
+    say(StatusCode::SERVICE_UNAVAILABLE, lines.collect::<String>())
 }
 
 fn say(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

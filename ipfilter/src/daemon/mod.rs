@@ -1,7 +1,10 @@
 //! The long-running process: one loop over one event type.
 //!
-//! It decides when to deploy, and what is done when that fails; how is the data plane's business.
+//! What is done about an event is decided by a [state machine](machine); the loop performs it. Plans
+//! are built by one thread and files are written by another, so that the loop is always free for
+//! interfaces that appear and for boundaries of time.
 
+mod build;
 mod clock;
 mod control;
 mod denials;
@@ -11,190 +14,143 @@ mod events;
 mod exporter;
 mod in_force;
 mod links;
+mod machine;
 mod notify;
+mod perform;
 mod prepare;
 mod readable;
-mod snapshot;
 mod start;
 mod state;
 mod upkeep;
 mod watch;
+mod worker;
+
+use std::{collections::VecDeque, sync::Arc};
 
 use anyhow::Context as _;
-use log::{error, info};
+use jiff::Timestamp;
+use log::info;
 
 pub(crate) use self::prepare::Policies;
-use self::{
-    clock::Clock, control::Control, denials::Denials, events::Event, exporter::Exporter,
-    links::Links, watch::Watcher,
-};
 pub use self::{
     control::{Answer, Ending, Request, ask},
     events::Events,
     in_force::InForce,
     readable::Readable,
-    snapshot::{Snapshot, Tally},
-    start::rollback,
+    start::{deploy, rollback},
+};
+use self::{
+    events::Event,
+    machine::{Machine, Span},
+    perform::Open,
+    worker::Worker,
 };
 use crate::{
     config::ConfigSource,
-    kernel::{Denial, Deployment, Filter, Trace},
+    kernel::{Deployment, Filter},
     lock::Lock,
-    state::{Cause, History},
+    state::History,
+    view::snapshot::Tally,
 };
-
-/// How long the programs' log waits to be passed on, at log level `debug`.
-const TRACE_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
 /// An instance that this process deploys.
 #[derive(Debug)]
 pub struct Daemon {
-    /// Held as long as this process runs the instance.
-    lock: Lock,
     source: ConfigSource,
     history: History,
     filter: Filter,
-    /// What is in force.
-    policies: Policies,
+    /// What is in force, and when it is right.
+    policies: Arc<Policies>,
+    span: Span,
     deployment: Deployment,
-    /// The inputs that the files held when they were last read; none if they could not be.
-    seen: Option<String>,
-    /// What could not be mended, as it was last told.
-    unmended: String,
+    /// The name of the inputs that the files held when they were last read; none if they could not be.
+    last_read: Option<String>,
+    /// Names that interfaces had, and have, as far as that was reported.
+    renamed: Vec<(String, String)>,
+    /// Why interfaces that are there are not filtered.
+    unattached: String,
+    /// What could not be repaired, as it was last reported.
+    unrepaired: String,
     /// Why the plan for this time is not in force.
     overdue: Option<String>,
     tally: Tally,
+    /// Builds plans.
+    builder: Worker,
+    /// Writes the record, and answers once it is written.
+    keeper: Worker,
+    /// Held as long as this process runs the instance: longer than its threads.
+    lock: Lock,
 }
 
 impl Daemon {
     /// Answers events until one says stop: SIGHUP, `ipfilter reload` and, if they are watched, files
     /// that change have it deploy anew, as does each boundary of time; interfaces that appear get the
-    /// filter. SIGTERM and SIGINT end it. The filter stays where it is.
+    /// filter. SIGTERM and SIGINT end it. The filter stays where it is. No error ends it.
     ///
     /// # Errors
     ///
     /// When events can't be received.
     pub async fn serve(&mut self, mut events: Events) -> anyhow::Result<()> {
-        let clock = Clock::new()?;
-        self.arm_timer(&clock)?;
-        let mut links = Links::new()?;
-        let _control = Control::listen(&self.history.instance, events.sender.clone())?;
-        let (paths, watched) = tokio::sync::watch::channel(self.files());
-        let mut watcher = Watcher::new(watched, events.sender.clone());
-        watcher.set(self.service().watch);
-        let pins = self.history.instance.pins();
-        tokio::spawn(watch::losses(pins, events.sender.clone()));
-        let mut exporter = Exporter::new(events.sender.clone());
-        exporter.serve_at(self.service().metrics).await;
-        let mut trace = self.filter.trace()?;
-        let mut denials = None;
-        self.listen(&mut denials);
-        let mut trace_ticks = tokio::time::interval(TRACE_PAUSE);
-        // Interfaces may have come since they were listed.
-        self.follow();
-        notify::ready(&self.status());
-        info!("ready");
+        let mut machine = Machine::new(self.span);
+        let mut open = Open::new(self, events.sender.clone());
+        // Interfaces may have appeared, and a boundary may have passed, since they were looked at.
+        let mut event = Event::Links;
+        self.perform(&mut machine, &mut open, Event::Clock).await;
+        let mut is_ready = false;
         loop {
-            let event = tokio::select! {
-                event = events.receiver.recv() => event.context("no more events")?,
-                tick = clock.tick() => tick.map(|()| Event::Clock)?,
-                changed = links.changed() => changed.map(|()| Event::Links)?,
-                _ = trace_ticks.tick(), if trace.is_some() => Event::Trace,
-                denial = next(&mut denials) => denial.map(Event::Denial)?,
-            };
-            match event {
-                Event::Stop => {
-                    notify::stopping();
-                    return Ok(());
-                }
-                Event::Trace => {
-                    trace.iter_mut().for_each(Trace::flush);
-                    continue;
-                }
-                Event::Denial(denial) => {
-                    if let Some(denials) = &mut denials {
-                        denials.log(&denial, &self.filter, self.history.record.current());
-                    }
-                    continue;
-                }
-                Event::Alive => {
-                    notify::alive();
-                    continue;
-                }
-                Event::Upkeep => {
-                    self.rotate_keys();
-                    self.repair();
-                    self.follow();
-                    exporter.serve_at(self.service().metrics).await;
-                    continue;
-                }
-                Event::Look(reply) => {
-                    // Who has asked may have gone away.
-                    let _: Result<(), Snapshot> = reply.send(self.snapshot());
-                    continue;
-                }
-                Event::Repair => {
-                    self.repair();
-                    continue;
-                }
-                Event::Links => self.follow(),
-                Event::Clock => self.catch_up(),
-                Event::Files => self.reload_if_changed(),
-                Event::Reload => drop(self.reload(Cause::Signal)),
-                Event::Asked(request, reply) => {
-                    let result = match request {
-                        Request::Reload => self.reload(Cause::Command),
-                        Request::Rollback => self.roll_back(),
-                    };
-                    // Who has asked may have gone away; the log has it as well.
-                    let _: Result<(), Answer> = reply.send(Answer::new(&result));
-                }
+            if self.perform(&mut machine, &mut open, event).await.is_end() {
+                return Ok(());
             }
-            self.arm_timer(&clock)?;
-            exporter.serve_at(self.service().metrics).await;
-            paths.send_if_modified(|paths| {
-                let files = self.files();
-                let changed = *paths != files;
-                *paths = files;
-                changed
-            });
-            watcher.set(self.service().watch);
-            trace = self.filter.trace()?;
-            self.listen(&mut denials);
+            if !is_ready {
+                is_ready = true;
+                let status = self.status();
+                self.keeper.run(move || {
+                    info!("ready");
+                    notify::ready(&status);
+                });
+            }
+            let next = open.next(&mut events.receiver).await;
+            event = next.context("no more events")?;
         }
     }
 
-    /// Follows what is denied, if it is to be logged.
-    fn listen(&self, denials: &mut Option<Denials>) {
-        if !self.policies.spec().log_denied {
-            *denials = None;
-        } else if !denials.as_ref().is_some_and(Denials::is_live) {
-            *denials = match Denials::follow(&self.filter) {
-                Ok(denials) => Some(denials),
-                Err(error) => {
-                    error!("what is denied can't be logged: {error:#}");
-                    None
+    /// Performs what `event` asks for, and what follows from that.
+    async fn perform(
+        &mut self,
+        machine: &mut Machine<build::Product>,
+        open: &mut Open,
+        event: Event,
+    ) -> perform::Flow {
+        let mut effects = VecDeque::from(machine.handle(event, Timestamp::now()));
+        while let Some(effect) = effects.pop_front() {
+            match self.perform_one(open, effect).await {
+                perform::Outcome::Nothing => {}
+                perform::Outcome::Event(event) => {
+                    effects.extend(machine.handle(*event, Timestamp::now()));
                 }
-            };
+                perform::Outcome::End => return perform::Flow::End,
+            }
         }
+        perform::Flow::Continue
     }
 
-    /// Takes the filter off.
+    /// Detaches the filter.
     ///
     /// # Errors
     ///
     /// When that fails.
     pub fn detach(self) -> anyhow::Result<()> {
-        drop(self.deployment);
-        self.filter.detach()?;
+        let Self {
+            deployment,
+            builder,
+            keeper,
+            filter,
+            ..
+        } = self;
+        // They may be about to pin something, or to write.
+        drop((builder, keeper));
+        drop(deployment);
+        filter.detach()?;
         Ok(())
-    }
-}
-
-/// The next packet that is to be logged; never, if none is.
-async fn next(denials: &mut Option<Denials>) -> anyhow::Result<Denial> {
-    match denials {
-        Some(denials) => denials.next().await,
-        None => std::future::pending().await,
     }
 }

@@ -111,11 +111,10 @@ impl Policies {
         boundaries.flatten().min()
     }
 
-    /// Whether the plan depends on the time at all.
-    pub(crate) fn depend_on_time(&self) -> bool {
-        self.policies
-            .iter()
-            .any(|policy| !policy.boundaries().is_empty())
+    /// All times at which the plan may become another.
+    pub(super) fn boundaries(&self) -> impl Iterator<Item = Timestamp> + Clone {
+        let boundaries = self.policies.iter().map(Policy::boundaries);
+        boundaries.flatten().copied()
     }
 }
 

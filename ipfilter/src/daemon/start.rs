@@ -1,21 +1,28 @@
 //! What a process begins with.
 
-use anyhow::anyhow;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
-use log::{error, info};
+use log::{error, info, warn};
 
 use super::{
     Daemon,
-    deploy::{deploy, matching, tell},
+    build::{keep, report},
+    deploy::{report_missing, require},
+    machine::Span,
     prepare::{self, Policies},
-    snapshot::Tally,
+    upkeep::announce,
+    worker::Worker,
 };
 use crate::config::{Config, ConfigSource, OnError};
 use crate::failure::Failure;
 use crate::state::{Cause, History, Inputs};
 use crate::{
-    kernel::{Deployment, Filter},
+    kernel::{Bound, Deployment, Filter, Interface},
     lock::Lock,
+    progress::Progress,
+    view::snapshot::Tally,
 };
 
 /// Where what is deployed first comes from.
@@ -61,6 +68,7 @@ impl Daemon {
             filter: Filter::of(&instance),
             history: History::open(instance),
             unattended: on_error.is_some(),
+            frozen: Frozen::No,
         };
         start.history.record.last_reload = None;
         let mut why: Option<Failure> = None;
@@ -74,21 +82,27 @@ impl Daemon {
                 Origin::Shut => start.shut(spec.as_ref(), why.as_ref()),
             };
             match taken {
-                Ok((policies, deployment)) => {
+                Ok(started) => {
                     // The directory may have been made only now.
                     lock.claim_pins()?;
                     start.history.save();
+                    let worker = |name| Worker::start(name).context("can't start a thread");
                     let as_asked = start.history.record.degraded.is_none();
                     return Ok(Self {
-                        seen: inputs.and_then(|inputs| inputs.name().ok()),
+                        last_read: inputs.and_then(|inputs| inputs.name().ok()),
                         lock,
                         source,
                         history: start.history,
                         filter: start.filter,
-                        policies,
-                        deployment,
-                        unmended: String::new(),
+                        policies: Arc::new(started.policies),
+                        span: started.span,
+                        deployment: started.deployment,
+                        renamed: Vec::new(),
+                        unattached: String::new(),
+                        unrepaired: String::new(),
                         overdue: None,
+                        builder: worker("builder")?,
+                        keeper: worker("keeper")?,
                         tally: Tally::begin(as_asked),
                     });
                 }
@@ -121,9 +135,31 @@ struct Start {
     filter: Filter,
     history: History,
     unattended: bool,
+    /// Whether a plan that the clock changes is deployed by someone who does not stay to follow it.
+    frozen: Frozen,
 }
 
-type Taken = Result<(Policies, Deployment), Failure>;
+/// What becomes of boundaries of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frozen {
+    /// They are followed.
+    No,
+    /// Nobody follows them, as was asked for.
+    Yes,
+    /// Nobody would follow them: such a plan is refused.
+    Refused,
+}
+
+/// What is in force.
+struct Started {
+    policies: Policies,
+    /// SHA-256 of the plan, in hexadecimal.
+    digest: String,
+    span: Span,
+    deployment: Deployment,
+}
+
+type Taken = Result<Started, Failure>;
 
 impl Start {
     /// Takes up what the files say, unless an operator has turned just that away before.
@@ -134,10 +170,10 @@ impl Start {
                 "it was rolled back; `ipfilter reload` deploys it all the same"
             )));
         }
-        let (policies, deployment, plan) = self.deploy(inputs)?;
-        tell(&policies);
-        self.history.deployed(inputs, &plan, Cause::Start);
-        Ok((policies, deployment))
+        let started = self.deploy(inputs)?;
+        report(&started.policies);
+        self.keep(inputs, &started, Cause::Start);
+        Ok(started)
     }
 
     /// Takes up what was in force last, if the same was asked for.
@@ -148,11 +184,13 @@ impl Start {
                 "the earlier deployment can't be fallen back on: something else was asked for"
             )));
         }
-        let (policies, deployment, plan) = self.deploy(&inputs)?;
+        let started = self.deploy(&inputs)?;
         error!("degraded: the last good plan is in force, not that of the files");
-        self.history.ticked(&inputs.spec, &plan);
-        self.history.record.degraded = why.map(Failure::plain);
-        Ok((policies, deployment))
+        let (digest, until) = (started.digest.clone(), started.span.until);
+        let history = &mut self.history;
+        history.deployed(&inputs.spec, digest, Cause::Clock, None, until);
+        history.record.degraded = why.map(Failure::plain);
+        Ok(started)
     }
 
     /// Shuts everyone out where a policy is broken.
@@ -163,42 +201,141 @@ impl Start {
             ))
         })?;
         let inputs = prepare::shut_the_broken(spec);
-        let (policies, deployment, plan) = self.deploy(&inputs)?;
+        let started = self.deploy(&inputs)?;
         error!("degraded: APIs with a broken policy are shut to everyone until it is repaired");
         let why = why.map(Failure::plain).unwrap_or_default();
-        self.history.degraded(spec, &plan, why);
-        Ok((policies, deployment))
+        let (digest, until) = (started.digest.clone(), started.span.until);
+        self.history.degraded(spec, digest, why, until);
+        Ok(started)
     }
 
-    fn deploy(
-        &mut self,
-        inputs: &Inputs,
-    ) -> Result<(Policies, Deployment, crate::plan::Plan), Failure> {
+    fn deploy(&mut self, inputs: &Inputs) -> Taken {
         let policies = Policies::of(inputs)?;
-        let plan = policies.plan(Timestamp::now())?;
-        let matched = matching(inputs, |_| self.unattended)?;
-        let deployment = deploy(&self.filter, inputs, &plan, &matched)?;
+        let now = Timestamp::now();
+        self.check_boundaries(&policies, now)?;
+        let plan = policies.plan(now)?;
+        let matched = Interface::matching(&inputs.spec.interfaces, &self.bound())?;
+        require(&matched, |_| self.unattended)?;
+        let progress = Progress::of("loading tables");
+        let deployed = self
+            .filter
+            .deploy(&plan, &matched.interfaces, inputs.spec.mode);
+        drop(progress);
+        let deployment = deployed?;
+        deployment.attached().iter().for_each(announce);
+        report_missing(&matched);
+        for (name, interface) in &matched.renamed {
+            warn!(
+                "`{name}` is called `{}` now and stays filtered",
+                interface.name
+            );
+        }
         self.history.record.waiting = matched.missing;
-        Ok((policies, deployment, plan))
+        self.history.record.bound = matched.bound;
+        Ok(Started {
+            digest: plan.digest().to_string(),
+            span: policies.span(now),
+            policies,
+            deployment,
+        })
+    }
+
+    /// Refuses or reports boundaries of time that nobody would follow.
+    fn check_boundaries(&self, policies: &Policies, now: Timestamp) -> Result<(), Failure> {
+        let Some(next) = policies.next_boundary(now) else {
+            return Ok(());
+        };
+        match self.frozen {
+            Frozen::No => {}
+            Frozen::Yes => warn!(
+                "the policies give another plan from {next} on, which nobody deploys: `ipfilter run` \
+                 would"
+            ),
+            Frozen::Refused => {
+                return Err(Failure::Usage(format!(
+                    "the policies give another plan from {next} on, and `deploy` leaves no process to \
+                     deploy it: use `ipfilter run`, or keep the plan of this moment with \
+                     `--freeze-time`"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The interfaces that this instance is attached to by names which they may not have any more.
+    fn bound(&self) -> Vec<Bound> {
+        let found = self.filter.inspect().unwrap_or_default();
+        let mut bound = self.history.record.bound.clone();
+        bound.retain(|bound| {
+            found
+                .iter()
+                .any(|found| found.interface.index == bound.index)
+        });
+        bound
+    }
+
+    /// Records what was deployed, and keeps its inputs.
+    fn keep(&mut self, inputs: &Inputs, started: &Started, cause: Cause) {
+        let kept = keep(inputs, &self.history.instance);
+        let (digest, until) = (started.digest.clone(), started.span.until);
+        self.history
+            .deployed(&inputs.spec, digest, cause, kept, until);
+        if let Err(error) =
+            Inputs::forget_but(&self.history.instance, &self.history.record.inputs())
+        {
+            warn!("what is no longer needed can't be removed: {error:#}");
+        }
     }
 }
 
-/// Goes back to the deployment before, where no daemon runs the instance. Returns what is in force now.
+/// Deploys what `source` asks for, and leaves nobody to keep it current. A plan that the clock
+/// changes is refused, unless `freeze_time` says to keep that of this moment.
+///
+/// # Errors
+///
+/// When that fails; then nothing has changed.
+pub fn deploy(mut lock: Lock, source: &ConfigSource, freeze_time: bool) -> Result<(), Failure> {
+    let instance = lock.instance().clone();
+    let inputs = source
+        .read()
+        .map_err(Failure::from)
+        .and_then(Inputs::read)?;
+    let mut start = Start {
+        filter: Filter::of(&instance),
+        history: History::open(instance),
+        unattended: false,
+        frozen: if freeze_time {
+            Frozen::Yes
+        } else {
+            Frozen::Refused
+        },
+    };
+    start.history.record.last_reload = None;
+    start.files(&inputs)?;
+    // The directory may have been made only now.
+    lock.claim_pins()?;
+    start.history.save();
+    Ok(())
+}
+
+/// Goes back to the deployment before, where no daemon runs the instance. Returns what is in force
+/// now.
 ///
 /// # Errors
 ///
 /// When there is none before, or it can't be deployed.
 pub fn rollback(lock: &Lock) -> Result<String, Failure> {
     let instance = lock.instance().clone();
-    let filter = Filter::of(&instance);
-    let mut history = History::open(instance);
-    let inputs = history.before()?;
-    let policies = Policies::of(&inputs)?;
-    let plan = policies.plan(Timestamp::now())?;
-    let matched = matching(&inputs, |_| false)?;
-    deploy(&filter, &inputs, &plan, &matched)?;
-    history.deployed(&inputs, &plan, Cause::Rollback);
-    history.save();
-    info!("rolled back: plan {}", plan.digest());
-    Ok(format!("plan {} is in force again", plan.digest()))
+    let mut start = Start {
+        filter: Filter::of(&instance),
+        history: History::open(instance),
+        unattended: false,
+        frozen: Frozen::Yes,
+    };
+    let inputs = start.history.before()?;
+    let started = start.deploy(&inputs)?;
+    start.keep(&inputs, &started, Cause::Rollback);
+    start.history.save();
+    info!("rolled back: plan {}", started.digest);
+    Ok(format!("plan {} is in force again", started.digest))
 }

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{Daemon, Snapshot, snapshot::names};
-use crate::{config::Service, kernel::Reader};
+use super::Daemon;
+use crate::{config::Service, kernel::Reader, view::snapshot::Snapshot};
 
 impl Daemon {
     pub(super) fn digest(&self) -> &str {
@@ -18,17 +18,18 @@ impl Daemon {
     }
 
     /// What we are at, in full.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self, unwatched: Option<String>) -> Snapshot {
         let record = &self.history.record;
         let current = record.current();
-        let apis = current.map_or_else(Vec::new, |deployed| names(&deployed.apis));
+        let apis = current.into_iter().flat_map(|deployed| &deployed.apis);
+        let apis: Vec<_> = apis.map(|api| api.name.clone()).collect();
         let counts = self.filter.counters(apis.len());
         let logs = self.policies.spec().log_denied;
         let readers = [("events", Reader::Anyone), ("log", Reader::Log)].into_iter();
         let unreported = readers
             .filter(|(_, reader)| logs || *reader != Reader::Log)
             .filter_map(|(name, reader)| Some((name, self.filter.unreported(reader).ok()?)));
-        let unmended = Some(&self.unmended).filter(|failed| !failed.is_empty());
+        let unrepaired = Some(&self.unrepaired).filter(|failed| !failed.is_empty());
         Snapshot {
             counts: counts.map_err(|error| error.to_string()),
             unreported: unreported.collect(),
@@ -37,9 +38,13 @@ impl Daemon {
             filtered: self.deployment.attached().len(),
             waiting: record.waiting.clone(),
             deployed: current.map(|deployed| (deployed.digest.clone(), deployed.since)),
+            unattached: Some(&self.unattached)
+                .filter(|failed| !failed.is_empty())
+                .cloned(),
+            unwatched,
             degraded: record.degraded.clone(),
             overdue: self.overdue.clone(),
-            unmended: unmended.cloned(),
+            unrepaired: unrepaired.cloned(),
             tally: self.tally.clone(),
             next_boundary: self.policies.next_boundary(Timestamp::now()),
         }

@@ -8,7 +8,9 @@ use crate::kernel::{Attached, Interface};
 impl Daemon {
     /// Puts the filter on interfaces that have come, and forgets those that have gone.
     pub(super) fn follow(&mut self) {
-        let matched = match Interface::matching(&self.policies.spec().interfaces) {
+        let bound = &self.history.record.bound;
+        let wanted = &self.policies.spec().interfaces;
+        let matched = match Interface::matching(wanted, bound) {
             Ok(matched) => matched,
             Err(error) => return error!("can't follow the interfaces: {error}"),
         };
@@ -17,34 +19,44 @@ impl Daemon {
         for interface in &followed.left {
             info!(interface = interface.name; "`{}` is gone", interface.name);
         }
-        for error in &followed.failed {
-            error!("{error}");
+        let failed: Vec<_> = followed.failed.iter().map(ToString::to_string).collect();
+        let failed = failed.join("; ");
+        if self.unattached != failed && !failed.is_empty() {
+            error!("not filtered: {failed}");
         }
-        let changed = !followed.attached.is_empty() || !followed.left.is_empty();
-        if changed || self.history.record.waiting != matched.missing {
-            self.history.record.waiting = matched.missing;
-            self.history.save();
-            notify::status(&self.status());
+        self.unattached = failed;
+        let record = &self.history.record;
+        let changed = !followed.attached.is_empty()
+            || !followed.left.is_empty()
+            || record.waiting != matched.missing
+            || record.bound != matched.bound;
+        self.set_matched(matched);
+        if changed {
+            let (history, status) = (self.history.clone(), self.status());
+            self.keeper.run(move || {
+                history.save();
+                notify::status(&status);
+            });
         }
     }
 
     /// Puts right what others have undone.
     pub(super) fn repair(&mut self) {
-        let mended = self.deployment.repair();
+        let repaired = self.deployment.repair();
         // The directory may be another one now.
         if let Err(error) = self.lock.claim_pins() {
             error!("{error:#}");
         }
-        for what in &mended.done {
+        for what in &repaired.done {
             warn!("{what}");
         }
-        let failed: Vec<_> = mended.failed.iter().map(ToString::to_string).collect();
+        let failed: Vec<_> = repaired.failed.iter().map(ToString::to_string).collect();
         let failed = failed.join("; ");
-        if self.unmended != failed {
+        if self.unrepaired != failed {
             if !failed.is_empty() {
-                error!("the filter stands as long as this process, and no longer: {failed}");
+                error!("the filter is attached only as long as this process runs: {failed}");
             }
-            self.unmended = failed;
+            self.unrepaired = failed;
         }
     }
 

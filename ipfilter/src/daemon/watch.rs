@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Event, readable::Readable};
+use super::{events::Event, readable::Readable};
 
 /// How long nothing must happen until a change counts as done, as editors and copies take several
 /// steps, and how long it is waited for at most.

@@ -33,6 +33,8 @@ pub struct Deployment {
     /// Where it stands; by the same position, what callers are told of it.
     pub(super) attachments: Vec<Attachment>,
     pub(super) attached: Vec<Attached>,
+    /// Interfaces that were moved to another network namespace, with the filter on them.
+    away: Vec<(Attached, Attachment)>,
     tables: TableSizes,
     slots: Slots,
     /// What it hands on to the next one.
@@ -174,6 +176,12 @@ impl Filter {
     }
 }
 
+/// Whether the interface is in another network namespace by now.
+fn is_away(place: &Attachment, links: &[netlink::Link]) -> bool {
+    let is_here = links.iter().any(|link| link.index == place.index);
+    !is_here && matches!(place.program(), Ok(Some(_)))
+}
+
 /// Whether an interface with this number is there; it is, if that can't be told.
 fn is_there(index: u32) -> bool {
     netlink::links().map_or(true, |links| links.iter().any(|link| link.index == index))
@@ -219,6 +227,7 @@ impl Prepared {
             programs: self.programs,
             attached,
             attachments,
+            away: Vec::new(),
             tables: self.tables,
             slots: self.slots,
             _maps: self.maps,
@@ -258,6 +267,7 @@ impl Deployment {
             .attached
             .drain(..)
             .zip(self.attachments.drain(..))
+            .chain(self.away.drain(..))
             .collect();
         for (mut attached, place) in before {
             let wanted = interfaces.iter().find(|other| other.index == place.index);
@@ -268,6 +278,11 @@ impl Deployment {
                 (Some(_), Err(error)) => followed.failed.push(error),
                 (Some(_), Ok(false)) => {
                     followed.failed.extend(place.clear().err());
+                    continue;
+                }
+                // It takes its filter with it, and may come back.
+                (None, _) if is_away(&place, &links) => {
+                    self.away.push((attached, place));
                     continue;
                 }
                 (None, _) => {

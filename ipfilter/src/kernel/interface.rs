@@ -1,6 +1,7 @@
 //! Interfaces, by name and by pattern.
 
 use aya::programs::loaded_programs;
+use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use super::{
@@ -19,24 +20,18 @@ pub struct Interface {
 
 impl Interface {
     /// The interfaces that `wanted` names, each once: names, alternative names, or patterns of names in
-    /// which `*` stands for any characters and `?` for one. A pattern matches Ethernet interfaces only, and thus never the
+    /// which `*` stands for any characters and `?` for one. An interface that was `bound` to one of them before is meant
+    /// whatever it is called now. A pattern matches Ethernet interfaces only, and thus never the
     /// loopback.
     ///
     /// # Errors
     ///
     /// When a name is that of an interface without Ethernet, or the kernel does not tell.
-    pub fn matching(wanted: &[String]) -> Result<Matched, Error> {
-        choose(wanted, &netlink::links()?)
-    }
-
-    /// All interfaces of this network namespace.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel does not tell.
-    pub fn all() -> Result<Vec<Self>, Error> {
-        let links = netlink::links()?.into_iter();
-        Ok(links.map(|link| Self::from(&link)).collect())
+    pub fn matching(wanted: &[String], bound: &[Bound]) -> Result<Matched, Error> {
+        let links = netlink::links()?;
+        let mut matched = choose(wanted, &links)?;
+        matched.keep_renamed(wanted, bound, &links);
+        Ok(matched)
     }
 }
 
@@ -56,11 +51,47 @@ pub struct Matched {
     pub interfaces: Vec<Interface>,
     /// The names and patterns of which none is there (yet).
     pub missing: Vec<String>,
+    /// Interfaces that are meant though they are called otherwise by now, each with the name or pattern
+    /// that it had.
+    pub renamed: Vec<(String, Interface)>,
+    /// Which name or pattern stands for which interface.
+    pub bound: Vec<Bound>,
     /// The names of what could have been meant.
     there: Vec<String>,
 }
 
+/// An interface that a name or pattern stands for. It does so until the interface is gone, whatever
+/// it is called: a filter follows the interface, not the name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The name or pattern.
+    pub wanted: String,
+    /// The interface's number.
+    pub index: u32,
+}
+
 impl Matched {
+    /// Adds the interfaces that are meant by a name or a pattern which they had.
+    fn keep_renamed(&mut self, wanted: &[String], bound: &[Bound], links: &[Link]) {
+        for bound in bound.iter().filter(|bound| wanted.contains(&bound.wanted)) {
+            let link = links.iter().find(|link| link.index == bound.index);
+            let Some(link) = link.filter(|link| link.ethernet) else {
+                continue;
+            };
+            if self
+                .interfaces
+                .iter()
+                .any(|other| other.index == link.index)
+            {
+                continue;
+            }
+            self.interfaces.push(link.into());
+            self.renamed.push((bound.wanted.clone(), link.into()));
+            self.bound.push(bound.clone());
+            self.missing.retain(|name| *name != bound.wanted);
+        }
+    }
+
     /// The interfaces, where none may be missing.
     ///
     /// # Errors
@@ -86,6 +117,8 @@ fn choose(wanted: &[String], links: &[Link]) -> Result<Matched, Error> {
     let mut matched = Matched {
         interfaces: Vec::new(),
         missing: Vec::new(),
+        renamed: Vec::new(),
+        bound: Vec::new(),
         there: ethernet.iter().map(|link| link.name.clone()).collect(),
     };
     for name in wanted {
@@ -111,6 +144,10 @@ fn choose(wanted: &[String], links: &[Link]) -> Result<Matched, Error> {
             matched.missing.push(name.clone());
         }
         for link in meant {
+            matched.bound.push(Bound {
+                wanted: name.clone(),
+                index: link.index,
+            });
             if !matched
                 .interfaces
                 .iter()
@@ -201,6 +238,35 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_stays_meant_under_whatever_name() {
+        let bound = |wanted: &str, index| Bound {
+            wanted: wanted.into(),
+            index,
+        };
+        let wanted = ["eth7", "eth*"].map(str::to_owned);
+        let before = [
+            bound("eth7", 4),
+            bound("eth*", 4),
+            bound("eth*", 2),
+            bound("eth*", 99),
+            bound("other", 6),
+        ];
+        let links = links();
+        let mut matched = choose(&wanted, &links).unwrap();
+        assert_eq!(matched.missing, ["eth7"]);
+        matched.keep_renamed(&wanted, &before, &links);
+        let names: Vec<_> = matched.interfaces.iter().map(|found| &found.name).collect();
+        assert_eq!(names, ["eth0", "eth1", "ens5"]);
+        assert_eq!(
+            matched.renamed,
+            [("eth7".into(), Interface::from(&links[3]))]
+        );
+        assert!(matched.missing.is_empty());
+        let after = [bound("eth*", 2), bound("eth*", 3), bound("eth7", 4)];
+        assert_eq!(matched.bound, after);
+    }
+
+    #[test]
     fn what_is_missing_keeps_nothing_from_being_found() {
         let wanted = ["eth7", "eth1", "wlan*", "ens*"].map(str::to_owned);
         let matched = choose(&wanted, &links()).unwrap();
@@ -238,7 +304,7 @@ mod tests {
                 .iter()
                 .all(std::net::IpAddr::is_loopback)
         );
-        let matched = Interface::matching(&["lo*".to_owned()]).unwrap();
+        let matched = Interface::matching(&["lo*".to_owned()], &[]).unwrap();
         assert_eq!(matched.missing, ["lo*"]);
     }
 }

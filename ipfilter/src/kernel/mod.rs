@@ -35,7 +35,7 @@ pub use deployment::{Deployment, Followed, Prepared};
 pub use error::Error;
 pub use filter::{Attached, Filter, Found};
 pub use hook::Hook;
-pub use interface::{Interface, Matched};
+pub use interface::{Bound, Interface, Matched};
 pub use monitor::Monitor;
 pub use probe::Probed;
 pub use repair::Repaired;

@@ -4,16 +4,17 @@
 //! tried again with the next change.
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use log::warn;
 
 use super::{
     inputs::Inputs,
     record::{Cause, Deployed, Outcome, Record, Reload},
 };
-use crate::{config::Config, failure::Failure, instance::Instance, plan::Plan};
+use crate::{config::Config, failure::Failure, instance::Instance};
 
 /// An instance's record, and where it is kept.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct History {
     pub(crate) instance: Instance,
     pub(crate) record: Record,
@@ -45,46 +46,46 @@ impl History {
         Ok(Inputs::load(&self.instance, name)?)
     }
 
-    /// Writes down that `plan`, made from `inputs`, is in force.
-    pub(crate) fn deployed(&mut self, inputs: &Inputs, plan: &Plan, cause: Cause) {
-        let name = inputs.keep(&self.instance);
-        let name = name.inspect_err(|error| {
-            warn!(
-                "should the policy be broken at the next start, this plan can't be fallen back on: \
-                 {error:#}"
-            );
-        });
-        let turned_away = match cause {
-            Cause::Rollback => self.record.current().and_then(|now| now.inputs.clone()),
-            _ => None,
+    /// Records that the plan with this digest is in force, made from the inputs of that name; the
+    /// clock makes another plan of the same inputs.
+    pub(crate) fn deployed(
+        &mut self,
+        spec: &Config,
+        digest: String,
+        cause: Cause,
+        inputs: Option<String>,
+        next_boundary: Option<Timestamp>,
+    ) {
+        let current = self.record.current().and_then(|now| now.inputs.clone());
+        let inputs = match cause {
+            Cause::Clock => current.clone(),
+            _ => inputs,
         };
-        let now = Deployed::now(&inputs.spec, plan, cause, name.ok());
+        let mut now = Deployed::now(spec, digest, cause, inputs);
+        now.next_boundary = next_boundary;
         self.record.push(now);
-        self.record.turned_away = turned_away;
-        self.record.degraded = None;
-        if let Err(error) = Inputs::forget_but(&self.instance, &self.record.inputs()) {
-            warn!("what is no longer needed can't be removed: {error:#}");
+        if cause != Cause::Clock {
+            self.record.turned_away = current.filter(|_| cause == Cause::Rollback);
+            self.record.degraded = None;
         }
     }
 
-    /// Writes down that `plan` is in force, which is not what was asked for.
-    pub(crate) fn degraded(&mut self, spec: &Config, plan: &Plan, why: String) {
-        let now = Deployed::now(spec, plan, Cause::Start, None);
-        self.record.push(now);
+    /// Records that a plan is in force which is not what was asked for.
+    pub(crate) fn degraded(
+        &mut self,
+        spec: &Config,
+        digest: String,
+        why: String,
+        next_boundary: Option<Timestamp>,
+    ) {
+        self.deployed(spec, digest, Cause::Start, None, next_boundary);
         self.record.degraded = Some(why);
-    }
-
-    /// Writes down that the clock has made another plan of the same inputs.
-    pub(crate) fn ticked(&mut self, spec: &Config, plan: &Plan) {
-        let inputs = self.record.current().and_then(|now| now.inputs.clone());
-        self.record
-            .push(Deployed::now(spec, plan, Cause::Clock, inputs));
     }
 
     /// Writes down how a reload went.
     pub(crate) fn reloaded(&mut self, cause: Cause, result: Result<(), &Failure>) {
         self.record.last_reload = Some(Reload {
-            time: jiff::Timestamp::now(),
+            time: Timestamp::now(),
             cause,
             outcome: match result {
                 Ok(()) => Outcome::Deployed,

@@ -80,7 +80,7 @@ impl Inputs {
         self.name().is_ok_and(|own| own == name)
     }
 
-    /// Keeps them for `instance`, and returns the name they have from now on.
+    /// Keeps them for `instance`, and returns their name.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl Inputs {
     /// # Errors
     ///
     /// When that fails.
-    pub(crate) fn forget_but(instance: &Instance, names: &[&str]) -> anyhow::Result<()> {
+    pub(crate) fn forget_but(instance: &Instance, names: &[String]) -> anyhow::Result<()> {
         let kept: Vec<PathBuf> = names.iter().map(|name| path(instance, name)).collect();
         let folder = instance.state();
         let entries =

@@ -10,8 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::store;
-use crate::config::Config;
-use crate::{instance::Instance, plan::Plan};
+use crate::{config::Config, instance::Instance, kernel::Bound};
 
 /// How many deployments are remembered.
 const REMEMBERED: usize = 10;
@@ -27,6 +26,9 @@ pub struct Record {
     pub degraded: Option<String>,
     /// The names and patterns of interfaces that are still to come.
     pub waiting: Vec<String>,
+    /// Which name or pattern stands for which interface, as long as that is there.
+    #[serde(default)]
+    pub bound: Vec<Bound>,
     /// The inputs that a rollback turned away.
     pub(crate) turned_away: Option<String>,
 }
@@ -44,6 +46,9 @@ pub struct Deployed {
     pub apis: Vec<ApiRecord>,
     /// The inputs it was made from; none if they could not be kept, or are no one's.
     pub(crate) inputs: Option<String>,
+    /// When the policies come to another plan by the clock, if ever.
+    #[serde(default)]
+    pub next_boundary: Option<Timestamp>,
 }
 
 /// Who asked for a deployment.
@@ -132,7 +137,7 @@ pub enum Outcome {
 }
 
 impl Deployed {
-    pub(crate) fn now(spec: &Config, plan: &Plan, cause: Cause, inputs: Option<String>) -> Self {
+    pub(super) fn now(spec: &Config, digest: String, cause: Cause, inputs: Option<String>) -> Self {
         let apis = spec.apis.iter().map(|api| ApiRecord {
             name: api.name.clone(),
             ports: api
@@ -142,17 +147,13 @@ impl Deployed {
             deny: api.deny.to_string(),
         });
         Self {
-            digest: plan.digest().to_string(),
+            digest,
             since: Timestamp::now(),
             cause,
             apis: apis.collect(),
             inputs,
+            next_boundary: None,
         }
-    }
-
-    /// Whether it is a deployment of `plan`.
-    pub(crate) fn is_of(&self, plan: &Plan) -> bool {
-        self.digest == plan.digest().to_string()
     }
 }
 
@@ -177,6 +178,9 @@ impl Record {
             .current()
             .is_some_and(|now| now.digest == deployed.digest && now.inputs == deployed.inputs);
         if same {
+            if let Some(now) = self.history.first_mut() {
+                now.next_boundary = deployed.next_boundary;
+            }
             return;
         }
         self.history.insert(0, deployed);
@@ -193,11 +197,11 @@ impl Record {
     }
 
     /// The names of the inputs that must be kept.
-    pub(crate) fn inputs(&self) -> Vec<&str> {
+    pub(crate) fn inputs(&self) -> Vec<String> {
         let both = [self.current(), self.before()];
         let inputs = both.into_iter().flatten();
         inputs
-            .filter_map(|deployed| deployed.inputs.as_deref())
+            .filter_map(|deployed| deployed.inputs.clone())
             .collect()
     }
 
@@ -234,6 +238,7 @@ mod tests {
             cause,
             apis: Vec::new(),
             inputs: inputs.map(Into::into),
+            next_boundary: None,
         }
     }
 

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use prometheus::{Encoder as _, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::{
-    daemon::Snapshot,
     kernel::{Count, TableSize},
+    view::snapshot::{Reason, Snapshot},
 };
 
 /// The format's media type.
@@ -183,6 +183,18 @@ impl Page {
             "Whether something else than what was asked for is in force, because that was broken.",
             snapshot.degraded.is_some().into(),
         )?;
+        let ailments = snapshot.ailments();
+        let unhealthy = self.gauge(
+            "ipfilter_unhealthy",
+            "Whether what was asked for is not in force, for each reason why.",
+            &["reason"],
+        )?;
+        for reason in Reason::ALL {
+            let applies = ailments.iter().any(|ailment| ailment.reason == reason);
+            unhealthy
+                .with_label_values(&[reason.name()])
+                .set(applies.into());
+        }
         let abi = abi::VERSION.to_string();
         self.gauge(
             "ipfilter_build_info",

@@ -29,6 +29,10 @@ pub struct Status {
     apis: Vec<ApiStatus>,
     /// Why what is in force is not what was asked for.
     degraded: Option<String>,
+    /// When the policies give another plan by the clock.
+    next_boundary: Option<Timestamp>,
+    /// Whether that time is over, and the other plan not in force.
+    overdue: bool,
     last_reload: Option<ReloadStatus>,
     /// The deployments, the latest first.
     history: Vec<DeployedStatus>,
@@ -132,9 +136,12 @@ impl Status {
                 deny: api.deny.clone(),
             })
             .collect();
+        let next_boundary = record.current().and_then(|now| now.next_boundary);
         Self {
             instance: instance.name().into(),
             pid,
+            next_boundary,
+            overdue: next_boundary.is_some_and(|time| time <= Timestamp::now()),
             digest: common_digest(found),
             since: found
                 .iter()
@@ -256,6 +263,9 @@ impl fmt::Display for Status {
                 api.name, api.ports, api.policy, api.deny
             )?;
         }
+        if let Some(time) = self.next_boundary {
+            writeln!(f, "{}", self.describe_boundary(time))?;
+        }
         if let Some(reload) = &self.last_reload {
             let ReloadStatus {
                 outcome,
@@ -277,6 +287,24 @@ impl fmt::Display for Status {
 }
 
 impl Status {
+    /// What is to be said of the time at which another plan is due.
+    fn describe_boundary(&self, time: Timestamp) -> String {
+        match (self.overdue, self.pid) {
+            (false, Some(_)) => format!("next plan   {time}"),
+            (false, None) => format!(
+                "next plan   {time}, which no process will deploy: start one with `ipfilter run`"
+            ),
+            (true, Some(pid)) => format!(
+                "overdue     since {time} another plan is due, which process {pid} has not deployed: \
+                 see its log"
+            ),
+            (true, None) => format!(
+                "overdue     since {time} another plan is due, which no process deploys: start one \
+                 with `ipfilter run`"
+            ),
+        }
+    }
+
     /// The counters, over all interfaces.
     fn totals(&self) -> Vec<CounterStatus> {
         let mut totals: Vec<CounterStatus> = Vec::new();

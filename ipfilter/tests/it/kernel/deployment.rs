@@ -101,7 +101,7 @@ fn plan(source: &str) -> Plan {
 
 fn interfaces(names: &[&str]) -> Vec<Interface> {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let matched = Interface::matching(&names).expect("interfaces");
+    let matched = Interface::matching(&names, &[]).expect("interfaces");
     matched.complete().expect("interfaces")
 }
 

@@ -228,7 +228,7 @@ fn clsact_leaves_no_gap_either() {
     let deploy = |number| {
         thread::scope(|scope| {
             let deployed = inside(scope, &lab.network.host, || {
-                let eth0 = Interface::matching(&["eth0".into()]).expect("interfaces");
+                let eth0 = Interface::matching(&["eth0".into()], &[]).expect("interfaces");
                 let eth0 = eth0.complete().expect("an interface");
                 filter.deploy(&plan(number), &eth0, Mode::Clsact)
             });

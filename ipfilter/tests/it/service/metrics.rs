@@ -10,6 +10,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -234,17 +235,36 @@ fn health_is_what_is_in_force_and_not_that_somebody_answers() {
     assert_eq!(get(&lab, &["--head"], "/healthz").0, "200");
     // The interface goes, and comes again.
     let host = &lab.network.host;
-    host.ip(["link", "set", "eth0", "name", "eth9"])
-        .expect("an interface");
+    let router = &lab.network.router;
+    let away = [
+        "link",
+        "set",
+        "eth0",
+        "netns",
+        router.name(),
+        "name",
+        "eth9",
+    ];
+    host.ip(away).expect("an interface");
     wait_for("an interface to be missed", || {
         let (status, told) = get(&lab, &[], "/healthz");
         status == "503"
             && told.contains("no interface is filtered")
             && told.contains("not there: eth0")
     });
-    assert_eq!(sample(&page(&lab), "ipfilter_healthy", &[]), Some(0.0));
-    host.ip(["link", "set", "eth9", "name", "eth0"])
-        .expect("an interface");
+    let missed = page(&lab);
+    assert_eq!(sample(&missed, "ipfilter_healthy", &[]), Some(0.0));
+    for (reason, value) in [
+        ("nothing_filtered", 1.0),
+        ("waiting", 1.0),
+        ("overdue", 0.0),
+    ] {
+        let label = format!("reason=\"{reason}\"");
+        let told = sample(&missed, "ipfilter_unhealthy", &[&label]);
+        assert_eq!(told, Some(value), "{missed}");
+    }
+    let back = ["link", "set", "eth9", "netns", host.name(), "name", "eth0"];
+    router.ip(back).expect("an interface");
     wait_for("health", || get(&lab, &[], "/healthz").0 == "200");
     drop(filter);
     lab.write("policy.json", "{");
@@ -259,6 +279,32 @@ fn health_is_what_is_in_force_and_not_that_somebody_answers() {
     ] {
         assert_eq!(sample(&degraded, name, &[]), Some(value), "{degraded}");
     }
+    lab.detach(filter);
+}
+
+/// More connections that say nothing than clients are served at a time.
+#[test]
+fn idle_clients_do_not_delay_health() {
+    let lab = Lab::empty("idle");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let filter = lab.run(&run(&policy, &[]), &[]);
+    thread::scope(|scope| {
+        let idle = inside(scope, &lab.network.host, || {
+            let connect = |_| TcpStream::connect(ADDRESS).expect("a connection");
+            let idle: Vec<TcpStream> = (0..300).map(connect).collect();
+            idle
+        });
+        let idle = idle.join().expect("connections");
+        let start = Instant::now();
+        assert_eq!(get(&lab, &[], "/healthz").0, "200");
+        // They would be given five seconds each.
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            start.elapsed()
+        );
+        drop(idle);
+    });
     lab.detach(filter);
 }
 
@@ -384,5 +430,5 @@ fn where_it_is_served_can_change() {
     config(&lab, Some("everywhere"));
     let (code, said) = lab.tell(&["run", "--config", &path]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("`metrics`: `everywhere` is not"), "{said}");
+    assert!(said.contains("`everywhere` is not"), "{said}");
 }

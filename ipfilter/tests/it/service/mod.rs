@@ -1,11 +1,14 @@
 //! The real binary: its commands, its daemon, its outputs, and everything that goes wrong around it.
 
+mod busy;
 mod chaos;
 mod config;
 mod daemon;
 mod explain_live;
+mod faults;
 pub(crate) mod live;
 mod metrics;
+mod names;
 mod ownership;
 mod reports;
 mod run;

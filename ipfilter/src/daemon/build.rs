@@ -1,0 +1,178 @@
+//! Building a plan, on a thread of its own: from files or kept inputs to tables in the kernel.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::{Context as _, anyhow};
+use jiff::{SignedDuration, Timestamp};
+use log::warn;
+
+use super::{
+    machine::{Built, Span, Task},
+    prepare::Policies,
+};
+use crate::{
+    config::ConfigSource,
+    failure::Failure,
+    instance::Instance,
+    kernel::{Filter, Prepared},
+    progress::Progress,
+    state::Inputs,
+};
+
+/// A plan that was built, and what is to be written down of it.
+#[derive(Debug)]
+pub(super) struct Product {
+    pub(super) policies: Arc<Policies>,
+    /// SHA-256 of the plan, in hexadecimal.
+    pub(super) digest: String,
+    /// The name under which its inputs are kept; none where they are those in force.
+    pub(super) inputs: Option<String>,
+    /// The name of the inputs that were read from the files, if they were.
+    pub(super) read: Option<String>,
+    /// In the kernel; none if it is no other than the plan in force.
+    pub(super) prepared: Option<Prepared>,
+}
+
+/// What building needs to know of what is in force.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) task: Task,
+    pub(super) source: ConfigSource,
+    pub(super) instance: Instance,
+    pub(super) filter: Filter,
+    pub(super) policies: Arc<Policies>,
+    pub(super) digest: String,
+    /// The name of the inputs that the files held when they were last read.
+    pub(super) last_read: Option<String>,
+    /// Why the last reload failed.
+    pub(super) last_failure: Option<String>,
+    /// The name of the inputs of the deployment before.
+    pub(super) before: Option<String>,
+}
+
+impl Order {
+    /// Fills it.
+    pub(super) fn fill(self) -> Result<Built<Product>, Failure> {
+        let result = catch_unwind(AssertUnwindSafe(|| self.build()));
+        match result.unwrap_or_else(|_| Err(internal_error())) {
+            // What was reported before is not reported again.
+            Err(failure)
+                if self.task == Task::ReloadIfChanged
+                    && self.last_failure == Some(failure.plain()) =>
+            {
+                Ok(Built::Unchanged)
+            }
+            result => result,
+        }
+    }
+
+    fn build(&self) -> Result<Built<Product>, Failure> {
+        let start = Instant::now();
+        let inputs = match self.task {
+            Task::CatchUp | Task::BuildAhead(_) => None,
+            Task::Reload(_) | Task::ReloadIfChanged => {
+                let inputs = self
+                    .source
+                    .read()
+                    .map_err(Failure::from)
+                    .and_then(Inputs::read)?;
+                let name = inputs.name()?;
+                if self.task == Task::ReloadIfChanged && self.last_read.as_ref() == Some(&name) {
+                    return Ok(Built::Unchanged);
+                }
+                Some((inputs, Some(name)))
+            }
+            Task::Rollback => Some((self.inputs_before()?, None)),
+        };
+        let policies = match &inputs {
+            Some((inputs, _)) => Arc::new(understand(inputs)?),
+            None => Arc::clone(&self.policies),
+        };
+        let now = match self.task {
+            Task::BuildAhead(time) => time,
+            _ => Timestamp::now(),
+        };
+        let plan = policies.plan(now)?;
+        let digest = plan.digest().to_string();
+        // What the clock makes of it may be the same.
+        let prepared = if inputs.is_none() && digest == self.digest {
+            None
+        } else {
+            let _shown = Progress::of("loading tables");
+            Some(self.filter.prepare(&plan, policies.spec().mode)?)
+        };
+        let span = policies.span(now);
+        let (kept, read) = match inputs {
+            Some((inputs, read)) => (keep(&inputs, &self.instance), read),
+            None => (None, None),
+        };
+        let plan = Product {
+            policies,
+            digest,
+            inputs: kept,
+            read,
+            prepared,
+        };
+        let took = SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
+        Ok(Built::Plan { plan, span, took })
+    }
+
+    fn inputs_before(&self) -> Result<Inputs, Failure> {
+        let before = self.before.as_ref();
+        let before = before.context("there is no deployment before this one to go back to")?;
+        Ok(Inputs::load(&self.instance, before)?)
+    }
+}
+
+/// Keeps inputs for the next start, and returns the name under which they are.
+pub(super) fn keep(inputs: &Inputs, instance: &Instance) -> Option<String> {
+    let kept = inputs.keep(instance);
+    let kept = kept.inspect_err(|error| {
+        warn!(
+            "should the policy be broken at the next start, this plan can't be fallen back on: \
+             {error:#}"
+        );
+    });
+    kept.ok()
+}
+
+fn internal_error() -> Failure {
+    Failure::Other(anyhow!(
+        "an internal error, which is above in the log; please report it"
+    ))
+}
+
+/// The policies of inputs, whose warnings are logged.
+fn understand(inputs: &Inputs) -> Result<Policies, Failure> {
+    let policies = Policies::of(inputs)?;
+    report(&policies);
+    Ok(policies)
+}
+
+impl Span {
+    /// That of a plan made for `now`.
+    fn around(boundaries: impl Iterator<Item = Timestamp> + Clone, now: Timestamp) -> Self {
+        Self {
+            from: boundaries.clone().filter(|time| *time <= now).max(),
+            until: boundaries.filter(|time| *time > now).min(),
+        }
+    }
+}
+
+impl Policies {
+    /// The time around `now` in which [`Self::plan`] gives the same.
+    pub(super) fn span(&self, now: Timestamp) -> Span {
+        Span::around(self.boundaries(), now)
+    }
+}
+
+/// Logs what is to be said of policies.
+pub(super) fn report(policies: &Policies) {
+    for warning in &policies.warnings {
+        warn!("{warning}");
+    }
+}

@@ -1,0 +1,359 @@
+//! What the daemon does about what happens, as a state machine: it is given events and the time, and
+//! answers with effects. It performs none of them and asks no kernel, clock or file.
+//!
+//! One plan is built at a time, by a thread of its own; meanwhile everything else goes on. `P` is a
+//! plan that was built and is not in force yet.
+
+use std::collections::VecDeque;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::oneshot;
+
+use super::{Answer, Request};
+use crate::{failure::Failure, kernel::Denial, state::Cause, view::snapshot::Snapshot};
+
+/// How soon a deployment that failed at a boundary of time is retried.
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long before a boundary its plan is built, at least, and as a multiple of how long the last
+/// build took.
+const LEAD: SignedDuration = SignedDuration::from_secs(5);
+const LEAD_BUILDS: i32 = 5;
+
+/// The time in which a plan is right: from one boundary to the next. Without an end where there is
+/// no boundary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) from: Option<Timestamp>,
+    pub(super) until: Option<Timestamp>,
+}
+
+impl Span {
+    fn contains(self, now: Timestamp) -> bool {
+        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
+    }
+
+    fn is_always(self) -> bool {
+        self == Self::default()
+    }
+}
+
+/// A plan to be built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    /// From the files.
+    Reload(Cause),
+    /// From the files, if they say something else than when they were last read.
+    ReloadIfChanged,
+    /// From the inputs of the deployment before.
+    Rollback,
+    /// From the policies in force, for the present time.
+    CatchUp,
+    /// From the policies in force, for the time from the next boundary on.
+    BuildAhead(Timestamp),
+}
+
+/// A task, and who waits for its outcome.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) task: Task,
+    pub(super) replies: Vec<oneshot::Sender<Answer>>,
+    /// A boundary passed while it was built: once more, and not for ever.
+    again: bool,
+}
+
+impl Job {
+    fn new(task: Task, reply: Option<oneshot::Sender<Answer>>) -> Self {
+        Self {
+            task,
+            replies: reply.into_iter().collect(),
+            again: false,
+        }
+    }
+}
+
+/// What building came to.
+#[derive(Debug)]
+pub(super) enum Built<P> {
+    /// There is nothing to deploy.
+    Unchanged,
+    /// A plan, ready to be put in force.
+    Plan {
+        plan: P,
+        span: Span,
+        took: SignedDuration,
+    },
+}
+
+/// What happens.
+#[derive(Debug)]
+pub(super) enum Event<P> {
+    /// SIGHUP.
+    Reload,
+    /// Somebody asks, and waits for the answer.
+    Asked(Request, oneshot::Sender<Answer>),
+    /// Somebody wants to know the present state.
+    Look(oneshot::Sender<Snapshot>),
+    /// The files may have changed.
+    Files,
+    /// A time that was armed for has come, or the clock was set.
+    Clock,
+    /// Interfaces appeared, disappeared, or were renamed.
+    Links,
+    /// Somebody may have undone what we did.
+    Repair,
+    /// What is due from time to time.
+    Upkeep,
+    /// A packet that did not get through is to be logged.
+    Denial(Denial),
+    /// A second has passed, while something waits for that.
+    Second,
+    /// Pass on what the programs have logged.
+    Trace,
+    /// Tell the service manager that we are alive.
+    Alive,
+    /// The plan that was to be built is.
+    Built(Result<Built<P>, Failure>),
+    /// What was to be put in force is, or the old plan is still.
+    Swapped(Job, Result<Span, Failure>),
+    /// SIGTERM or SIGINT.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(super) enum Effect<P> {
+    /// Have a plan built, which ends with [`Event::Built`].
+    Build(Task),
+    /// Put a plan in force, which ends with [`Event::Swapped`].
+    Swap(Job, P, Span),
+    /// Record, log and answer how it went.
+    Settle(Job, Result<(), Failure>),
+    /// Wake up at this time.
+    Arm(Timestamp),
+    /// Attach to interfaces that appeared, forget those that are gone.
+    Follow,
+    /// Put right what others undid.
+    Repair,
+    /// Renew the keys of `respond`.
+    Renew,
+    /// Open again what could not be kept open.
+    Reopen,
+    /// Have what is served, watched and followed match what is in force.
+    Refresh,
+    /// Answer with the present state.
+    Report(oneshot::Sender<Snapshot>),
+    /// Log a packet.
+    LogDenial(Denial),
+    /// Log how many were not logged one by one.
+    LogUnreported,
+    /// Pass on what the programs have logged.
+    FlushTrace,
+    /// Tell the service manager that we are alive.
+    Alive,
+    /// End.
+    End,
+}
+
+/// What the daemon is at.
+#[derive(Debug)]
+pub(super) struct Machine<P> {
+    /// When the plan in force is right.
+    span: Span,
+    /// The plan for the time after that, once it is built.
+    ahead: Option<(Span, P)>,
+    /// The boundary for which building ahead was tried.
+    tried: Option<Timestamp>,
+    lead: SignedDuration,
+    queue: VecDeque<Job>,
+    running: Option<Job>,
+    /// When to retry to catch up.
+    retry: Option<Timestamp>,
+    armed: Option<Timestamp>,
+}
+
+impl<P> Machine<P> {
+    /// With a plan in force that is right in `span`.
+    pub(super) fn new(span: Span) -> Self {
+        Self {
+            span,
+            ahead: None,
+            tried: None,
+            lead: LEAD,
+            queue: VecDeque::new(),
+            running: None,
+            retry: None,
+            armed: None,
+        }
+    }
+
+    /// What is to be done about `event`, which happens at `now`, in this order.
+    pub(super) fn handle(&mut self, event: Event<P>, now: Timestamp) -> Vec<Effect<P>> {
+        let mut effects = match event {
+            Event::Stop => return vec![Effect::End],
+            Event::Look(reply) => return vec![Effect::Report(reply)],
+            Event::Denial(denial) => return vec![Effect::LogDenial(denial)],
+            Event::Second => return vec![Effect::Reopen, Effect::LogUnreported],
+            Event::Trace => return vec![Effect::FlushTrace],
+            Event::Alive => return vec![Effect::Alive],
+            Event::Links => vec![Effect::Follow, Effect::Refresh],
+            Event::Repair => vec![Effect::Repair],
+            Event::Upkeep => vec![
+                Effect::Renew,
+                Effect::Reopen,
+                Effect::Repair,
+                Effect::Follow,
+                Effect::Refresh,
+            ],
+            Event::Reload => self.enqueue(Job::new(Task::Reload(Cause::Signal), None)),
+            Event::Files => self.enqueue(Job::new(Task::ReloadIfChanged, None)),
+            Event::Asked(request, reply) => {
+                let task = match request {
+                    Request::Reload => Task::Reload(Cause::Command),
+                    Request::Rollback => Task::Rollback,
+                };
+                self.enqueue(Job::new(task, Some(reply)))
+            }
+            Event::Clock => {
+                self.armed = None;
+                Vec::new()
+            }
+            Event::Built(result) => self.built(result, now),
+            Event::Swapped(job, result) => self.swapped(job, result, now),
+        };
+        self.catch_up(now, &mut effects);
+        self.build_next(now, &mut effects);
+        self.arm(now, &mut effects);
+        effects
+    }
+
+    /// Requests that wait anyway are one: whoever asks during a reload is answered by the next.
+    fn enqueue(&mut self, job: Job) -> Vec<Effect<P>> {
+        let is_reload = |task| matches!(task, Task::Reload(_) | Task::ReloadIfChanged);
+        match self.queue.back_mut() {
+            Some(last) if is_reload(last.task) && is_reload(job.task) => {
+                if last.task == Task::ReloadIfChanged {
+                    last.task = job.task;
+                }
+                last.replies.extend(job.replies);
+            }
+            _ => self.queue.push_back(job),
+        }
+        Vec::new()
+    }
+
+    fn built(&mut self, result: Result<Built<P>, Failure>, now: Timestamp) -> Vec<Effect<P>> {
+        let Some(mut job) = self.running.take() else {
+            return Vec::new();
+        };
+        match result {
+            Ok(Built::Unchanged) => Vec::new(),
+            Ok(Built::Plan { plan, span, took }) => {
+                self.lead = LEAD.max(took.saturating_mul(LEAD_BUILDS));
+                match job.task {
+                    Task::BuildAhead(time) => {
+                        if self.span.until == Some(time) {
+                            self.ahead = Some((span, plan));
+                        }
+                        Vec::new()
+                    }
+                    task if !span.contains(now) && !job.again => {
+                        job.again = true;
+                        self.running = Some(job);
+                        vec![Effect::Build(task)]
+                    }
+                    _ => vec![Effect::Swap(job, plan, span)],
+                }
+            }
+            Err(failure) => self.failed(job, failure, now),
+        }
+    }
+
+    fn swapped(
+        &mut self,
+        job: Job,
+        result: Result<Span, Failure>,
+        now: Timestamp,
+    ) -> Vec<Effect<P>> {
+        match result {
+            Ok(span) => {
+                self.span = span;
+                self.ahead = None;
+                self.tried = None;
+                self.retry = None;
+                vec![Effect::Settle(job, Ok(())), Effect::Refresh]
+            }
+            Err(failure) => self.failed(job, failure, now),
+        }
+    }
+
+    fn failed(&mut self, job: Job, failure: Failure, now: Timestamp) -> Vec<Effect<P>> {
+        if job.task == Task::CatchUp {
+            self.retry = now.checked_add(RETRY).ok();
+        }
+        vec![Effect::Settle(job, Err(failure)), Effect::Refresh]
+    }
+
+    /// Has the plan for this time take the place of one whose time is over, or has not come.
+    fn catch_up(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
+        if self.span.contains(now) || self.retry.is_some_and(|retry| now < retry) {
+            return;
+        }
+        // Until that is done, and its outcome known, nothing else is.
+        if effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Swap(..)))
+        {
+            return;
+        }
+        if let Some((span, plan)) = self.ahead.take_if(|(span, _)| span.contains(now)) {
+            effects.push(Effect::Swap(Job::new(Task::CatchUp, None), plan, span));
+            return;
+        }
+        let mut jobs = self.queue.iter().chain(&self.running);
+        if !jobs.any(|job| job.task == Task::CatchUp) {
+            self.queue.push_front(Job::new(Task::CatchUp, None));
+        }
+    }
+
+    fn build_next(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
+        if self.running.is_some() {
+            return;
+        }
+        if self.queue.is_empty()
+            && let Some(time) = self.span.until
+            && self
+                .build_ahead_at()
+                .is_some_and(|due| due <= now && now < time)
+        {
+            self.tried = Some(time);
+            let job = Job::new(Task::BuildAhead(time), None);
+            self.queue.push_back(job);
+        }
+        self.running = self.queue.pop_front();
+        effects.extend(self.running.as_ref().map(|job| Effect::Build(job.task)));
+    }
+
+    /// When to build the plan for the time after the next boundary, if that is still to be done.
+    fn build_ahead_at(&self) -> Option<Timestamp> {
+        let until = self.span.until?;
+        let open = self.ahead.is_none() && self.tried != Some(until);
+        open.then(|| until.checked_sub(self.lead).unwrap_or(Timestamp::MIN))
+    }
+
+    fn arm(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
+        if self.span.is_always() {
+            return;
+        }
+        let times = [self.build_ahead_at(), self.span.until, self.retry];
+        let next = times.into_iter().flatten().filter(|time| *time > now).min();
+        // Past the last boundary too it must go off when the clock is set back.
+        let next = next.unwrap_or(Timestamp::MAX);
+        if self.armed.replace(next) != Some(next) {
+            effects.push(Effect::Arm(next));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+use anyhow::anyhow;
+
+use super::*;
+
+type Machine = super::Machine<&'static str>;
+type Event = super::Event<&'static str>;
+type Effect = super::Effect<&'static str>;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn span(from: i64, until: i64) -> Span {
+    Span {
+        from: Some(at(from)),
+        until: Some(at(until)),
+    }
+}
+
+fn built(plan: &'static str, span: Span) -> Event {
+    let took = SignedDuration::from_millis(100);
+    Event::Built(Ok(Built::Plan { plan, span, took }))
+}
+
+fn failure() -> Failure {
+    Failure::Other(anyhow!("refused"))
+}
+
+/// What the effects are, in short.
+fn told(effects: &[Effect]) -> Vec<String> {
+    let told = effects.iter().map(|effect| match effect {
+        Effect::Build(task) => format!("build {task:?}"),
+        Effect::Swap(job, plan, _) => format!("swap {plan} {:?}", job.task),
+        Effect::Settle(job, result) => {
+            format!(
+                "settle {:?} {} {}",
+                job.task,
+                result.is_ok(),
+                job.replies.len()
+            )
+        }
+        Effect::Arm(time) => format!("arm {}", time.as_second()),
+        Effect::Follow => "follow".into(),
+        Effect::Refresh => "refresh".into(),
+        other => format!("{other:?}").to_lowercase(),
+    });
+    told.collect()
+}
+
+fn step(machine: &mut Machine, event: Event, now: i64) -> Vec<String> {
+    told(&machine.handle(event, at(now)))
+}
+
+/// Performs a swap as the daemon does.
+fn swap(machine: &mut Machine, event: Event, now: i64, done: bool) -> Vec<String> {
+    let effects = machine.handle(event, at(now));
+    let mut all = told(&effects);
+    for effect in effects {
+        if let Effect::Swap(job, _, span) = effect {
+            let result = if done { Ok(span) } else { Err(failure()) };
+            all.extend(step(machine, Event::Swapped(job, result), now));
+        }
+    }
+    all
+}
+
+#[test]
+fn a_storm_of_reloads_is_two() {
+    let mut machine = Machine::new(Span::default());
+    let mut replies = Vec::new();
+    assert_eq!(
+        step(&mut machine, Event::Reload, 0),
+        ["build Reload(Signal)"]
+    );
+    for _ in 0..1000 {
+        assert!(step(&mut machine, Event::Reload, 0).is_empty());
+        assert!(step(&mut machine, Event::Files, 0).is_empty());
+        let (sender, receiver) = oneshot::channel();
+        replies.push(receiver);
+        assert!(step(&mut machine, Event::Asked(Request::Reload, sender), 0).is_empty());
+    }
+    // Links are served meanwhile.
+    assert_eq!(step(&mut machine, Event::Links, 0), ["follow", "refresh"]);
+    assert_eq!(
+        swap(&mut machine, built("one", Span::default()), 1, true),
+        [
+            "swap one Reload(Signal)",
+            "build Reload(Signal)",
+            "settle Reload(Signal) true 0",
+            "refresh"
+        ]
+    );
+    assert_eq!(
+        swap(&mut machine, built("two", Span::default()), 2, true),
+        [
+            "swap two Reload(Signal)",
+            "settle Reload(Signal) true 1000",
+            "refresh"
+        ]
+    );
+}
+
+#[test]
+fn requests_keep_their_order() {
+    let mut machine = Machine::new(Span::default());
+    for request in [
+        Request::Reload,
+        Request::Rollback,
+        Request::Rollback,
+        Request::Reload,
+    ] {
+        let (sender, _) = oneshot::channel();
+        step(&mut machine, Event::Asked(request, sender), 0);
+    }
+    let mut built_tasks = Vec::new();
+    for _ in 0..4 {
+        let effects = swap(&mut machine, built("plan", Span::default()), 0, true);
+        built_tasks.extend(effects.into_iter().filter(|told| told.starts_with("build")));
+    }
+    assert_eq!(
+        built_tasks,
+        ["build Rollback", "build Rollback", "build Reload(Command)"]
+    );
+}
+
+#[test]
+fn the_next_plan_is_built_before_its_time_and_swapped_in_at_it() {
+    let mut machine = Machine::new(span(0, 100));
+    assert_eq!(
+        step(&mut machine, Event::Links, 10),
+        ["follow", "refresh", "arm 95"]
+    );
+    assert_eq!(
+        step(&mut machine, Event::Clock, 95),
+        [
+            format!("build BuildAhead({})", at(100)),
+            "arm 100".to_owned()
+        ]
+    );
+    assert!(step(&mut machine, built("next", span(100, 200)), 96).is_empty());
+    // A reload that takes long does not delay it.
+    assert_eq!(
+        step(&mut machine, Event::Reload, 99),
+        ["build Reload(Signal)"]
+    );
+    assert_eq!(
+        swap(&mut machine, Event::Clock, 100, true),
+        [
+            "swap next CatchUp",
+            "arm 9999",
+            "settle CatchUp true 0",
+            "refresh",
+            "arm 195"
+        ]
+        .map(|told| told.replace("arm 9999", &format!("arm {}", Timestamp::MAX.as_second())))
+    );
+    // What it was building is for the time before: once more.
+    assert_eq!(
+        step(&mut machine, built("old", span(0, 100)), 101),
+        ["build Reload(Signal)"]
+    );
+    assert_eq!(
+        swap(&mut machine, built("new", span(100, 200)), 102, true),
+        [
+            "swap new Reload(Signal)",
+            "settle Reload(Signal) true 0",
+            "refresh"
+        ]
+    );
+}
+
+#[test]
+fn a_clock_that_jumps_gets_the_plan_for_where_it_is() {
+    let mut machine = Machine::new(span(100, 200));
+    step(&mut machine, Event::Clock, 195);
+    step(&mut machine, built("next", span(200, 300)), 196);
+    // Over the next one altogether, and then before the present one.
+    for (now, from, until) in [(350, 300, 400), (50, 0, 100)] {
+        let effects = step(&mut machine, Event::Clock, now);
+        assert!(effects.contains(&"build CatchUp".to_owned()), "{effects:?}");
+        let effects = swap(&mut machine, built("there", span(from, until)), now, true);
+        assert!(
+            effects.contains(&"swap there CatchUp".to_owned()),
+            "{effects:?}"
+        );
+    }
+}
+
+#[test]
+fn what_fails_at_its_time_is_retried_and_nothing_ends() {
+    let mut machine = Machine::new(span(0, 100));
+    step(&mut machine, Event::Clock, 95);
+    let effects = step(&mut machine, Event::Built(Err(failure())), 96);
+    assert_eq!(effects.last().map(String::as_str), Some("refresh"));
+    let effects = step(&mut machine, Event::Clock, 100);
+    assert_eq!(effects.first().map(String::as_str), Some("build CatchUp"));
+    let effects = step(&mut machine, Event::Built(Err(failure())), 101);
+    assert_eq!(effects, ["settle CatchUp false 0", "refresh", "arm 106"]);
+    assert!(step(&mut machine, Event::Repair, 102) == ["repair"]);
+    let effects = step(&mut machine, Event::Clock, 106);
+    assert_eq!(effects.first().map(String::as_str), Some("build CatchUp"));
+    let effects = swap(&mut machine, built("late", span(100, 200)), 107, false);
+    assert!(
+        effects.contains(&"settle CatchUp false 0".to_owned()),
+        "{effects:?}"
+    );
+    assert!(effects.contains(&"arm 112".to_owned()), "{effects:?}");
+}
+
+#[test]
+fn a_plan_without_times_arms_nothing() {
+    let mut machine = Machine::new(Span::default());
+    for event in [Event::Links, Event::Upkeep, Event::Clock] {
+        let effects = step(&mut machine, event, 5);
+        assert!(
+            !effects.iter().any(|told| told.starts_with("arm")),
+            "{effects:?}"
+        );
+    }
+}

@@ -1,0 +1,310 @@
+//! Performing effects, and what is kept open for that. What can't be opened is reported once, and
+//! tried again: no error here ends the loop.
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use jiff::Timestamp;
+use log::{LevelFilter, error, warn};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::{
+    Daemon,
+    clock::Clock,
+    control::Control,
+    denials::Denials,
+    events::{Effect, Event},
+    exporter::Exporter,
+    links::Links,
+    machine::Task,
+    notify,
+    watch::{Watcher, losses},
+};
+use crate::{
+    kernel::{Denial, Trace},
+    view::snapshot::Snapshot,
+};
+
+/// How long the programs' log waits to be passed on, at log level `debug`.
+const TRACE_PAUSE: Duration = Duration::from_millis(200);
+
+const UNWATCHED: &str = "interfaces can't be watched";
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    Continue,
+    End,
+}
+
+impl Flow {
+    pub(super) fn is_end(self) -> bool {
+        self == Self::End
+    }
+}
+
+/// What performing an effect came to.
+pub(super) enum Outcome {
+    Nothing,
+    Event(Box<Event>),
+    End,
+}
+
+/// What the loop keeps open. What is not there could not be opened, and is opened again later.
+pub(super) struct Open {
+    sender: mpsc::Sender<Event>,
+    links: Option<Links>,
+    clock: Option<Clock>,
+    /// When the clock is to go off.
+    alarm: Option<Timestamp>,
+    control: Option<Control>,
+    exporter: Exporter,
+    denials: Option<Denials>,
+    trace: Option<Trace>,
+    /// The files that are watched.
+    paths: watch::Sender<Vec<PathBuf>>,
+    watcher: Watcher,
+    seconds: Interval,
+    trace_ticks: Interval,
+    /// The failures that were reported, by what failed.
+    failures: HashMap<&'static str, String>,
+}
+
+impl Open {
+    /// Opens what it can. Needs a runtime to be entered.
+    pub(super) fn new(daemon: &Daemon, sender: mpsc::Sender<Event>) -> Self {
+        let (paths, watched) = watch::channel(daemon.files());
+        let mut watcher = Watcher::new(watched, sender.clone());
+        watcher.set(daemon.service().watch);
+        let pins = daemon.history.instance.pins();
+        tokio::spawn(losses(pins, sender.clone()));
+        let ticks = |period| {
+            let mut ticks = interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticks
+        };
+        let mut open = Self {
+            exporter: Exporter::new(sender.clone()),
+            sender,
+            links: None,
+            clock: None,
+            alarm: None,
+            control: None,
+            denials: None,
+            trace: None,
+            paths,
+            watcher,
+            seconds: ticks(SECOND),
+            trace_ticks: ticks(TRACE_PAUSE),
+            failures: HashMap::new(),
+        };
+        open.reopen(daemon);
+        open
+    }
+
+    /// Opens again what is not open. Tells whether something still is not.
+    fn reopen(&mut self, daemon: &Daemon) -> bool {
+        if self.links.is_none() {
+            let links = Links::new();
+            self.links = self.checked(UNWATCHED, links);
+        }
+        if self.clock.is_none() {
+            let clock = Clock::new();
+            self.clock = self.checked("there is no timer", clock);
+            self.arm(self.alarm);
+        }
+        if self.control.is_none() {
+            let control = Control::listen(&daemon.history.instance, self.sender.clone());
+            self.control = self.checked("`ipfilter reload` can't be answered", control);
+        }
+        self.is_incomplete()
+    }
+
+    fn is_incomplete(&self) -> bool {
+        self.links.is_none() || self.clock.is_none() || self.control.is_none()
+    }
+
+    /// The value; or nothing, and a line in the log if the failure is a new one.
+    fn checked<T>(&mut self, what: &'static str, result: anyhow::Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.failures.remove(what);
+                Some(value)
+            }
+            Err(failure) => {
+                let failure = format!("{failure:#}");
+                if self.failures.get(what) != Some(&failure) {
+                    error!("{what}, retrying: {failure}");
+                    self.failures.insert(what, failure);
+                }
+                None
+            }
+        }
+    }
+
+    /// Why interfaces can't be watched.
+    fn unwatched(&self) -> Option<String> {
+        let failure = self.failures.get(UNWATCHED).cloned();
+        (self.links.is_none()).then(|| failure.unwrap_or_else(|| "retrying".into()))
+    }
+
+    fn arm(&mut self, alarm: Option<Timestamp>) {
+        self.alarm = alarm;
+        if let (Some(clock), Some(alarm)) = (&self.clock, alarm) {
+            let set = clock.set(alarm);
+            if self.checked("the timer can't be set", set).is_none() {
+                self.clock = None;
+            }
+        }
+    }
+
+    /// Waits for what happens next; nothing if nothing can any more. Interfaces come first: until
+    /// they are served, those that appeared are unfiltered.
+    pub(super) async fn next(&mut self, events: &mut mpsc::Receiver<Event>) -> Option<Event> {
+        let waits = self.is_incomplete() || self.denials.is_some();
+        tokio::select! {
+            biased;
+            () = links_changed(&mut self.links) => Some(Event::Links),
+            () = tick(&mut self.clock) => Some(Event::Clock),
+            event = events.recv() => event,
+            _ = self.seconds.tick(), if waits => Some(Event::Second),
+            _ = self.trace_ticks.tick(), if self.trace.is_some() => Some(Event::Trace),
+            denial = next_denial(&mut self.denials) => Some(denial.map_or(Event::Second, Event::Denial)),
+        }
+    }
+
+    /// Follows what is denied, if it is to be logged.
+    fn follow_denials(&mut self, daemon: &Daemon) {
+        if !daemon.policies.spec().log_denied {
+            self.denials = None;
+        } else if !self.denials.as_ref().is_some_and(Denials::is_live) {
+            let denials = Denials::follow(&daemon.filter);
+            self.denials = self.checked("what is denied can't be logged", denials);
+        }
+    }
+
+    /// Follows the log of the deployed programs, if the log level has them write one.
+    fn follow_trace(&mut self, daemon: &Daemon) {
+        if log::max_level() >= LevelFilter::Debug {
+            let trace = daemon.filter.trace().map_err(Into::into);
+            let trace = self.checked("the programs' log can't be followed", trace);
+            self.trace = trace.flatten();
+        }
+    }
+
+    /// Watches the files that say what to deploy.
+    fn watch(&self, files: Vec<PathBuf>) {
+        self.paths.send_if_modified(|paths| {
+            let changed = *paths != files;
+            *paths = files;
+            changed
+        });
+    }
+}
+
+/// Waits until interfaces appeared, disappeared, or were renamed; for ever while they can't be
+/// watched.
+async fn links_changed(links: &mut Option<Links>) {
+    let Some(watched) = links else {
+        return std::future::pending().await;
+    };
+    if let Err(failure) = watched.changed().await {
+        warn!("interfaces can't be watched, looking every second: {failure:#}");
+        *links = None;
+    }
+}
+
+/// Waits until the clock goes off.
+async fn tick(clock: &mut Option<Clock>) {
+    let Some(running) = clock else {
+        return std::future::pending().await;
+    };
+    if let Err(failure) = running.tick().await {
+        warn!("the timer fails, looking every second: {failure:#}");
+        *clock = None;
+    }
+}
+
+/// Waits for the next packet that is to be logged; nothing if they can't be followed any more.
+async fn next_denial(denials: &mut Option<Denials>) -> Option<Denial> {
+    let Some(followed) = denials else {
+        return std::future::pending().await;
+    };
+    match followed.next().await {
+        Ok(denial) => Some(denial),
+        Err(failure) => {
+            warn!("what is denied can't be followed: {failure:#}");
+            *denials = None;
+            None
+        }
+    }
+}
+
+impl Daemon {
+    /// Performs one effect.
+    pub(super) async fn perform_one(&mut self, open: &mut Open, effect: Effect) -> Outcome {
+        match effect {
+            Effect::End => {
+                self.keeper.run(notify::stopping);
+                return Outcome::End;
+            }
+            Effect::Build(task) => self.build(task, open.sender.clone()),
+            Effect::Swap(job, product, span) => {
+                let result = self.swap(job.task, product, span);
+                let result = result.map(|()| span);
+                return Outcome::Event(Event::Swapped(job, result).into());
+            }
+            Effect::Settle(job, result) => self.settle(job, result),
+            Effect::Arm(time) => open.arm(Some(time)),
+            Effect::Follow => self.follow(),
+            Effect::Repair => self.repair(),
+            Effect::Renew => self.rotate_keys(),
+            Effect::Reopen => {
+                let was_incomplete = open.is_incomplete();
+                open.reopen(self);
+                if was_incomplete {
+                    // What can't be watched is looked at.
+                    self.follow();
+                    return Outcome::Event(Event::Clock.into());
+                }
+            }
+            Effect::Refresh => {
+                let service = self.service();
+                open.exporter.serve_at(service.metrics).await;
+                open.watcher.set(service.watch);
+                open.watch(self.files());
+                open.follow_trace(self);
+                open.follow_denials(self);
+            }
+            Effect::Report(reply) => {
+                // Who has asked may have gone away.
+                let _: Result<(), Snapshot> = reply.send(self.snapshot(open.unwatched()));
+            }
+            Effect::LogDenial(denial) => {
+                if let Some(denials) = &mut open.denials {
+                    denials.log(&denial, &self.filter, self.history.record.current());
+                }
+            }
+            Effect::LogUnreported => open.denials.iter_mut().for_each(Denials::log_unreported),
+            Effect::FlushTrace => open.trace.iter_mut().for_each(Trace::flush),
+            Effect::Alive => notify::alive(),
+        }
+        Outcome::Nothing
+    }
+
+    fn build(&self, task: Task, sender: mpsc::Sender<Event>) {
+        if matches!(task, Task::Reload(_) | Task::Rollback) {
+            self.keeper.run(notify::reloading);
+        }
+        let order = self.order(task);
+        self.builder.run(move || {
+            // A loop that has ended wants no plan.
+            let _: Result<(), mpsc::error::SendError<Event>> =
+                sender.blocking_send(Event::Built(order.fill()));
+        });
+    }
+}

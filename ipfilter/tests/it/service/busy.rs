@@ -1,0 +1,235 @@
+//! What does not wait while a daemon is busy: interfaces that appear, and boundaries of time.
+
+use std::{
+    fmt::Write as _,
+    net::UdpSocket,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use testkit::netns::{ALLOWED, HOST};
+
+use crate::lab::{GOOD, Lab, PATIENCE, allow, inside};
+
+/// So many prefixes take seconds to read and load.
+const MANY: u32 = 200_000;
+
+/// A policy of so many single addresses beside these.
+fn many(count: u32, seed: u32) -> String {
+    let mut blocks: Vec<String> = GOOD.map(str::to_owned).into();
+    blocks.extend((0..count).map(|number| {
+        let [a, b, c, d] = (0x0b00_0000 + seed + number * 2).to_be_bytes();
+        format!("{a}.{b}.{c}.{d}/32")
+    }));
+    let blocks: Vec<_> = blocks.iter().map(String::as_str).collect();
+    allow(&blocks)
+}
+
+/// While a reload of 200,000 prefixes goes on, an interface is made anew again and again.
+#[test]
+fn interfaces_that_appear_do_not_wait_for_a_reload() {
+    let lab = Lab::empty("appear");
+    let policy = lab.write("policy.json", many(MANY, 0));
+    let run = [
+        "run",
+        "--interface",
+        "eth0,late*",
+        "--port",
+        "80",
+        "--policy",
+        &policy,
+    ];
+    let service = [("NOTIFY_SOCKET", "/nowhere")];
+    let filter = lab.run(&run, &service);
+    lab.write("policy.json", many(MANY, 1));
+    let done = AtomicBool::new(false);
+    let mut waits: Vec<Duration> = Vec::new();
+    let mut during = 0;
+    let took = thread::scope(|scope| {
+        let reload = scope.spawn(|| {
+            let start = Instant::now();
+            let (code, said) = lab.tell(&["reload"]);
+            assert_eq!(code, Some(0), "{said}");
+            done.store(true, Ordering::Relaxed);
+            start.elapsed()
+        });
+        for number in 0.. {
+            if number > 0 && done.load(Ordering::Relaxed) {
+                break;
+            }
+            waits.push(appear(&lab, number));
+            during += usize::from(!done.load(Ordering::Relaxed));
+        }
+        reload.join().expect("it reloads")
+    });
+    waits.sort();
+    println!(
+        "a reload of {MANY} prefixes took {took:?}; {during} interfaces appeared during it; filtered \
+         after {:?} (median), {:?} (longest)",
+        waits[waits.len() / 2],
+        waits[waits.len() - 1]
+    );
+    assert!(during > 1, "{took:?} {waits:?}");
+    // Half of them are filtered well before a reload would have ended, however busy the machine is.
+    assert!(waits[waits.len() / 2] < took / 3, "{took:?} {waits:?}");
+    lab.detach(filter);
+}
+
+/// Makes an interface, and returns how long it took until it was filtered.
+fn appear(lab: &Lab, number: u32) -> Duration {
+    let host = &lab.network.host;
+    let (name, peer) = (format!("late{number}"), format!("peer{number}"));
+    let add = [
+        "link", "add", &name, "up", "type", "veth", "peer", "name", &peer,
+    ];
+    host.ip(add).expect("an interface");
+    let start = Instant::now();
+    while !host
+        .ip(["-details", "link", "show", &name])
+        .expect("an interface")
+        .contains("prog/xdp")
+    {
+        assert!(start.elapsed() < PATIENCE, "{}", lab.log("run"));
+        thread::sleep(Duration::from_millis(1));
+    }
+    let took = start.elapsed();
+    host.ip(["link", "delete", &name]).expect("an interface");
+    took
+}
+
+/// A boundary of a policy so large that building its plan takes longer than a boundary may be late.
+#[test]
+fn a_boundary_of_time_is_met() {
+    let lab = Lab::empty("boundary");
+    // However slow the machine is now: time for a reload, for building ahead, and to spare.
+    let start = Instant::now();
+    let policy = lab.write("policy.json", many(MANY / 10, 1));
+    let arguments = ["--policy", &policy, "--udp"];
+    let filter = lab.filter(&arguments);
+    let opens = Timestamp::now() + SignedDuration::try_from(start.elapsed() * 4).expect("a time");
+    let opens = opens.as_second() + 8;
+    let mut timed: serde_json::Value = serde_json::from_str(&many(MANY / 10, 0)).expect("JSON");
+    let condition = &mut timed["Statement"]["Condition"];
+    condition["NumericGreaterThanEquals"] = serde_json::json!({"aws:EpochTime": opens});
+    lab.write("policy.json", timed.to_string());
+    lab.reload(&filter);
+    let opens = Timestamp::from_second(opens).expect("a time");
+    let done = AtomicBool::new(false);
+    let first = thread::scope(|scope| {
+        let receiver = inside(scope, &lab.network.host, || {
+            let socket = UdpSocket::bind((HOST.v4, 80)).expect("a socket");
+            socket
+                .set_read_timeout(Some(PATIENCE * 4))
+                .expect("a socket");
+            socket.recv_from(&mut [0; 8]).expect("a datagram");
+            Timestamp::now()
+        });
+        let done = &done;
+        inside(scope, &lab.network.allowed, move || {
+            let socket = UdpSocket::bind((ALLOWED.v4, 0)).expect("a socket");
+            while !done.load(Ordering::Relaxed)
+                && Timestamp::now() < opens + SignedDuration::from_secs(90)
+            {
+                // The port is closed for the others.
+                let _: std::io::Result<usize> = socket.send_to(b"?", (HOST.v4, 80));
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let first = receiver.join().expect("it receives");
+        done.store(true, Ordering::Relaxed);
+        first
+    });
+    let late = first.duration_since(opens);
+    let mut told = String::new();
+    write!(
+        told,
+        "the plan for its time let a packet pass {late:#} after it"
+    )
+    .expect("text");
+    println!(
+        "{told}\n{}",
+        lab.log("run").lines().last().unwrap_or_default()
+    );
+    assert!(late >= SignedDuration::ZERO, "{told}");
+    // A second, on a machine that others keep busy: to build it takes longer.
+    assert!(late < SignedDuration::from_secs(1), "{told}");
+    lab.detach(filter);
+}
+
+/// `deploy` leaves nobody who would follow the clock.
+#[test]
+fn time_that_nobody_follows_is_refused_or_frozen() {
+    let lab = Lab::empty("frozen");
+    let opens = Timestamp::now().as_second() + 3;
+    let mut policy: serde_json::Value = serde_json::from_str(&allow(&GOOD)).expect("JSON");
+    let condition = &mut policy["Statement"]["Condition"];
+    condition["NumericLessThan"] = serde_json::json!({"aws:EpochTime": opens});
+    let policy = lab.write("policy.json", policy.to_string());
+    let deploy = [
+        "deploy",
+        "--interface",
+        "eth0",
+        "--port",
+        "80",
+        "--policy",
+        &policy,
+    ];
+    let boundary = Timestamp::from_second(opens).expect("a time").to_string();
+    let (code, said) = lab.tell(&deploy);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains(&boundary) && said.contains("--freeze-time"),
+        "{said}"
+    );
+    lab.assert_nothing_is_left();
+    let (code, said) = lab.tell(&[&deploy[..], &["--freeze-time"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let start = Instant::now();
+    while lab.status()["overdue"] != true {
+        assert!(start.elapsed() < PATIENCE, "{}", lab.status());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let (_, said) = lab.tell(&["status"]);
+    assert!(
+        said.contains(&format!("overdue     since {boundary}")),
+        "{said}"
+    );
+    let (code, said) = lab.tell(&["detach"]);
+    assert_eq!(code, Some(0), "{said}");
+    // A time that no clock reaches is no boundary.
+    let never = allow(&GOOD).replace(
+        "\"IpAddress\"",
+        "\"DateLessThan\": {\"aws:CurrentTime\": \"9999-12-31T23:59:59Z\"}, \"IpAddress\"",
+    );
+    lab.write("policy.json", never);
+    let (code, said) = lab.tell(&deploy);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(lab.status()["overdue"], false);
+}
+
+/// What is not logged one by one is counted within seconds, though nothing more is denied.
+#[test]
+fn what_is_not_logged_is_counted_soon() {
+    let lab = Lab::empty("count");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let filter = lab.filter(&[
+        "--policy",
+        &policy,
+        "--udp",
+        "--log-denied",
+        "--events",
+        "10",
+    ]);
+    thread::scope(|scope| {
+        inside(scope, &lab.network.denied, || {
+            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+            for _ in 0..500 {
+                let _: std::io::Result<usize> = socket.send_to(b"?", (HOST.v4, 80));
+            }
+        });
+    });
+    lab.wait_log("run", "more, not logged one by one", 1);
+    lab.detach(filter);
+}
