@@ -46,9 +46,20 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     about.write(folder, &command, SECTIONS)?;
     fs::write(folder.join("ipfilter.json.5"), about.fill(CONFIGURATION))?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut Cli::command(), "ipfilter", folder)?;
+        clap_complete::generate_to(shell, &mut completed(), "ipfilter", folder)?;
     }
     Ok(Exit::Fine)
+}
+
+/// The command line as it is completed: without what is hidden, which clap would complete too.
+fn completed() -> Command {
+    let command = Cli::command();
+    let shown = command.get_subcommands();
+    let shown = shown.filter(|command| !command.is_hide_set()).cloned();
+    Command::new("ipfilter")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(command.get_arguments().cloned())
+        .subcommands(shown)
 }
 
 /// What every page's margins say.
@@ -131,4 +142,19 @@ fn emphasized(page: &str) -> String {
     parts.fold(first, |text, part| {
         text + fonts.next().unwrap_or_default() + part
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completions_have_all_commands_but_the_hidden_one() {
+        let mut script = Vec::new();
+        clap_complete::generate(Shell::Bash, &mut completed(), "ipfilter", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        assert!(script.contains("explain") && script.contains("--instance"));
+        assert!(script.contains("--version"));
+        assert!(!script.contains("manual"));
+    }
 }
