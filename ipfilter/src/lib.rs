@@ -20,5 +20,6 @@ pub mod kernel;
 pub mod lock;
 pub mod packet;
 pub mod progress;
+mod replay;
 pub mod state;
 pub mod view;

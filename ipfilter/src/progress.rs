@@ -2,7 +2,11 @@
 
 use std::{
     io::{self, IsTerminal as _, Write},
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -24,6 +28,16 @@ impl Progress {
     /// Begins something; `what` is as in "reading policies".
     #[must_use]
     pub fn of(what: &'static str) -> Self {
+        Self::with(move || what.to_owned())
+    }
+
+    /// Begins something of which `done` says how far it has come, out of `total`.
+    #[must_use]
+    pub fn through(what: &'static str, total: u64, done: Arc<AtomicU64>) -> Self {
+        Self::with(move || share(what, done.load(Ordering::Relaxed), total))
+    }
+
+    fn with(what: impl Fn() -> String + Send + 'static) -> Self {
         let shown = io::stderr().is_terminal();
         Self {
             writer: shown.then(|| {
@@ -45,14 +59,31 @@ impl Drop for Progress {
     }
 }
 
+/// What is done, with a bar and its share if the whole is known.
+fn share(what: &str, done: u64, total: u64) -> String {
+    const WIDTH: u64 = 20;
+    if total == 0 {
+        return what.to_owned();
+    }
+    let done = done.min(total);
+    let filled = usize::try_from(done.saturating_mul(WIDTH) / total).unwrap_or(0);
+    let bar = "█".repeat(filled) + &"░".repeat(20_usize.saturating_sub(filled));
+    format!("{what} {bar} {} %", done.saturating_mul(100) / total)
+}
+
 /// Writes to `out` how long it takes, until the other end of `waiting` is gone.
-fn tell(what: &str, patience: Duration, waiting: &mpsc::Receiver<()>, mut out: impl Write) {
+fn tell(
+    what: impl Fn() -> String,
+    patience: Duration,
+    waiting: &mpsc::Receiver<()>,
+    mut out: impl Write,
+) {
     let start = Instant::now();
     let mut pause = patience;
     let mut written = false;
     while waiting.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
         let seconds = start.elapsed().as_secs_f64();
-        written |= write!(out, "\r{what} … {seconds:.1} s").is_ok();
+        written |= write!(out, "\r{} … {seconds:.1} s", what()).is_ok();
         pause = TICK;
     }
     if written {
@@ -72,9 +103,17 @@ mod tests {
             drop(done);
         });
         let mut out = Vec::new();
-        tell("loading tables", patience, &waiting, &mut out);
+        tell(|| "loading tables".to_owned(), patience, &waiting, &mut out);
         worker.join().unwrap();
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_share_has_a_bar() {
+        assert_eq!(share("reading", 1, 0), "reading");
+        assert_eq!(share("reading", 0, 4), "reading ░░░░░░░░░░░░░░░░░░░░ 0 %");
+        assert_eq!(share("reading", 2, 4), "reading ██████████░░░░░░░░░░ 50 %");
+        assert_eq!(share("reading", 9, 4), "reading ████████████████████ 100 %");
     }
 
     #[test]

@@ -10,7 +10,9 @@ mod detach;
 mod diff;
 mod events;
 mod explain;
+mod export;
 mod format;
+mod import;
 mod live;
 mod logging;
 mod manual;
@@ -18,6 +20,7 @@ mod mock;
 mod policy_file;
 mod probe;
 mod reload;
+mod replay;
 mod requests;
 mod rollback;
 mod run;
@@ -76,6 +79,13 @@ pub struct Stop {
 }
 
 impl Stop {
+    fn failed(message: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Failed,
+            ..Self::usage(message)
+        }
+    }
+
     fn usage(message: impl Into<String>) -> Self {
         Self {
             exit: Exit::Usage,
@@ -134,6 +144,9 @@ enum Command {
     Explain(explain::Args),
     Compile(compile::Args),
     Diff(diff::Args),
+    Replay(Box<replay::Args>),
+    Import(import::Args),
+    Export(export::Args),
     Run(run::Args),
     Reload(reload::Args),
     Rollback(rollback::Args),
@@ -204,6 +217,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(&args, &instance),
         Command::Compile(args) => compile::run(&args),
         Command::Diff(args) => diff::run(&args, &instance),
+        Command::Replay(args) => replay::run(&args),
+        Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Run(args) => run::run(&args, &instance),
         Command::Reload(args) => reload::run(&args, &instance),
         Command::Rollback(args) => rollback::run(&args, &instance),

@@ -10,6 +10,7 @@ pub mod live;
 pub mod map;
 pub mod metrics;
 pub mod probe;
+pub mod replay;
 pub mod snapshot;
 pub mod sources;
 pub mod status;

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use ipfilter_addresses::AddressSet;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::api::ApiArn;
+use crate::{
+    api::ApiArn,
+    class::{Class, Classes},
+};
 
 /// What a policy is judged with, beside its own text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +20,15 @@ pub struct Options {
     pub authorizer: Authorizer,
     /// The sources that arrive through a VPC endpoint; `None` stands for [`crate::PRIVATE_BLOCKS`].
     pub vpc_cidrs: Option<Vec<IpNet>>,
+}
+
+impl Options {
+    /// The sources that arrive through a VPC endpoint, as `aws:VpcSourceIp`.
+    #[must_use]
+    pub fn vpc_sources(&self) -> AddressSet {
+        let classes = Classes::new(self.vpc_cidrs.as_deref());
+        classes.members(Class::Vpc).clone()
+    }
 }
 
 /// What authorizes requests beside the policy (API Gateway Developer Guide, "How API Gateway resource

@@ -147,7 +147,7 @@ fn what_can_not_be_compared_has_its_exit_code() {
     assert_eq!(api["undecided"]["gained"]["ipv4"], json!(["192.0.2.0/24"]));
 }
 
-fn read(policy: &Value) -> Policy {
+pub(super) fn read(policy: &Value) -> Policy {
     let options = Options {
         api_arn: Some(generate::API.parse().expect("an API's ARN")),
         ..Options::default()

@@ -1,6 +1,8 @@
 //! What a change would do, before it is made: `diff`, `replay`, `import` and `export`.
 
 mod diff;
+mod exchange;
+mod replay;
 
 use std::{
     fs,
