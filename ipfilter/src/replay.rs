@@ -1,6 +1,6 @@
 //! What a policy would have done to recorded traffic. Opens no file.
 
-use std::collections::HashMap;
+use std::{cell::OnceCell, collections::HashMap};
 
 use anyhow::Context as _;
 use ipfilter_traffic::{Decision, Judge, Judged, Tally, log::Record};
@@ -45,8 +45,9 @@ pub(crate) struct Period {
 struct Kernel {
     /// Takes microseconds, but not every frame.
     quick: Trial,
-    /// Takes milliseconds.
-    any: Trial,
+    /// Takes milliseconds; loaded once a frame needs it.
+    any: OnceCell<Trial>,
+    plan: Plan,
 }
 
 /// What the kernel did with the packets.
@@ -121,8 +122,19 @@ impl Kernel {
         plan.events = 0;
         Ok(Self {
             quick: Trial::load(&plan, Kind::Tc)?,
-            any: Trial::load(&plan, Kind::XdpFrags)?,
+            any: OnceCell::new(),
+            plan,
         })
+    }
+
+    fn any(&self) -> anyhow::Result<&Trial> {
+        match self.any.get() {
+            Some(loaded) => Ok(loaded),
+            None => {
+                let loaded = Trial::load(&self.plan, Kind::XdpFrags)?;
+                Ok(self.any.get_or_init(|| loaded))
+            }
+        }
     }
 }
 
@@ -155,7 +167,7 @@ impl Period {
         let trial = if is_socket_buffer(frame) {
             &kernel.quick
         } else {
-            &kernel.any
+            kernel.any()?
         };
         let (action, _) = trial.run(frame)?;
         agreement.packets += 1;

@@ -215,7 +215,7 @@ fn traffic() -> impl Strategy<Value = Vec<Vec<u8>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..ProptestConfig::with_cases(12) })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 20, ..ProptestConfig::with_cases(8) })]
 
     #[test]
     fn the_kernel_agrees_packet_for_packet(policy in generate::policy(), frames in traffic()) {
