@@ -124,7 +124,7 @@ impl Bed {
         let host = &self.host;
         let deployment = thread::scope(|scope| {
             let deploy = || {
-                let interfaces = Interface::matching(&names).expect("interfaces");
+                let interfaces = Interface::matching(&names, &[]).expect("interfaces");
                 let interfaces = interfaces.complete().expect("all of them");
                 filter.deploy(&plan(), &interfaces, mode)
             };
