@@ -6,7 +6,7 @@
 //! - [`service`]: the real binary, under traffic, with everything that goes wrong around it.
 //! - [`matrix`]: what must hold on every supported kernel and network card; runs in VMs.
 //!
-//! [`transcripts`] runs the documentation. The rest is shared: a network to run programs in, frames, policies and the corpus.
+//! [`transcripts`] runs the documentation, [`documented`] checks that it is complete. The rest is shared: a network to run programs in, frames, policies and the corpus.
 
 #[cfg(test)]
 mod change;
@@ -16,6 +16,8 @@ mod change;
     reason = "shared with the policy crate's tests, which read the rest"
 )]
 mod corpus;
+#[cfg(test)]
+mod documented;
 #[cfg(test)]
 mod frames;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The transcripts in the documentation are what the commands print.
 //!
-//! In `README.md` and `ipfilter/docs/*.md`, a block of language `console` is run: each line that begins
+//! In `README.md` and below `ipfilter/docs/`, a block of language `console` is run: each line that begins
 //! with `$ ` is a command, the lines below it are what it prints, and `? 3` between them is its exit
 //! code. Paths are relative to the repository. `...` and `[..]` stand for any lines and any text.
 //! Commands of other programs, `sudo` first of all, are shown and not run, and so are blocks of
@@ -55,5 +55,6 @@ fn run() {
         .register_bin("ipfilter", Path::new(env!("CARGO_BIN_EXE_ipfilter")))
         .register_bins(OTHERS.iter().map(|name| (*name, Bin::Ignore)))
         .case("README.md")
-        .case("ipfilter/docs/*.md");
+        .case("ipfilter/docs/*.md")
+        .case("ipfilter/docs/*/*.md");
 }
