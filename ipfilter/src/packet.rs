@@ -161,7 +161,7 @@ impl Packet {
         }
     }
 
-    /// The transport header and its data, with the checksum that `tcp` or `udp` tells.
+    /// The transport header and its data, with the checksum that `tcp` or `udp` computes.
     fn transport<E: std::error::Error + Send + Sync + 'static>(
         &self,
         tcp: impl FnOnce(&TcpHeader) -> Result<u16, E>,

@@ -215,7 +215,7 @@ impl Period {
     }
 }
 
-/// What came of a replay.
+/// The outcome of a replay.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) tally: Tally,

@@ -46,7 +46,7 @@ enum Task {
     ///
     /// The playground is a network of namespaces: a host with a mock API behind the filter, a client
     /// that policies/allow-list.json allows and one that it denies. It asks with curl from both,
-    /// over IPv4 and IPv6, shows what came of it, and takes everything away again. Ends with 0 only
+    /// over IPv4 and IPv6, shows the outcome, and removes everything again. Ends with 0 only
     /// if every answer is as expected. Needs root.
     Run {
         /// Keep the playground until Ctrl-C, with commands to try

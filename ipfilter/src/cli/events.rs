@@ -45,7 +45,7 @@ pub(super) struct Args {
     source: Vec<IpNet>,
 }
 
-/// How often what was not reported is told, and names are looked up anew.
+/// How often unreported packets are counted out, and names are looked up anew.
 const PAUSE: Duration = Duration::from_secs(1);
 
 fn block(text: &str) -> Result<IpNet, String> {
@@ -95,7 +95,7 @@ async fn follow(mut follower: Follower, mut shown: Shown<'_>) -> anyhow::Result<
             _ = ticks.tick() => {
                 shown.tick(&mut follower)?;
                 if !follower.is_live() {
-                    bail!("the filter was taken off, or replaced by another version of ipfilter");
+                    bail!("the filter was detached, or replaced by another version of ipfilter");
                 }
                 if is_closed() {
                     return Ok(Exit::Fine);

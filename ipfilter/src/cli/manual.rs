@@ -69,7 +69,7 @@ struct About {
 }
 
 impl About {
-    /// The date is that of the sources, where the environment tells it
+    /// The date is that of the sources, where the environment gives it
     /// (<https://reproducible-builds.org/specs/source-date-epoch/>).
     fn now() -> Result<Self> {
         let date = match env::var("SOURCE_DATE_EPOCH") {

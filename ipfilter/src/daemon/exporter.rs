@@ -91,7 +91,7 @@ impl Exporter {
         }
     }
 
-    /// Serves at `wanted` and nowhere else from now on. Where that fails it is told, and nothing
+    /// Serves at `wanted` and nowhere else from now on. A failure is logged, and nothing
     /// else suffers: call it again later. Needs a runtime to be entered.
     pub(super) async fn serve_at(&mut self, wanted: Option<Endpoint>) {
         if self.wanted == wanted && (self.server.is_some() || wanted.is_none()) {
@@ -120,7 +120,7 @@ impl Exporter {
             Err(failure) => {
                 let failure = format!("{failure:#}");
                 if failure != self.failure {
-                    error!("no metrics, which is tried again every 30 seconds: {failure}");
+                    error!("no metrics, retrying every 30 s: {failure}");
                 }
                 self.failure = failure;
             }

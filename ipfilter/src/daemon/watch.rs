@@ -32,7 +32,7 @@ use super::{events::Event, readable::Readable};
 const QUIET: Duration = Duration::from_millis(150);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How soon what could not be watched is tried again.
+/// How soon to retry what could not be watched.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// How many symbolic links one path may go through; as many as the kernel follows
@@ -86,7 +86,7 @@ impl Watcher {
     }
 }
 
-/// Sends [`Event::Files`] when one of the paths may have come to lead to something else, and once
+/// Sends [`Event::Files`] when one of the paths may lead to something else, and once
 /// each time they have become others.
 async fn files(mut paths: watch::Receiver<Vec<PathBuf>>, events: mpsc::Sender<Event>) {
     loop {
@@ -188,7 +188,7 @@ impl Watch {
     }
 }
 
-/// Reads what there is, and tells whether any of it is of interest.
+/// Reads what there is, and returns whether any of it is of interest.
 fn read(inotify: &OwnedFd, names: &HashMap<i32, HashSet<OsString>>) -> io::Result<bool> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut reader = Reader::new(inotify, &mut buffer);

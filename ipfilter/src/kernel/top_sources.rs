@@ -11,7 +11,7 @@ use super::{error::Error, filter::Filter, reports, shared, sys};
 pub struct TopSource {
     /// Its address.
     pub source: IpAddr,
-    /// Its packets: all of them up to [`abi::TOP_SOURCES_RATE`] a second and CPU, beyond that an
+    /// Its packets: all of them up to [`abi::TOP_SOURCES_RATE`] per second per CPU, beyond that an
     /// estimate by one in [`abi::TOP_SOURCES_WEIGHT`].
     pub packets: u64,
     /// Their bytes, likewise.

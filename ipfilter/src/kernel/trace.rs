@@ -8,10 +8,10 @@ use log::{LevelFilter, Log};
 
 use super::error::Error;
 
-/// The name of the constant in the programs that says how much they tell.
+/// The name of the constant that sets how much the programs log.
 pub(super) use aya_log::LEVEL;
 
-/// How much the programs are to tell: nothing, short of `debug`.
+/// How much the programs log: nothing below `debug`.
 pub(super) fn level() -> u8 {
     match log::max_level() {
         LevelFilter::Debug => 4,

@@ -36,13 +36,13 @@ pub struct FileReport {
     pub problems: Vec<ProblemView>,
 }
 
-/// What came of a file.
+/// The outcome for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileVerdict {
     /// Legal, and enforced exactly.
     Exact,
-    /// Legal, and enforced as far as the source tells.
+    /// Legal, and enforced as far as the source decides.
     Partial,
     /// Legal, and enforced by the interface and the authorization service together.
     Whole,

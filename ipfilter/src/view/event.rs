@@ -17,7 +17,7 @@ pub struct DeniedEvent {
     pub interface: String,
     /// The API's name; none for packets that reached no API's port.
     pub api: Option<String>,
-    /// What became of it.
+    /// The verdict.
     pub verdict: &'static str,
     /// Why.
     pub reason: &'static str,
@@ -31,7 +31,7 @@ pub struct DeniedEvent {
     pub port: Option<u16>,
 }
 
-/// Packets that did not get through, and were not told of one by one.
+/// Denied packets that were not reported one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreported {
     /// Until when.

@@ -72,7 +72,7 @@ impl Page {
         let names = ["api", "interface", "verdict", "reason"];
         let packets = self.counter(
             "ipfilter_packets_total",
-            "Packets that came in by a filtered interface, by what became of them; no API where \
+            "Packets that arrived at a filtered interface, by verdict and reason; no API where \
              they went to none, no interface where these are not told apart, and for probes.",
             &names,
         )?;
@@ -98,7 +98,7 @@ impl Page {
         }
         let unreported = self.counter(
             "ipfilter_events_unreported_total",
-            "Denied packets that `ipfilter events` or the log was not told of one by one, since nobody \
+            "Denied packets that `ipfilter events` or the log did not report one by one, because nobody \
              read, or there were too many.",
             &["reader"],
         )?;
@@ -140,7 +140,7 @@ impl Page {
         )?;
         self.time(
             "ipfilter_next_boundary_timestamp_seconds",
-            "When the plan may become another one by the clock; absent if it will not.",
+            "When the plan may change with time; absent if it will not.",
             snapshot.next_boundary,
         )?;
         let Some((digest, since)) = &snapshot.deployed else {
@@ -180,7 +180,7 @@ impl Page {
         )?;
         self.value(
             "ipfilter_degraded",
-            "Whether something else than what was asked for is in force, because that was broken.",
+            "Whether something other than what was requested is in force, because that was broken.",
             snapshot.degraded.is_some().into(),
         )?;
         let ailments = snapshot.ailments();
@@ -232,7 +232,7 @@ impl Page {
     }
 }
 
-/// Whether there is anything to say: what can be counted is told from the start, as rates need it.
+/// Whether to show it: everything that can be counted is shown from the start, because rates need it.
 fn is_told(count: &Count) -> bool {
     let without_api = count.reason.scope() == abi::Scope::Host;
     let expected = count.interface.is_some() && count.api.is_none() == without_api;

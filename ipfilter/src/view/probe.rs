@@ -30,7 +30,7 @@ pub struct Report {
 const SYN_ACK: u8 = flags::SYN | flags::ACK;
 
 impl Report {
-    /// What came of `packet`; none where the program failed. `name` tells an API's name.
+    /// The outcome for `packet`; none where the program failed. `name` gives an API's name.
     #[must_use]
     pub fn new(
         packet: &Packet,

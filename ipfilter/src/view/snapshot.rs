@@ -14,7 +14,7 @@ pub struct Snapshot {
     pub apis: Vec<String>,
     /// What was counted, or why that can't be told.
     pub counts: Result<Vec<Count>, String>,
-    /// The denied packets that each reader of events was not told of, as far as it can be said.
+    /// The denied packets that were not reported to each reader of events, as far as known.
     pub unreported: Vec<(&'static str, u64)>,
     /// How large the source tables are.
     pub tables: TableSizes,
@@ -163,7 +163,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// That of a process that has just deployed for the first time; `as_asked` tells whether what
+    /// That of a process that has just deployed for the first time; `as_asked`: whether what
     /// the files say.
     #[must_use]
     pub fn begin(as_asked: bool) -> Self {

@@ -101,7 +101,7 @@ fn floods(results: &Results) -> Vec<Goal> {
     .collect()
 }
 
-/// What it costs to tell of packets, by how many times a packet is dearer with it than without.
+/// The cost of reports: how many times more a packet takes with them than without.
 fn reports(results: &Results) -> Vec<Goal> {
     let mut goals = Vec::new();
     for (part, case, with, without) in [

@@ -23,7 +23,7 @@ pub(super) const PORT: &str = "443";
 /// The most addresses that xdp-filter is given: each is a call of its own.
 const XDP_FILTER_MOST: usize = 10;
 
-/// Who is told to let a list through.
+/// The programs that are configured to admit a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rival {
     /// ipfilter with the table it chooses.
@@ -68,7 +68,7 @@ impl Rival {
         }
     }
 
-    /// Writes the file that tells it of `list`, for the interface of `bed`.
+    /// Writes the file that loads `list` into it, for the interface of `bed`.
     pub(super) fn write(self, bench: &Bench<'_>, list: &List, bed: &Bed) -> Result<PathBuf> {
         let path = bench
             .folder

@@ -68,7 +68,7 @@ const INSTANCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// A folder that stands for the root of a host.
+/// A folder that represents the root of a host.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,

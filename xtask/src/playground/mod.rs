@@ -54,9 +54,11 @@ pub(crate) fn run(hold: bool, interrupt: &Interrupt) -> Result<ExitCode> {
 }
 
 /// The story: without the filter everybody gets an answer; with it, those the policy allows; and
-/// everybody again when it has been taken off.
+/// everybody again after it is detached.
 fn play(session: &mut Session, hold: bool, interrupt: &Interrupt) -> Result<Vec<Outcome>> {
-    eprintln!("playground: asking a mock API without the filter, with it, and with it taken off");
+    eprintln!(
+        "playground: asking a mock API without the filter, with it, and after it is detached"
+    );
     session.serve(interrupt)?;
     let mut outcomes = ask(session, &denied("none", Expected::Answer), interrupt)?;
     session.filter(&workspace().join(POLICY), interrupt)?;

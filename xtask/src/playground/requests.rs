@@ -38,7 +38,7 @@ impl Client {
     }
 }
 
-/// What a request should come to.
+/// The expected outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     /// Status 200.

@@ -110,7 +110,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes everything away; unlike dropping, it tells what does not work.
+    /// Removes everything; unlike dropping, it reports what fails.
     pub(super) fn close(mut self) -> Result<()> {
         self.detach()?;
         match self.mock.take() {
@@ -119,7 +119,7 @@ impl Session {
         }
     }
 
-    /// What to try while the network stands.
+    /// What to try while the network exists.
     pub(super) fn show_commands(&self) {
         let Playground {
             host,

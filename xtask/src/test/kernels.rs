@@ -135,7 +135,7 @@ impl Matrix {
         Ok(Self(vms.collect::<Result<_>>()?))
     }
 
-    /// Boots them, and tells of each when it has ended. Half of the processors are left to others.
+    /// Boots them, and reports each when it has ended. Half of the processors are left to others.
     pub(super) fn run(&self) -> Results {
         let start = Instant::now();
         let at_once = thread::available_parallelism().map_or(1, NonZero::get) / 2;
@@ -212,7 +212,7 @@ struct Booted {
     result: Result<Output>,
 }
 
-/// What came of all VMs.
+/// The outcome of all VMs.
 pub(super) struct Results {
     vms: Vec<Booted>,
     pub(super) elapsed: Duration,

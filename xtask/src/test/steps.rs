@@ -82,7 +82,7 @@ impl<'a> Steps<'a> {
         Ok(value)
     }
 
-    /// Adds what came of VMs to what the other steps counted.
+    /// Adds the counts of VMs to those of the other steps.
     pub(super) fn vms(
         &mut self,
         name: &'static str,

@@ -148,7 +148,7 @@ impl<'t> Node<'t> {
         }
     }
 
-    /// What stands between a string's quotes.
+    /// The text between a string's quotes.
     pub fn body(&self) -> &'t str {
         self.text
             .get(1..self.text.len().saturating_sub(1))

@@ -47,7 +47,7 @@ pub struct StatementId {
     pub sid: Option<String>,
 }
 
-/// Problems of one kind that are told singly; the rest are counted.
+/// Problems of one kind that are reported singly; the rest are counted.
 const TOLD_OF_A_KIND: usize = 20;
 
 /// The place of a value: the way to it from the root.
@@ -130,7 +130,7 @@ impl Advice {
     }
 }
 
-/// The problems found so far. Counts all, tells the first of each kind.
+/// The problems found so far. Counts all, reports the first of each kind.
 #[derive(Default)]
 pub struct Problems {
     told: Vec<Problem>,

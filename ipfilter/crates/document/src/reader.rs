@@ -21,7 +21,7 @@ pub struct Reader<C = ()> {
     pub context: C,
 }
 
-/// A name in an object and the value it stands for.
+/// A name in an object and its value.
 pub struct Member<'t> {
     /// The name, escapes undone.
     pub name: Cow<'t, str>,
@@ -149,7 +149,7 @@ impl<C> Reader<C> {
         }
     }
 
-    /// Hands each value of a list to `read`, or the one value that stands in place of a list.
+    /// Hands each value of a list to `read`, or the single value in place of a list.
     pub fn each<'t>(
         &mut self,
         node: Node<'t>,

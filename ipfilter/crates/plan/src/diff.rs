@@ -14,7 +14,7 @@ pub struct Diff<'a> {
     pub apis: Vec<Change<'a>>,
     /// Whether the destination addresses differ.
     pub addresses: bool,
-    /// Whether the APIs that both have stand in another order.
+    /// Whether the APIs that both have are in another order.
     pub order: bool,
 }
 

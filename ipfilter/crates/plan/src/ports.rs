@@ -121,7 +121,7 @@ fn range(text: &str) -> Result<(u16, u16), PortError> {
     Ok((first, last))
 }
 
-/// The port that `text` is, which stands in `whole`.
+/// The port that `text`, a part of `whole`, names.
 fn port(text: &str, whole: &str) -> Result<u16, PortError> {
     if whole.is_empty() {
         return Err(PortError::Missing);

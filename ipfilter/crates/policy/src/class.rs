@@ -31,7 +31,7 @@ pub(crate) struct Classes {
 pub const PRIVATE_BLOCKS: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 impl Classes {
-    /// `vpc` are the blocks that arrive through a VPC endpoint; `None` stands for the private ones.
+    /// `vpc` are the blocks that arrive through a VPC endpoint; `None` means the private ones.
     pub(crate) fn new(vpc: Option<&[IpNet]>) -> Self {
         let vpc: AddressSet = match vpc {
             Some(blocks) => blocks.iter().copied().collect(),

@@ -31,7 +31,7 @@ pub struct Cause {
 /// The statements behind `difference`, that of two policies' sources at `now`: who gains, and who loses.
 ///
 /// A source loses access by each Deny of the later policy that is certain of it; where there is none,
-/// for want of the Allows that it had. It gains likewise: because each Deny that was certain of it is
+/// for lack of the Allows that it had. It gains likewise: because each Deny that was certain of it is
 /// gone, or else by the Allows that it has now.
 #[must_use]
 pub fn causes(

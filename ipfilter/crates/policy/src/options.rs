@@ -18,7 +18,7 @@ pub struct Options {
     pub api_arn: Option<ApiArn>,
     /// What authorizes requests beside the policy.
     pub authorizer: Authorizer,
-    /// The sources that arrive through a VPC endpoint; `None` stands for [`crate::PRIVATE_BLOCKS`].
+    /// The sources that arrive through a VPC endpoint; `None` means [`crate::PRIVATE_BLOCKS`].
     pub vpc_cidrs: Option<Vec<IpNet>>,
 }
 

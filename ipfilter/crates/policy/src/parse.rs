@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What came of reading a document.
+/// The outcome of reading a document.
 #[derive(Debug)]
 pub struct Parsed {
     /// The policy; `None` exactly when a problem is an error.
@@ -30,7 +30,7 @@ pub struct Parsed {
 pub enum Enforceable {
     /// Wholly.
     Exactly,
-    /// As far as source and clock tell.
+    /// As far as source and clock decide.
     Partly,
     /// It is not a policy.
     Not,

@@ -27,7 +27,7 @@ pub struct Policy {
     /// Whether a request that no statement matches is denied, whatever else decides.
     pub(crate) implicit_deny: bool,
     pub(crate) api: Known,
-    /// What the statements come to at an interface, the clock left aside.
+    /// The outcome of the statements at an interface; the clock is ignored.
     findings: Findings<Reach>,
     boundaries: Vec<Timestamp>,
     maybes: Vec<Problem>,
@@ -125,7 +125,7 @@ impl Policy {
         &self.maybes
     }
 
-    /// The networks that conditions name, as few as they come to for each condition; some twice,
+    /// The networks that conditions name, as few as possible for each condition; some twice,
     /// where several name them.
     pub fn networks(&self) -> impl Iterator<Item = IpNet> + '_ {
         let conditions = self
@@ -183,7 +183,7 @@ impl Policy {
         Some(&self.findings.statements.get(statement)?.answer)
     }
 
-    /// What a part of a statement comes to for all sources, the clock left aside.
+    /// The outcome of a part of a statement for all sources; the clock is ignored.
     pub(crate) fn part(&self, factor: &Factor<'_>) -> Reach {
         reach::part(factor, &self.classes, self.iam())
     }

@@ -10,7 +10,7 @@ use ipfilter_ebpf::{
 };
 use ipfilter_plan::{IntervalTable, Plan, PortTable, Protocol, TableTooLarge};
 
-/// What becomes of a record.
+/// The decision about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Decision {
     /// Every request of the source is denied: it is dropped or answered.
@@ -42,7 +42,7 @@ impl Decision {
 /// What was decided about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// What becomes of it.
+    /// The decision.
     pub decision: Decision,
     /// The index of the API that it asks for.
     pub api: Option<usize>,
@@ -52,7 +52,7 @@ pub struct Judged {
     pub source: Option<IpAddr>,
     /// Whether the packet goes on to the host.
     pub passes: bool,
-    /// Whether more of the packet would have been needed to tell.
+    /// Whether more of the packet would have been needed to decide.
     pub in_the_dark: bool,
 }
 

@@ -15,7 +15,7 @@ const MOST_SOURCES: usize = 1_000_000;
 /// The most that is kept of what could not be read, to show it.
 const EXAMPLES: usize = 5;
 
-/// What became of records.
+/// Decisions about records.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Records that were read.
@@ -38,7 +38,7 @@ pub struct Tally {
 pub struct Count {
     /// The API's index.
     pub api: Option<usize>,
-    /// What became of them.
+    /// The decision about them.
     pub decision: Decision,
     /// Why.
     pub reason: &'static str,

@@ -199,7 +199,7 @@ impl Map<'_> {
         )
     }
 
-    /// What becomes of a network.
+    /// How a network is drawn.
     fn says(&self, network: Ipv4Net) -> &'static str {
         let (first, last) = (network.network().to_bits(), network.broadcast().to_bits());
         if self.may_pass.contains_range(first, last) {

@@ -414,7 +414,7 @@ fn events_are_followed_without_the_daemon() {
     let output = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("was taken off"), "{said}");
+    assert!(said.contains("was detached"), "{said}");
 }
 
 #[test]

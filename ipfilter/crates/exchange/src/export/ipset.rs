@@ -5,7 +5,7 @@ use ipnet::IpNet;
 
 use super::{halved, lines};
 
-/// What a set holds unless it is told otherwise.
+/// What a set holds by default.
 const USUAL: usize = 65536;
 
 pub(super) fn write(set: &AddressSet) -> String {

@@ -85,7 +85,7 @@ impl<'t> Ranges<'t> {
         }
     }
 
-    /// Notes what is wrong with `value`, where it first stands in the text.
+    /// Notes what is wrong with `value`, at its first place in the text.
     fn problem(&mut self, value: &str, message: impl Into<String>) {
         let before = self.content.find(&format!("\"{value}\""));
         let before = before.and_then(|end| self.content.get(..end)).unwrap_or("");

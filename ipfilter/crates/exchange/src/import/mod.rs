@@ -53,7 +53,7 @@ pub struct Choice {
     pub port: Option<u16>,
 }
 
-/// What a list comes to.
+/// The outcome of reading a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {
     /// The sources that it lets in.

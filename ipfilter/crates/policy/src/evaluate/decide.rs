@@ -88,7 +88,7 @@ pub(crate) struct Cover {
     pub(crate) open: Vec<usize>,
 }
 
-/// What the statements of a policy come to.
+/// The outcome of a policy's statements.
 #[derive(Clone, Debug)]
 pub(crate) struct Findings<A> {
     pub(crate) statements: Vec<Found<A>>,
@@ -98,7 +98,7 @@ pub(crate) struct Findings<A> {
     pub(crate) covers: Vec<A>,
 }
 
-/// What one statement comes to.
+/// The outcome of one statement.
 #[derive(Clone, Debug)]
 pub(crate) struct Found<A> {
     pub(crate) answer: A,
@@ -106,7 +106,7 @@ pub(crate) struct Found<A> {
     pub(crate) failed: Option<usize>,
 }
 
-/// What statements of each effect come to.
+/// The outcome of the statements of each effect.
 pub(crate) struct Outcome<A> {
     pub(crate) allow: A,
     pub(crate) deny: A,
@@ -127,14 +127,14 @@ impl<A: Answer> Outcome<A> {
 pub(crate) type Scope<'s> = &'s dyn Fn(usize) -> bool;
 
 impl Rules {
-    /// What each statement comes to by itself.
+    /// The outcome of each statement by itself.
     pub(crate) fn find_statements<V: View>(&self, view: &V) -> Vec<Found<V::Answer>> {
         let statements = self.all.iter().map(|rule| rule.holds(view, |_| true));
         let found = statements.map(|(answer, failed)| Found { answer, failed });
         found.collect()
     }
 
-    /// What the statements come to, each and taken together.
+    /// The outcome of the statements, each by itself and together.
     pub(crate) fn find<V: View>(&self, view: &V) -> Findings<V::Answer> {
         let statements = self.find_statements(view);
         let possible = |index: usize| {
@@ -149,7 +149,7 @@ impl Rules {
         }
     }
 
-    /// What statements taken together come to: the pairs and the covers. Only those statements can
+    /// The outcome of statements taken together: the pairs and the covers. Only those statements can
     /// match that are `possible`.
     pub(crate) fn relate<V: View>(
         &self,
@@ -177,7 +177,7 @@ impl Rules {
         (pairs.collect(), covers.collect())
     }
 
-    /// Puts together what statements come to; only those can match that `active` says.
+    /// Combines the outcomes of statements; only those can match that `active` says.
     pub(crate) fn decide<A: Answer>(&self, found: &Findings<A>, active: Scope<'_>) -> Outcome<A> {
         Outcome {
             allow: self.any(found, Effect::Allow, active),

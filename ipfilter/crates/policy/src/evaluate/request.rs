@@ -49,7 +49,7 @@ pub struct Request {
     /// The VPC endpoint that a private source comes through.
     #[serde(default)]
     pub vpce: Option<String>,
-    /// Condition keys that whoever authenticated the caller gives; they stand above derived ones.
+    /// Condition keys that the authenticator of the caller gives; they take precedence over derived ones.
     #[serde(default)]
     pub context: Context,
     /// What is asked for, if it is not `execute-api:Invoke`.

@@ -10,7 +10,7 @@ use crate::syntax::{condition::Key, template::Value, time::whole_second};
 
 /// What is known of that which is asked about.
 pub(crate) trait View {
-    /// What an element comes to.
+    /// The outcome of an element.
     type Answer: Answer;
 
     /// What is known of a condition key.
@@ -72,13 +72,13 @@ impl ClockText {
 /// Who makes a request, as principals name them (see [`crate::syntax::principal`]).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caller {
-    /// The names that stand for this caller alone.
+    /// The names of this caller alone.
     pub(crate) own: Vec<String>,
     /// Those, and the names of what the caller belongs to.
     pub(crate) all: Vec<String>,
 }
 
-/// What a policy variable stands for.
+/// The value of a policy variable.
 pub(crate) fn value_of<'v, V: View>(view: &'v V, key: &Key) -> Value<'v> {
     match view.attribute(key) {
         Attribute::Absent => Value::Missing,

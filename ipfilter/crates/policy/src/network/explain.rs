@@ -12,7 +12,7 @@ use crate::{
     verdict::Verdict,
 };
 
-/// What becomes of a request, or of a source's requests.
+/// The verdict on a request, or on a source's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decision {
     /// Denied. Of a source: every request is, and the interface drops them.
@@ -27,10 +27,10 @@ pub enum Decision {
 /// A decision and what it rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation<'p> {
-    /// What becomes of it.
+    /// The verdict.
     pub decision: Decision,
     /// Whether statements that match decide it: Denys, or for [`Decision::Allow`] an Allow. A denial
-    /// without one is for want of an Allow.
+    /// without one is because no Allow matches.
     pub explicit: bool,
     /// Whether a request that no statement matches is denied, whatever an authorizer says.
     pub implicit_deny: bool,

@@ -119,7 +119,7 @@ fn every(class: Class, iam: bool) -> Interface<Every> {
     }
 }
 
-/// What the statements come to for all sources, each by itself; the clock is left aside.
+/// The outcome of each statement for all sources; the clock is ignored.
 pub(crate) fn find_statements(rules: &Rules, classes: &Classes, iam: bool) -> Findings<Reach> {
     let find = |class| {
         let found = rules.find_statements(&every(class, iam));
@@ -138,7 +138,7 @@ pub(crate) fn find_statements(rules: &Rules, classes: &Classes, iam: bool) -> Fi
     }
 }
 
-/// Adds what statements taken together come to.
+/// Adds the outcome of statements taken together.
 pub(crate) fn relate(rules: &Rules, classes: &Classes, iam: bool, findings: &mut Findings<Reach>) {
     let possible = |statement: usize| {
         let found = findings.statements.get(statement);
@@ -152,7 +152,7 @@ pub(crate) fn relate(rules: &Rules, classes: &Classes, iam: bool, findings: &mut
     findings.pairs = related;
 }
 
-/// What a part comes to for all sources, the clock left aside.
+/// The outcome of a part for all sources; the clock is ignored.
 pub(crate) fn part(factor: &Factor<'_>, classes: &Classes, iam: bool) -> Reach {
     if factor.is_clock() {
         return Reach::of(Verdict::Yes);

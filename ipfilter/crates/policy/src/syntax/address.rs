@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::text::problem::{Advice, clip};
 
-/// Reads an address, which stands for itself alone, or an address and a prefix length. `None` when the
+/// Reads a single address, or an address and a prefix length. `None` when the
 /// text is anything else; bits past the length are kept.
 #[must_use]
 pub fn parse_block(text: &str) -> Option<IpNet> {
@@ -102,7 +102,7 @@ fn bad_block_hint(text: &str) -> Option<String> {
     }
 }
 
-/// Whether several addresses stand in one text.
+/// Whether one text contains several addresses.
 fn is_list(text: &str) -> bool {
     let mut parts = text
         .split([',', ';', ' ', '\t', '\n'])

@@ -63,5 +63,5 @@ pub(super) fn recognise(text: &str) -> Option<Advice> {
     Some(Advice::new(format!("this is {what}, not the policy")).hint(GET))
 }
 
-/// Lines that are looked at to tell what a text is.
+/// Lines that are examined to find what a text is.
 const MOST_LINES: usize = 1_000;

@@ -46,7 +46,7 @@ impl Statement {
     }
 }
 
-/// An element of a statement and where it stands.
+/// An element of a statement and its position.
 #[derive(Clone, Debug)]
 pub(crate) struct Element<T> {
     pub(crate) is: T,
@@ -148,7 +148,7 @@ impl<'t> Found<'_, 't> {
         self.members.iter().find(|member| member.name == name)
     }
 
-    /// Points at the statement for want of an element in it.
+    /// Points at the statement when it lacks an element.
     fn missing(&self, reader: &mut Reader, name: &str, advice: impl FnOnce() -> Advice) {
         let misspelt = |member: &Member<'_>| {
             !ELEMENTS.contains(&member.name.as_ref())

@@ -235,7 +235,7 @@ fn not_a_variable(text: &str, name: &str) -> Advice {
     }
 }
 
-/// What belongs where a placeholder of this name stands.
+/// What belongs in place of a placeholder of this name.
 pub(crate) fn placeholder(name: &str) -> Option<&'static str> {
     let name: String = name
         .chars()

@@ -52,7 +52,7 @@ impl<'s> Document<'s> {
         self
     }
 
-    /// How many levels were taken off.
+    /// How many levels were removed.
     pub(crate) fn depth(&self) -> usize {
         self.layers.len()
     }
@@ -73,7 +73,7 @@ pub(crate) struct Unwrapped<'d> {
 }
 
 impl Unwrapped<'_> {
-    /// The offset in the file of the character that stands at `offset` of the policy's text.
+    /// The offset in the file of the character at `offset` of the policy's text.
     pub(crate) fn outer(&mut self, offset: usize) -> usize {
         self.cursors
             .iter_mut()

@@ -49,7 +49,7 @@ impl Quantifier {
     }
 }
 
-/// A condition operator with its prefix and suffix taken off.
+/// A condition operator without its prefix and suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Operator {
     /// The documented name, without `IfExists`.
