@@ -63,6 +63,8 @@ const FILES: [&str; 9] = [
     "usr/share/bash-completion/completions/ipfilter",
     "usr/share/doc/ipfilter/examples/allow-list.json",
     "usr/share/doc/ipfilter/README.md",
+    "usr/share/doc/ipfilter/docs/guide/first-day.md",
+    "usr/share/doc/ipfilter/docs/picture.svg",
 ];
 
 #[test]

@@ -16,18 +16,18 @@ use crate::config::PolicyOptions;
 
 /// Write who may call as configuration for another program
 ///
-/// What the other program can't say is an error: nothing is approximated.
+/// What the other program can't express is an error: nothing is approximated.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The policy file; `-` is standard input
     #[arg(long = "policy", value_name = "FILE")]
     file: PathBuf,
 
-    /// The program
+    /// The format
     #[arg(long, value_enum, value_name = "FORMAT")]
     to: To,
 
-    /// Who may call at this time: RFC 3339, or seconds since 1970. Needed if that changes [default: now]
+    /// Who may call at this time: RFC 3339, or seconds since 1970. Required if that changes (default: now)
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     at: Option<Timestamp>,
 
@@ -52,7 +52,7 @@ enum To {
     Caddy,
     /// AWS WAF: an IP set for each family
     Waf,
-    /// CIDRs, one a line
+    /// CIDRs, one per line
     Plain,
 }
 
@@ -87,7 +87,9 @@ pub fn run(args: &Args) -> anyhow::Result<Exit> {
     let now = args.at.unwrap_or_else(Timestamp::now);
     let change = policy.changes(now).next();
     if let (None, Some((time, _))) = (args.at, change) {
-        bail!("who may call changes at {time}, which a list can't say: choose a time with `--at`");
+        bail!(
+            "who may call changes at {time}, which a list can't express: choose a time with `--at`"
+        );
     }
     let text = export(&policy.at(now).may_pass, args.to.into())?;
     let mut out = anstream::stdout().lock();

@@ -21,44 +21,44 @@ use crate::{
 /// The most bytes of a list.
 const LIMIT: u64 = 1 << 30;
 
-/// Make a policy of address lists that other programs have
+/// Convert address lists of other programs to a policy
 ///
-/// The policy lets in whom the lists let in, and goes to standard output.
+/// The policy admits the sources that the lists admit, and is printed to standard output.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The lists, which are taken together; `-` is standard input
+    /// The lists, which are merged; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The form that they are in [default: found out by their content]
+    /// Their format (default: detected)
     #[arg(long, value_enum, value_name = "FORMAT")]
     from: Option<From>,
 
-    /// Let everyone in but the listed sources
+    /// Admit everyone except the listed sources
     #[arg(long)]
     deny: bool,
 
-    /// Of nftables or ipset, only the set of this name (repeat or list)
+    /// Only the set of this name (nftables, ipset)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     set: Vec<String>,
 
-    /// Of a CSV, the column with the addresses: its heading, or its number
+    /// The column with the addresses: heading or number (CSV)
     #[arg(long, value_name = "COLUMN")]
     column: Option<String>,
 
-    /// Of AWS's `ip-ranges.json`, only this service
+    /// Only this service (`ip-ranges.json`)
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
 
-    /// Of AWS's `ip-ranges.json`, only this region
+    /// Only this region (`ip-ranges.json`)
     #[arg(long, value_name = "NAME")]
     region: Option<String>,
 
-    /// Of a security group, only the rules for this port
+    /// Only the rules for this port (security groups)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 
-    /// The sources that arrive as `aws:VpcSourceIp`, in place of the private ranges (repeat or list)
+    /// The sources that arrive as `aws:VpcSourceIp` (default: the private ranges)
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_cidr)]
     vpc_cidr: Vec<IpNet>,
 }
@@ -66,7 +66,7 @@ pub struct Args {
 /// The choices of `--from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum From {
-    /// An address, CIDR or range a line
+    /// One address, CIDR or range per line
     Plain,
     /// Comma-separated values
     Csv,

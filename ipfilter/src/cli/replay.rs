@@ -37,8 +37,8 @@ use crate::{
 /// Show what a policy would have done to recorded traffic
 ///
 /// Files are packet captures (pcap, pcapng) or access logs (combined, JSON lines, ALB, CloudFront, VPC Flow
-/// Logs, API Gateway), also compressed (gzip, zstd). What they are is found out by their content. Each record is
-/// judged at the time that it has.
+/// Logs, API Gateway), also compressed (gzip, zstd). The format is detected. Each record is judged at its own
+/// time.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Captures and logs; `-` is standard input
@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "OLD")]
     against: Option<PathBuf>,
 
-    /// The API's ports (repeat or list) [default: every port]
+    /// The API's ports (default: every port)
     #[arg(long, value_delimiter = ',', value_name = "PORTS")]
     port: Vec<PortSet>,
 
@@ -65,31 +65,31 @@ pub struct Args {
     #[arg(long)]
     udp: bool,
 
-    /// The API's addresses on the host (repeat or list) [default: all]
+    /// The API's addresses on the host (default: all)
     #[arg(long, value_delimiter = ',', value_name = "IP")]
     address: Vec<IpAddr>,
 
-    /// The API that logs without ports are about
+    /// The API of logs that have no ports
     #[arg(long, value_name = "NAME")]
     api: Option<String>,
 
-    /// Where a log has the source: the number of a word, or a name (`request.ip` for members of members)
+    /// Where a log has the source: a word's number, or a name such as `request.ip`
     #[arg(long, value_name = "FIELD")]
     field: Option<Field>,
 
-    /// Judge everything at this time: RFC 3339, or seconds since 1970
+    /// Judge all records at this time: RFC 3339, or seconds since 1970
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
     at: Option<Timestamp>,
 
-    /// Also run the packets of captures through the program in the kernel, which must agree about each
+    /// Also run the packets of captures through the program in the kernel, and compare the verdicts
     #[arg(long)]
     kernel: bool,
 
-    /// The most sources to show [default: 10; with JSON all of them]
+    /// Show at most this many sources (default: 10; all in JSON)
     #[arg(long, value_name = "N")]
     top: Option<usize>,
 
-    /// How to print the outcome
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
@@ -234,7 +234,7 @@ impl<'a> Replay<'a> {
             Content::Lines if self.args.field.is_some() => self.log(input.reader, None, &shown),
             Content::Lines => {
                 let what = format!(
-                    "{shown}: this is no capture and no log of a known form: say where it has the source with `--field`"
+                    "{shown}: neither a capture nor a log of a known format: give the place of the source with `--field`"
                 );
                 self.outcome.tally.unreadable(|| what);
                 Ok(())

@@ -21,7 +21,6 @@ const FILES: &[(&str, &str)] = &[
         "ipfilter/dist/debian/copyright",
         "usr/share/doc/ipfilter/copyright",
     ),
-    ("README.md", "usr/share/doc/ipfilter/README.md"),
     (
         "ipfilter/dist/alerts.yml",
         "usr/share/doc/ipfilter/alerts.yml",
@@ -29,10 +28,6 @@ const FILES: &[(&str, &str)] = &[
     (
         "ipfilter/dist/grafana.json",
         "usr/share/doc/ipfilter/grafana.json",
-    ),
-    (
-        "ipfilter/docs/policy-language.md",
-        "usr/share/doc/ipfilter/policy-language.md",
     ),
 ];
 
@@ -106,6 +101,7 @@ impl Tree {
                 &format!("usr/share/doc/ipfilter/examples/{}", name(&policy)),
             )?;
         }
+        self.documentation()?;
         for (from, to) in COMPLETIONS {
             self.copy(&manual.join(from), to)?;
         }
@@ -119,6 +115,21 @@ impl Tree {
         self.compressed(&changes, "usr/share/doc/ipfilter/changelog.gz")?;
         let changes = debian_changes(release)?;
         self.compressed(&changes, "usr/share/doc/ipfilter/changelog.Debian.gz")
+    }
+
+    /// The README and the pages that it links to.
+    fn documentation(&self) -> Result<()> {
+        let readme = fs::read_to_string(workspace().join("README.md"))?;
+        let readme = readme.replace("](ipfilter/docs/", "](docs/");
+        self.text("usr/share/doc/ipfilter/README.md", &readme)?;
+        for folder in ["", "guide", "reference"] {
+            let pages = files(&workspace().join("ipfilter/docs").join(folder))?;
+            for page in pages.iter().filter(|page| page.is_file()) {
+                let to = Path::new("usr/share/doc/ipfilter/docs").join(folder);
+                self.copy(page, &to.join(name(page)).display().to_string())?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a file.
