@@ -19,7 +19,9 @@ use std::{
     ptr,
 };
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_info};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type, bpf_prog_info,
+};
 use ipfilter_ebpf::abi;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -184,6 +186,59 @@ pub(super) fn program_name(program: impl AsFd) -> io::Result<String> {
     let bytes = info.name.map(c_char::cast_unsigned);
     let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+/// What the kernel has made of a program, an instruction a word, and the ids of the maps it uses.
+pub(super) fn translated(program: impl AsFd) -> io::Result<(Vec<u64>, Vec<u32>)> {
+    // SAFETY: the type is plain integers; all zero is a valid value.
+    let mut info: bpf_prog_info = unsafe { zeroed() };
+    info_by_fd(program.as_fd(), &mut info)?;
+    let mut instructions = vec![0_u64; info.xlated_prog_len as usize / size_of::<u64>()];
+    let mut maps = vec![0_u32; info.nr_map_ids as usize];
+    // SAFETY: as above.
+    let mut asked: bpf_prog_info = unsafe { zeroed() };
+    asked.xlated_prog_len = info.xlated_prog_len;
+    asked.xlated_prog_insns = instructions.as_mut_ptr().expose_provenance() as u64;
+    asked.nr_map_ids = info.nr_map_ids;
+    asked.map_ids = maps.as_mut_ptr().expose_provenance() as u64;
+    info_by_fd(program.as_fd(), &mut asked)?;
+    Ok((instructions, maps))
+}
+
+/// A map by the id the kernel gave it.
+pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = empty();
+    attr.__bindgen_anon_6.__bindgen_anon_1.map_id = id;
+    bpf(bpf_cmd::BPF_MAP_GET_FD_BY_ID, &mut attr).map(owned)
+}
+
+/// How a map's values lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MapShape {
+    /// Bytes of a value.
+    pub(super) value_size: u32,
+    /// Whether each CPU has values of its own.
+    pub(super) per_cpu: bool,
+}
+
+/// Asks how a map's values lie.
+pub(super) fn map_shape(map: impl AsFd) -> io::Result<MapShape> {
+    // SAFETY: the type is plain integers; all zero is a valid value.
+    let mut info: bpf_map_info = unsafe { zeroed() };
+    info_by_fd(map.as_fd(), &mut info)?;
+    Ok(MapShape {
+        value_size: info.value_size,
+        per_cpu: info.type_ == bpf_map_type::BPF_MAP_TYPE_PERCPU_ARRAY as u32,
+    })
+}
+
+/// Reads one value of a map that is not per CPU. `value` has room for it, and `key` is one.
+pub(super) fn lookup(map: impl AsFd, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    let mut attr = empty();
+    attr.__bindgen_anon_2.map_fd = raw_fd(map.as_fd());
+    attr.__bindgen_anon_2.key = key.as_ptr().expose_provenance() as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr().expose_provenance() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr).map(drop)
 }
 
 /// What the kernel says of a link.

@@ -9,7 +9,9 @@ use super::{
     error::Error,
     object::Object,
     reports::{Follower, Reader},
-    shared, sys,
+    shared,
+    steps::Stepper,
+    sys,
     top_sources::{self, TopSource},
 };
 use crate::plan::Plan;
@@ -92,6 +94,15 @@ impl Trial {
     /// When the kernel does not run it; it takes frames of 14 bytes and up.
     pub fn run(&self, frame: &[u8]) -> Result<(Action, Vec<u8>), Error> {
         run(&self.program, self.kind, frame)
+    }
+
+    /// The program, to be stepped through.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not show what it has made of it.
+    pub fn stepper(&self) -> Result<Stepper, Error> {
+        Stepper::new(&self.program)
     }
 
     /// The counters so far.

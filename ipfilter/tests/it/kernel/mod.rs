@@ -1,5 +1,6 @@
 //! What loaded programs do with packets, and how deployments are made.
 
+mod budget;
 pub(crate) mod delivery;
 mod deployment;
 mod equivalence;
