@@ -10,14 +10,14 @@ mod report;
 
 pub use reason::{Outcome, REASONS, Reason, Scope};
 pub use report::{
-    EVENTS_RING, Event, LOG_RING, RING, RINGS, Reports, TOP_SOURCES, TOP_SOURCES_RATE,
+    EVENTS_RING, Event, Gate, LOG_RING, RING, RINGS, Reports, TOP_SOURCES, TOP_SOURCES_RATE,
     TOP_SOURCES_WEIGHT, TopSource, gap,
 };
 
-use crate::interval::Layout;
+use crate::interval::{LayoutV4, LayoutV6};
 
 /// Version of everything in this module.
-pub const VERSION: u32 = if cfg!(feature = "next-abi") { 4 } else { 3 };
+pub const VERSION: u32 = if cfg!(feature = "next-abi") { 5 } else { 4 };
 
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;
@@ -73,8 +73,10 @@ pub mod names {
     pub const CONFIG: &str = "CONFIG";
     /// The section that holds nothing but [`super::Config`]; its map has the same name.
     pub const CONFIG_SECTION: &str = ".rodata.config";
-    /// One [`super::PortTable`].
+    /// [`super::PortTable`]: read-only data of the program.
     pub const PORTS: &str = "PORTS";
+    /// The section that holds nothing but it; its map has the same name.
+    pub const PORTS_SECTION: &str = ".rodata.ports";
     /// The protected addresses, [`super::AddressKey`] to a byte that is not read.
     pub const ADDRESSES: &str = "ADDRESSES";
     /// IPv4 prefix to [`super::ApiSet`].
@@ -83,14 +85,20 @@ pub mod names {
     pub const SOURCES_V6: &str = "SOURCES_V6";
     /// The words of the IPv4 [interval table](crate::interval).
     pub const INTERVALS_V4: &str = "INTERVALS_V4";
-    /// Its broad roots.
+    /// Its wide roots.
     pub const ROOTS_V4: &str = "ROOTS_V4";
+    /// The section of its roots if these are near.
+    pub const NEAR_V4: &str = ".rodata.near_v4";
     /// The words of the IPv6 interval table.
     pub const INTERVALS_V6: &str = "INTERVALS_V6";
+    /// The section of its roots if these are near.
+    pub const NEAR_V6: &str = ".rodata.near_v6";
     /// [`super::Row`] by [`super::row_index`], one per CPU.
     pub const COUNTERS: &str = "COUNTERS";
-    /// One [`super::Interfaces`].
+    /// One [`super::Interfaces`]: data of the program.
     pub const INTERFACES: &str = "INTERFACES";
+    /// The section that holds nothing but it; its map has the same name.
+    pub const INTERFACES_SECTION: &str = ".data.slots";
     /// [`super::Response`] by API index.
     pub const RESPONSES: &str = "RESPONSES";
     /// The ring of [`super::Event`]s that whoever asks for it follows.
@@ -121,20 +129,22 @@ pub struct Config {
     /// SHA-256 of the plan.
     pub digest: [u8; 32],
     /// Of the IPv4 interval table, if it is used.
-    pub intervals_v4: Layout,
+    pub intervals_v4: LayoutV4,
     /// Of the IPv6 interval table, if it is used.
-    pub intervals_v6: Layout,
+    pub intervals_v6: LayoutV6,
     /// The time between two answers of `reject` on one CPU, in nanoseconds; 0 for no answers.
     pub reject_interval: u64,
-    /// The events that are told of in a second on one CPU; 0 for none, and no [`TopSource`]s either.
+    /// The same for answers of `respond`.
+    pub respond_interval: u64,
+    /// The events per second per CPU; 0 for none, and no [`TopSource`]s either.
     pub events: u32,
     /// A second, in jiffies.
-    pub second: u32,
-    /// The number of an interface whose packets nothing is told of, 0 for none: test runs of a
-    /// program that is in force bear the loopback's.
-    pub quiet: u32,
-    /// Not used; zero.
-    pub reserved: u32,
+    pub jiffies_per_second: u32,
+    /// The number of an interface whose packets are not reported, 0 for none: test runs of a program that is
+    /// in force come in by the loopback.
+    pub probe_ifindex: u32,
+    /// 1 if plain packets are judged by themselves, in few steps; 0 if they are judged like all others.
+    pub lean: u32,
     /// [`deny`] action by API index.
     pub deny: [u8; MAX_APIS],
 }
@@ -151,6 +161,8 @@ pub mod flags {
     pub const RESPOND: u32 = 8;
     /// Events go to the daemon's log as well.
     pub const LOG: u32 = 16;
+    /// Some API is only monitored.
+    pub const MONITOR: u32 = 32;
 }
 
 /// Values in [`Config::deny`].
@@ -161,11 +173,13 @@ pub mod deny {
     pub const REJECT: u8 = 1;
     /// TCP: HTTP 403 or a TLS alert. UDP: as [`REJECT`].
     pub const RESPOND: u8 = 2;
+    /// Pass, and count what would be denied.
+    pub const MONITOR: u8 = 3;
 }
 
-/// How many answers `reject` may send at once after a pause, in time between answers: one second's
-/// worth, in nanoseconds.
-pub const REJECT_BURST: u64 = 1_000_000_000;
+/// How many answers may be sent at once after a pause, in time between answers: one second's worth, in
+/// nanoseconds.
+pub const ANSWER_BURST: u64 = 1_000_000_000;
 
 /// The most bytes an HTTP answer has, headers included: what fits an IPv6 packet of the smallest
 /// MTU that every path has (RFC 8200, section 5), in whole [`Chunk`]s.
@@ -250,14 +264,18 @@ impl AddressKey {
     }
 }
 
-/// By port: 0 where it is no API's, else the API's index plus one.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct PortTable {
-    /// TCP ports.
-    pub tcp: [u8; 1 << 16],
-    /// UDP ports.
-    pub udp: [u8; 1 << 16],
+/// Entries by TCP port, then by UDP port: 0 where it is no API's, else as [`port_entry`] has it. Ports are in
+/// network byte order as the machine reads them, so that a program need not turn them round.
+pub type PortTable = [u8; 2 << 16];
+
+/// What is in an entry of a [`PortTable`].
+pub mod port_entry {
+    /// The API's index.
+    pub const API: u32 = 0x3f;
+    /// There is an API.
+    pub const TAKEN: u32 = 0x40;
+    /// Its deny action is another than to discard without an answer.
+    pub const ACTS: u32 = 0x80;
 }
 
 /// An IPv4 address as the trie's key: words in network byte order.
@@ -275,8 +293,12 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// What was counted for one API at one interface, by [`Reason`].
+/// What was counted for one API at one interface, by [`Reason`], and in the place of the last one its
+/// [`Gate`].
 pub type Row = [Counter; REASONS];
+
+/// The place of a [`Gate`] in a [`Row`].
+pub const GATE: usize = REASONS - 1;
 
 /// The API of packets that reached no API's port.
 #[expect(clippy::cast_possible_truncation, reason = "it is 64")]
@@ -309,9 +331,10 @@ pub struct Interfaces {
 
 const _: () = {
     assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
-    assert!(size_of::<Config>() == 208 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 264 && align_of::<Config>() == 8);
     assert!(size_of::<AddressKey>() == 20);
-    assert!(size_of::<PortTable>() == 1 << 17);
+    assert!(MAX_APIS == port_entry::API as usize + 1);
+    assert!(size_of::<Gate>() == size_of::<Counter>() && Reason::ALL.len() <= GATE);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<Response>() == 24 + 8 * RESPONSE_CHUNKS);
     assert!(size_of::<Row>() == 512);

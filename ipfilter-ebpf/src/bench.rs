@@ -40,7 +40,7 @@ mod programs {
         wire::{Content, Frame as _, Judge, Packet, parse},
     };
 
-    use crate::context::{Packet as _, Scratch};
+    use crate::context::{Packet as _, Scratch, Xdp};
 
     /// The program under test.
     #[btf_map]
@@ -96,13 +96,13 @@ mod programs {
     /// The parser, and a port.
     #[xdp]
     pub fn bench_parse(ctx: XdpContext) -> u32 {
-        parse(&ctx.buffer(), ToPort)
+        parse(&Xdp(ctx.ctx).buffer(), ToPort)
     }
 
     /// The least that any table of a size costs: one word of it, at a place that the source gives.
     #[xdp]
     pub fn bench_read(ctx: XdpContext) -> u32 {
-        let source: Option<[u16; 2]> = Scratch(ctx.buffer()).read(26);
+        let source: Option<[u16; 2]> = Scratch(Xdp(ctx.ctx).buffer()).read(26);
         let Some([a, b]) = source else {
             return xdp_action::XDP_PASS;
         };
@@ -167,7 +167,7 @@ mod programs {
             *state += 1;
             *LIST.get(*state as u32 & last)?
         };
-        let mut frame = Scratch(ctx.buffer());
+        let mut frame = Scratch(Xdp(ctx.ctx).buffer());
         if v4 {
             frame.write(26, words(high))
         } else {
@@ -202,7 +202,7 @@ mod programs {
         if constant!(FAMILY) != 4 {
             return Some(());
         }
-        let mut frame = Scratch(ctx.buffer());
+        let mut frame = Scratch(Xdp(ctx.ctx).buffer());
         let [a, b, c, d, e, _, g, h, i, j]: [u16; 10] = frame.read(14)?;
         let sum: u32 = [a, b, c, d, e, g, h, i, j].into_iter().map(u32::from).sum();
         let sum = (sum & 0xffff) + (sum >> 16);

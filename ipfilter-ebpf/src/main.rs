@@ -29,16 +29,19 @@ mod programs {
     };
     use aya_log_ebpf::debug;
     use ipfilter_ebpf::{
-        abi::{Reason, deny, flags},
-        verdict::{By, Denied, Verdict},
-        wire::{Frame as _, parse},
+        abi::{NO_API, Reason, deny, flags, port_entry},
+        verdict::{By, Verdict},
+        wire::{Family, Frame as _, parse, plain},
     };
 
     use crate::bpf::{
         act::answer,
-        context::{Frags, Packet},
-        maps::{self, Deployed},
-        record::{Action, record},
+        context::{Buffer, Frags, Packet, Tc, Xdp},
+        maps::{
+            Deployed, Subject, callable_v4, callable_v6, config, decision, entry_of_port, has,
+            subject,
+        },
+        record::{Action, Counters},
         report,
     };
 
@@ -48,31 +51,32 @@ mod programs {
     #[xdp]
     #[inline(always)]
     pub fn ipfilter_xdp(ctx: XdpContext) -> u32 {
-        run_xdp(&ctx)
+        run_xdp(Xdp(ctx.ctx))
     }
 
     #[xdp(frags)]
     #[inline(always)]
     pub fn ipfilter_frags(ctx: XdpContext) -> u32 {
-        run_xdp(&Frags(ctx))
+        run_xdp(Frags(Xdp(ctx.ctx)))
     }
 
     #[classifier]
     #[inline(always)]
     pub fn ipfilter_tc(ctx: TcContext) -> i32 {
-        match filter(&ctx) {
+        let packet = Tc(ctx.skb.skb);
+        match filter(packet) {
             // On to the programs and filters that others have put there.
             Action::Pass => TC_ACT_UNSPEC,
             Action::Drop => TC_ACT_SHOT,
             Action::Transmit => {
                 // SAFETY: the helper takes no pointers.
-                unsafe { bpf_redirect(ctx.interface(), 0) as i32 }
+                unsafe { bpf_redirect(packet.interface(), 0) as i32 }
             }
         }
     }
 
     #[inline(always)]
-    fn run_xdp<P: Packet>(packet: &P) -> u32 {
+    fn run_xdp<P: Packet>(packet: P) -> u32 {
         match filter(packet) {
             Action::Pass => xdp_action::XDP_PASS,
             Action::Drop => xdp_action::XDP_DROP,
@@ -80,73 +84,213 @@ mod programs {
         }
     }
 
+    /// The common case straight down; all else in functions of their own.
     #[inline(always)]
-    fn filter<P: Packet>(packet: &P) -> Action {
-        let length = packet.len();
-        let bytes = u64::from(length);
-        let mut shown = false;
-        loop {
-            match parse(&packet.buffer(), By(&Deployed(bytes))) {
-                Verdict::Pass(reason) | Verdict::Drop(reason, _)
-                    if !shown && pull_headers(packet, length, reason) =>
-                {
-                    shown = true;
-                }
-                Verdict::Pass(reason) => return record(packet, None, reason, bytes, Action::Pass),
-                Verdict::Drop(reason, origin) => {
-                    report::dropped(packet, origin, reason);
-                    debug!(packet, "dropped {} bytes: reason {}", bytes, reason as u32);
-                    return record(packet, None, reason, bytes, Action::Drop);
-                }
-                Verdict::Allow(api) => {
-                    return record(packet, Some(api), Reason::Allowed, bytes, Action::Pass);
-                }
-                Verdict::Deny(denied) => return deny(packet, &denied, length),
+    fn filter<P: Packet>(packet: P) -> Action {
+        if config().lean == 1
+            && let Some(action) = lean(packet)
+        {
+            return action;
+        }
+        judge(packet);
+        action(finish(packet))
+    }
+
+    /// Judges and counts a plain packet of which there is nothing to report, and which is not to be answered.
+    /// Nothing was done if it is no such packet.
+    #[inline(always)]
+    fn lean<P: Packet>(packet: P) -> Option<Action> {
+        let head = packet.buffer();
+        match plain::kind(head)? {
+            plain::Kind::V4 => {
+                let place = plain::ipv4(head)?;
+                lean_judge(packet, head, place, || callable_v4(plain::source_v4(head)))
+            }
+            plain::Kind::V6 => {
+                let place = plain::ipv6(head)?;
+                lean_judge(packet, head, place, || callable_v6(plain::source_v6(head)))
             }
         }
     }
 
     #[inline(always)]
-    fn deny<P: Packet>(packet: &P, denied: &Denied, length: u32) -> Action {
-        let bytes = u64::from(length);
-        let due = report::is_due(packet);
-        let action = maps::deny(denied.api);
-        if due || action != deny::DROP {
-            report::denied(denied, length);
+    fn lean_judge<P: Packet>(
+        packet: P,
+        head: Buffer,
+        place: u64,
+        callable: impl FnOnce() -> u64,
+    ) -> Option<Action> {
+        let bytes = packet.len_of(head)?;
+        let entry = entry_of_port(place);
+        if entry == 0 {
+            Counters::of(packet, NO_API)?.count(Reason::OtherPort, bytes);
+            return Some(Action::Pass);
         }
+        let api = entry as u32 & port_entry::API;
+        if callable() >> api & 1 == 1 {
+            Counters::of(packet, api)?.count(Reason::Allowed, bytes);
+            return Some(Action::Pass);
+        }
+        if entry as u32 & port_entry::ACTS != 0 {
+            return None;
+        }
+        let counters = Counters::of(packet, api)?;
+        if !report::is_passed_over(counters) {
+            return None;
+        }
+        counters.count(Reason::Denied, bytes);
+        Some(Action::Drop)
+    }
+
+    /// Judges any packet, and makes it this CPU's [`Subject`].
+    #[inline(never)]
+    fn judge<P: Packet>(packet: P) {
+        let packet = packet.apart();
+        let length = packet.len();
+        let unknown = u64::from(length);
+        let mut pulled = false;
+        let verdict = loop {
+            match parse(&packet.buffer(), By(&Deployed(unknown))) {
+                Verdict::Pass(reason) | Verdict::Drop(reason, _)
+                    if !pulled && pull_headers(packet, length, reason) =>
+                {
+                    pulled = true;
+                }
+                verdict => break verdict,
+            }
+        };
+        // SAFETY: it is gone at the end of this function.
+        if let Some(subject) = unsafe { subject() } {
+            *subject = found(&verdict, length);
+        }
+    }
+
+    /// What is known of a packet that was judged so.
+    #[inline(always)]
+    fn found(verdict: &Verdict, bytes: u32) -> Subject {
+        let other = Subject {
+            decision: decision::PASS,
+            reason: 0,
+            api: NO_API,
+            bytes,
+            family: 0,
+            network: 0,
+            protocol: 0,
+            transport: 0,
+            fragment: 0,
+        };
+        match *verdict {
+            Verdict::Pass(reason) => Subject {
+                reason: reason as u32,
+                ..other
+            },
+            Verdict::Allow(api) => Subject {
+                reason: Reason::Allowed as u32,
+                api,
+                ..other
+            },
+            Verdict::Drop(reason, origin) => Subject {
+                decision: decision::DROP,
+                reason: reason as u32,
+                family: origin.family.map_or(0, number),
+                network: origin.network as u32,
+                ..other
+            },
+            Verdict::Deny(denied) => Subject {
+                decision: decision::DENY,
+                api: denied.api,
+                family: number(denied.family),
+                network: denied.network as u32,
+                protocol: denied.protocol.number().into(),
+                transport: denied.transport as u32,
+                fragment: denied.fragment.into(),
+                ..other
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn number(family: Family) -> u32 {
+        match family {
+            Family::V4 => 4,
+            Family::V6 => 6,
+        }
+    }
+
+    /// Does with this CPU's [`Subject`] what was decided, reports it if that is due, and counts it. Returns
+    /// the number of an [`Action`].
+    #[inline(never)]
+    fn finish<P: Packet>(packet: P) -> u32 {
+        let packet = packet.apart();
+        // SAFETY: it is copied.
+        let Some(subject) = (unsafe { subject() }).map(|subject| *subject) else {
+            return Action::Drop as u32;
+        };
+        let counters = Counters::of(packet, subject.api);
+        let due = subject.decision != decision::PASS
+            && counters.is_some_and(|counters| report::is_due(packet, counters));
         if due {
             report::note(packet);
         }
-        // The flags are known at load, so that a deployment that answers nobody is verified without
-        // the code that answers.
-        let reason = match action {
-            deny::REJECT if maps::has(flags::REJECT) => answer(packet, denied, false),
-            deny::RESPOND if maps::has(flags::RESPOND) => answer(packet, denied, true),
-            _ => Reason::Denied,
+        let (reason, action) = match subject.decision {
+            decision::PASS => (subject.reason, Action::Pass),
+            decision::DROP => (subject.reason, Action::Drop),
+            _ => act(packet, &subject),
         };
         if due {
-            report::tell(reason as u32);
+            report::report(reason);
         }
-        debug!(
-            packet,
-            "denied API {}: {} bytes, reason {}", denied.api, bytes, reason as u32
-        );
+        if action != Action::Pass {
+            debug!(
+                &packet,
+                "API {}: {} bytes, reason {}", subject.api, subject.bytes, reason
+            );
+        }
+        if let Some(counters) = counters {
+            counters.count_any(reason, subject.bytes.into());
+        }
+        action as u32
+    }
+
+    /// The deny action of the API.
+    #[inline(always)]
+    fn act<P: Packet>(packet: P, subject: &Subject) -> (u32, Action) {
+        // The flags are known at load, so that a deployment that answers nobody is verified without
+        // the code that answers.
+        let reason = match crate::bpf::maps::deny(subject.api) {
+            deny::REJECT if has(flags::REJECT) => answer(packet, subject, false),
+            deny::RESPOND if has(flags::RESPOND) => answer(packet, subject, true),
+            deny::MONITOR if has(flags::MONITOR) => {
+                return (Reason::WouldDeny as u32, Action::Pass);
+            }
+            _ => Reason::Denied,
+        };
         let action = if reason.is_answer() {
             Action::Transmit
         } else {
             Action::Drop
         };
-        record(packet, Some(denied.api), reason, bytes, action)
+        (reason as u32, action)
     }
 
-    /// Brings the headers into sight, if that is what a packet that was judged so is in want of.
-    /// Then it must be judged again.
+    /// The action with this number.
     #[inline(always)]
-    fn pull_headers<P: Packet>(packet: &P, length: u32, reason: Reason) -> bool {
+    fn action(number: u32) -> Action {
+        match number {
+            0 => Action::Pass,
+            1 => Action::Drop,
+            _ => Action::Transmit,
+        }
+    }
+
+    /// Brings the headers into sight, if that is what a packet that was judged so needs. Then it must be
+    /// judged again.
+    #[inline(always)]
+    fn pull_headers<P: Packet>(packet: P, length: u32, reason: Reason) -> bool {
         P::HIDES_HEADERS
             && reason.needs_pull()
             && (packet.buffer().len() as u32) < length.min(HEADERS)
-            && packet.show(length, HEADERS).is_some()
+            && packet.pull(length, HEADERS).is_some()
     }
 
     #[panic_handler]

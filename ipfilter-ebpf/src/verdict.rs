@@ -19,13 +19,13 @@ pub trait Tables {
     /// `value`, of which the kernel's verifier is to know nothing: it would go through what follows
     /// again for each way through the headers.
     #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
+    fn verifier_barrier(&self, value: u32) -> u32 {
         value
     }
 
-    /// The same for a place in the packet, which not every verifier minds.
+    /// The same for a place in the packet, where it suffices that the verifier does not know its range.
     #[inline(always)]
-    fn forget_place(&self, place: usize) -> usize {
+    fn range_barrier(&self, place: usize) -> usize {
         place
     }
 }
@@ -106,7 +106,7 @@ fn judge<T: Tables>(packet: &Packet, tables: &T) -> Verdict {
 #[inline(always)]
 fn judge_datagram<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
     let family = datagram.source.family();
-    let network = tables.forget_place(datagram.network);
+    let network = tables.range_barrier(datagram.network);
     let origin = Origin {
         family: Some(family),
         network,
@@ -126,8 +126,8 @@ fn judge_datagram<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
             (Asked::of(api, segment), segment.transport)
         }
     };
-    let asked = Asked(tables.forget(asked.0));
-    let transport = tables.forget_place(transport);
+    let asked = Asked(tables.verifier_barrier(asked.0));
+    let transport = tables.range_barrier(transport);
     let callable = tables.callable(&datagram.source);
     let api = asked.api();
     if api == NO_API {
@@ -151,7 +151,7 @@ fn judge_datagram<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
     })
 }
 
-/// What a packet asks for, in one word, so that it can be [forgotten](Tables::forget) at once and the
+/// What a packet asks for, in one word, so that one [barrier](Tables::verifier_barrier) does for all and the
 /// lookup of its source is the same whatever it is. From the low bits: the API's index or [`NO_API`] (7),
 /// whether it is UDP (1), whether it is a fragment (1).
 #[derive(Clone, Copy)]

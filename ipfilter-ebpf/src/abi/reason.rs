@@ -168,7 +168,7 @@ reasons! {
     Denied = 9, "denied", Drop, Api, "The source may not call the API.";
     Reset = 10, "reset", Reject, Api, "Denied; answered with a TCP reset.";
     Prohibited = 11, "prohibited", Reject, Api, "Denied; answered with ICMP \"administratively prohibited\".";
-    RejectLimited = 12, "reject_limited", Drop, Api, "Denied; the limit of answers was reached.";
+    RejectLimited = 12, "reject_limited", Drop, Api, "Denied; the limit of `reject`'s answers was reached.";
     Unanswered = 13, "unanswered", Drop, Api, "Denied; such a packet is never answered.";
     SynAck = 14, "syn_ack", Respond, Api, "Denied; answered with a SYN-ACK that carries a cookie.";
     Forbidden = 15, "forbidden", Respond, Api, "Denied; answered with HTTP 403.";
@@ -176,4 +176,5 @@ reasons! {
     RespondReset = 17, "reset", Respond, Api, "Denied; answered with a TCP reset, since it belongs to no conversation.";
     NoRoom = 18, "no_room", Drop, Api, "Denied; the packet's buffer has no room for the answer.";
     WouldDeny = 19, "would_deny", Pass, Api, "The source may not call the API, which is only monitored.";
+    RespondLimited = 20, "respond_limited", Drop, Api, "Denied; the limit of `respond`'s answers was reached.";
 }

@@ -1,6 +1,6 @@
-//! What is told of single packets that do not get through.
+//! Reports of single packets that do not get through.
 
-use super::AddressKey;
+use super::{AddressKey, Counter};
 
 /// A packet that did not get through.
 #[repr(C)]
@@ -36,42 +36,55 @@ pub const EVENTS_RING: usize = 0;
 /// The ring of the daemon's log.
 pub const LOG_RING: usize = 1;
 
-/// What a CPU has told, and may still tell.
+/// What a CPU has reported, and may still report.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reports {
     /// When the present second will be over, in jiffies.
     pub over: u64,
-    /// Packets that did not get through, since the counters were made, those yet to be passed over
-    /// included.
+    /// Packets that did not get through, since the counters were made, those that [gates](Gate) have yet to
+    /// pass over included.
     pub seen: u64,
     /// Events that were put into each ring, since then.
-    pub told: [u64; RINGS],
-    /// Packets yet to be passed over before one is looked at again.
-    pub skip: u32,
-    /// How many were to be passed over since the last one that was looked at.
-    pub gap: u32,
-    /// Events that may still be told of in this second.
+    pub reported: [u64; RINGS],
+    /// Events that may still be reported in this second.
     pub events_left: u32,
     /// Packets that are still counted one by one for [`TopSource`]s in this second.
     pub top_sources_left: u32,
     /// How many packets the present one stands for among those of its source.
     pub weight: u32,
-    /// Whether an event is to be told of the present one: 1 or 0.
+    /// Whether an event is to be reported of the present one: 1 or 0.
     pub event: u32,
 }
 
-impl Reports {
-    /// Packets that did not get through, and were not put into `ring`.
-    #[must_use]
-    pub fn unreported(&self, ring: usize) -> u64 {
-        let told = self.told.get(ring).copied().unwrap_or_default();
-        let seen = self.seen.wrapping_sub(self.skip.into());
-        seen.saturating_sub(told)
+/// Which packets of an API at an interface are passed over, on a CPU. It is beside the counters, so that a
+/// packet that is passed over need look nothing else up.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    /// Until when that holds, in jiffies.
+    pub until: u64,
+    /// Packets yet to be passed over before one is looked at again.
+    pub skip: u32,
+    /// How many were to be passed over since the last one that was looked at.
+    pub gap: u32,
+}
+
+impl From<Counter> for Gate {
+    /// The gate in a counter's place.
+    fn from(counter: Counter) -> Self {
+        let bytes = counter.bytes.to_ne_bytes();
+        let (words, _) = bytes.as_chunks();
+        let word = |index: usize| words.get(index).copied().map_or(0, u32::from_ne_bytes);
+        Self {
+            until: counter.packets,
+            skip: word(0),
+            gap: word(1),
+        }
     }
 }
 
-/// Denied packets a second and CPU that are counted one by one for [`TopSource`]s.
+/// Denied packets per second per CPU that are counted one by one for [`TopSource`]s.
 pub const TOP_SOURCES_RATE: u32 = 1000;
 
 /// Beyond those, one packet in so many is, on average, and stands for all since the last one.
@@ -108,7 +121,7 @@ pub struct TopSource {
 
 const _: () = {
     assert!(size_of::<Event>() == 48 && align_of::<Event>() == 8);
-    assert!(size_of::<Reports>() == 56);
+    assert!(size_of::<Reports>() == 48);
     assert!(size_of::<TopSource>() == 32);
     assert!(RING.is_power_of_two() && RING.is_multiple_of(4096));
 };

@@ -6,38 +6,40 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use ipfilter_ebpf::{
-    abi::{Chunk, PayloadSlice, REJECT_BURST, RESPONSE_CHUNKS, Reason, Response, SLOT_SHIFT},
+    abi::{ANSWER_BURST, Chunk, PayloadSlice, RESPONSE_CHUNKS, Reason, Response, SLOT_SHIFT},
     reply::{
         self, Answer, Data, FrameMut as _, Header, Parties, Responses, Tcp, cookie, prohibited_len,
         write_prohibited, write_tcp,
     },
-    verdict::Denied,
-    wire::{Family, Protocol, field},
+    wire::{
+        Family,
+        field::{self, protocol},
+    },
 };
 
 use super::{
-    context::{Packet, Scratch, opaque},
-    maps::{NEXT_REJECT, RESPONSES, Subject, key, reject_interval, subject},
+    context::{Packet, Scratch, optimizer_barrier},
+    maps::{FULL_AT, RESPONSES, Subject, config, key, subject},
 };
 
 /// The most bytes of a TCP segment that an answer depends on: the longest header (RFC 9293, section
 /// 3.1), and the beginning of the data.
 const TCP_SEEN: u32 = 60 + 4;
 
-/// Turns the packet that is this CPU's [`Subject`] and was denied so into the answer that is due, if one
-/// is. `talks` says that the API's action is to respond, rather than just to reject.
+/// Turns the packet that is this CPU's [`Subject`] into the answer that is due, if one is. `talks` says that
+/// the API's action is to respond, rather than just to reject.
 #[inline(always)]
-pub fn answer<P: Packet>(packet: &P, denied: &Denied, talks: bool) -> Reason {
-    if denied.fragment {
+pub fn answer<P: Packet>(packet: P, subject: &Subject, talks: bool) -> Reason {
+    if subject.fragment != 0 {
         return Reason::Unanswered;
     }
-    match (denied.family, denied.protocol, talks) {
-        (Family::V4, Protocol::Tcp, false) => reject::<P, false>(packet),
-        (Family::V4, Protocol::Tcp, true) => respond::<P, false>(packet),
-        (Family::V4, Protocol::Udp, _) => prohibit::<P, false>(packet),
-        (Family::V6, Protocol::Tcp, false) => reject::<P, true>(packet),
-        (Family::V6, Protocol::Tcp, true) => respond::<P, true>(packet),
-        (Family::V6, Protocol::Udp, _) => prohibit::<P, true>(packet),
+    match (subject.family, subject.protocol as u8, talks) {
+        (4, protocol::TCP, false) => reject::<P, false>(packet),
+        (4, protocol::TCP, true) => respond::<P, false>(packet),
+        (4, ..) => prohibit::<P, false>(packet),
+        (_, protocol::TCP, false) => reject::<P, true>(packet),
+        (_, protocol::TCP, true) => respond::<P, true>(packet),
+        _ => prohibit::<P, true>(packet),
     }
 }
 
@@ -50,7 +52,7 @@ struct Cause {
 
 impl Cause {
     #[inline(always)]
-    fn find<P: Packet>(packet: &P, v6: bool) -> Option<Self> {
+    fn find<P: Packet>(packet: P, v6: bool) -> Option<Self> {
         let family = if v6 { Family::V6 } else { Family::V4 };
         // SAFETY: it is copied.
         let now = *unsafe { subject() }?;
@@ -69,7 +71,7 @@ impl Cause {
     }
 
     #[inline(always)]
-    fn tcp<P: Packet>(&self, packet: &P) -> Option<Tcp> {
+    fn tcp<P: Packet>(&self, packet: P) -> Option<Tcp> {
         let places = (self.network(), self.now.transport as usize);
         let length = self.now.bytes as usize;
         Tcp::read(&Scratch(packet.buffer()), self.family, places, length)
@@ -77,14 +79,15 @@ impl Cause {
 }
 
 #[inline(never)]
-fn reject<P: Packet, const V6: bool>(packet: &P) -> Reason {
+fn reject<P: Packet, const V6: bool>(packet: P) -> Reason {
+    let packet = packet.apart();
     let Some(cause) = Cause::find(packet, V6) else {
         return Reason::Unanswered;
     };
     let Some(Answer::Reset(header)) = cause.tcp(packet).map(|tcp| reply::reset(&tcp)) else {
         return Reason::Unanswered;
     };
-    if !may_reject() {
+    if !may_answer(Bucket::Reject) {
         return Reason::RejectLimited;
     }
     match head(packet, &cause, &header, 0, 0) {
@@ -96,7 +99,8 @@ fn reject<P: Packet, const V6: bool>(packet: &P) -> Reason {
 /// The quoted packet must make the answer no longer than the packet itself, which every first
 /// packet of HTTP/3 does (RFC 9000, section 14.1).
 #[inline(never)]
-fn prohibit<P: Packet, const V6: bool>(packet: &P) -> Reason {
+fn prohibit<P: Packet, const V6: bool>(packet: P) -> Reason {
+    let packet = packet.apart();
     let Some(cause) = Cause::find(packet, V6) else {
         return Reason::Unanswered;
     };
@@ -105,7 +109,7 @@ fn prohibit<P: Packet, const V6: bool>(packet: &P) -> Reason {
     if cause.now.transport as usize != network + family.header_len() || bytes < length {
         return Reason::Unanswered;
     }
-    if !may_reject() {
+    if !may_answer(Bucket::Reject) {
         return Reason::RejectLimited;
     }
     if packet.resize(bytes, length).is_none() {
@@ -118,8 +122,9 @@ fn prohibit<P: Packet, const V6: bool>(packet: &P) -> Reason {
 }
 
 #[inline(never)]
-fn respond<P: Packet, const V6: bool>(packet: &P) -> Reason {
-    if show_segment(packet).is_none() {
+fn respond<P: Packet, const V6: bool>(packet: P) -> Reason {
+    let packet = packet.apart();
+    if pull_segment(packet).is_none() {
         return Reason::NoRoom;
     }
     let Some(cause) = Cause::find(packet, V6) else {
@@ -145,6 +150,9 @@ fn respond<P: Packet, const V6: bool>(packet: &P) -> Reason {
             }
             Answer::Data(Data::ForbiddenHead, header) => (header, response.head, Reason::Forbidden),
         };
+    if !may_answer(Bucket::Respond) {
+        return Reason::RespondLimited;
+    }
     match say(packet, &cause, &header, response, saying) {
         Some(()) => reason,
         None => Reason::NoRoom,
@@ -153,10 +161,10 @@ fn respond<P: Packet, const V6: bool>(packet: &P) -> Reason {
 
 /// Brings into sight what of the segment an answer depends on.
 #[inline(always)]
-fn show_segment<P: Packet>(packet: &P) -> Option<()> {
+fn pull_segment<P: Packet>(packet: P) -> Option<()> {
     // SAFETY: nothing that is called from here asks for it too.
     let now = unsafe { subject() }?;
-    packet.show(now.bytes, now.transport + TCP_SEEN)
+    packet.pull(now.bytes, now.transport + TCP_SEEN)
 }
 
 /// The connection's cookies in this time slot and in the one before.
@@ -175,7 +183,7 @@ fn cookies(parties: &Parties) -> [u32; 2] {
 /// says where the data belongs.
 #[inline(always)]
 fn head<P: Packet>(
-    packet: &P,
+    packet: P,
     cause: &Cause,
     header: &Header,
     length: u16,
@@ -198,7 +206,7 @@ fn head<P: Packet>(
 /// Makes the packet an answer that says `saying`.
 #[inline(always)]
 fn say<P: Packet>(
-    packet: &P,
+    packet: P,
     cause: &Cause,
     header: &Header,
     response: &Response,
@@ -211,7 +219,7 @@ fn say<P: Packet>(
         if index >= whole {
             break;
         }
-        let place = opaque(usize::from(saying.start) + index);
+        let place = optimizer_barrier(usize::from(saying.start) + index);
         let chunk = response.chunks.get(place)?;
         buffer.write(data + index * size_of::<Chunk>(), *chunk)?;
     }
@@ -224,18 +232,28 @@ fn say<P: Packet>(
     buffer.write_byte(data + 6, last)
 }
 
-/// Whether `reject` may send another answer now: a token bucket per CPU, kept as the time at which
-/// it will be full again.
+/// The limits of answers.
+#[derive(Clone, Copy)]
+enum Bucket {
+    Reject,
+    Respond,
+}
+
+/// Whether another answer may be sent now: a token bucket per CPU, kept as the time at which it will be full
+/// again.
 #[inline(always)]
-fn may_reject() -> bool {
-    let interval = reject_interval();
-    let Some(full_at) = NEXT_REJECT.get_ptr_mut(0) else {
+fn may_answer(bucket: Bucket) -> bool {
+    let interval = match bucket {
+        Bucket::Reject => config().reject_interval,
+        Bucket::Respond => config().respond_interval,
+    };
+    let Some(full_at) = FULL_AT.get_ptr_mut(bucket as u32) else {
         return false;
     };
     // SAFETY: the helper takes no pointers; the pointer is to this CPU's own value.
     let (now, before) = unsafe { (bpf_ktime_get_ns(), *full_at) };
     let base = if before > now { before } else { now };
-    if interval == 0 || base - now > REJECT_BURST - interval {
+    if interval == 0 || base - now > ANSWER_BURST - interval {
         return false;
     }
     // SAFETY: as above.

@@ -1,6 +1,8 @@
 //! The deployment's tables and constants.
 
-use super::context::{forget, opaque, verifier_barrier};
+use core::arch::asm;
+
+use super::context::{range_barrier, verifier_barrier};
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, lpm_trie::Key},
@@ -9,25 +11,24 @@ use aya_ebpf::{
 use ipfilter_ebpf::{
     abi::{
         AddressKey, ApiSet, Config, Event, Interfaces, KEYS_LEN, KeyV4, KeyV6, MAX_APIS, PortTable,
-        RING, ROWS, Reports, Response, Row, TOP_SOURCES as TOP_SOURCES_LEN, TopSource, VERSION,
-        flags, key_index,
+        RING, ROWS, Reports, Response, Row, SLOTS, TOP_SOURCES as TOP_SOURCES_LEN, TopSource,
+        VERSION, flags, key_index, port_entry,
     },
-    interval::{Broad, Layout, Roots, Words, lookup_v4, lookup_v6},
+    interval::{
+        Answers, LayoutV4, LayoutV6, Root, TableV4, TableV6, WideRoot, Words, lookup_v4, lookup_v6,
+        search_v4, search_v6,
+    },
     reply::Key as CookieKey,
     verdict::Tables,
-    wire::{Address, Protocol},
+    wire::{Address, Protocol, plain::place_of_port},
 };
 
-const NO_INTERVALS: Layout = Layout {
+const NO_ANSWERS: Answers = Answers {
     pair: [0; 2],
     palette: 0,
-    sieve: 0,
     lanes: 0,
-    slot_bits: 0,
-    broad: 0,
-    part_bits: 0,
-    usual: 0,
-    reserved: [0; 3],
+    direct: 0,
+    reserved: [0; 2],
 };
 
 /// Alone in its section, so that its map holds a [`Config`] and nothing else.
@@ -39,19 +40,78 @@ static CONFIG: Config = Config {
     apis: ApiSet::NONE,
     created: 0,
     digest: [0; 32],
-    intervals_v4: NO_INTERVALS,
-    intervals_v6: NO_INTERVALS,
+    intervals_v4: LayoutV4 {
+        answers: NO_ANSWERS,
+        lowest: 0,
+        above: 0,
+        summary: 0,
+        mask: 0,
+        slot_shift: 0,
+        part_shift: 0,
+        wide: 0,
+        near: 0,
+        summarized: 0,
+        default_answer: 0,
+        steps: 0,
+        slot_bits: 0,
+    },
+    intervals_v6: LayoutV6 {
+        answers: NO_ANSWERS,
+        base: 0,
+        slots: 0,
+        summary: 0,
+        summary_words: 0,
+        reserved: 0,
+        slot_shift: 0,
+        part_shift: 0,
+        near: 0,
+        summarized: 0,
+        default_answer: 0,
+        steps: 0,
+        unused: [0; 2],
+    },
     reject_interval: 0,
+    respond_interval: 0,
     events: 0,
-    second: 0,
-    quiet: 0,
-    reserved: 0,
+    jiffies_per_second: 0,
+    probe_ifindex: 0,
+    lean: 0,
     deny: [0; MAX_APIS],
 };
 
+/// Each table that is near: read-only data of the program, alone in its section, which is made as long as the
+/// deployment needs before it is loaded.
+macro_rules! near {
+    ($(#[$doc:meta])* $name:ident, $section:literal: $value:ty = $zero:expr) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = $section)]
+        static $name: $value = $zero;
+    };
+}
+
+near!(
+    /// [`PortTable`].
+    PORTS, ".rodata.ports": PortTable = [0; size_of::<PortTable>()]
+);
+near!(
+    /// What a lookup of an IPv4 source reads first.
+    NEAR_V4, ".rodata.near_v4": u64 = 0
+);
+near!(
+    /// What a lookup of an IPv6 source reads first.
+    NEAR_V6, ".rodata.near_v6": u64 = 0
+);
+
+/// Handed from one deployment to the next, and so not what is near to one alone.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.slots")]
+static INTERFACES: Interfaces = Interfaces {
+    index: [0; SLOTS],
+    name: [[0; 16]; SLOTS],
+};
+
 // Sizes other than the counters' are set at load, to what the plan needs.
-#[btf_map]
-static PORTS: Array<PortTable, 1> = Array::new();
 #[btf_map]
 static ADDRESSES: HashMap<AddressKey, u8, 1> = HashMap::new();
 #[btf_map]
@@ -63,21 +123,20 @@ static SOURCES_V6: LpmTrie<KeyV6, ApiSet, 1> = LpmTrie::new();
 static INTERVALS_V4: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 /// Apart from what else is in the table, as they are of another size.
 #[btf_map]
-static ROOTS_V4: Array<Broad, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+static ROOTS_V4: Array<WideRoot, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static INTERVALS_V6: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static COUNTERS: PerCpuArray<Row, { ROWS as usize }> = PerCpuArray::new();
-#[btf_map]
-pub static INTERFACES: Array<Interfaces, 1> = Array::new();
 
 #[btf_map]
 pub static RESPONSES: Array<Response, 1> = Array::new();
 #[btf_map]
 static KEYS: Array<CookieKey, { KEYS_LEN as usize }> = Array::new();
-/// When the bucket of `reject` will be full again, in nanoseconds since boot.
+/// When the buckets of answers will be full again, in nanoseconds since boot: that of `reject`, then that of
+/// `respond`.
 #[btf_map]
-pub static NEXT_REJECT: PerCpuArray<u64, 1> = PerCpuArray::new();
+pub static FULL_AT: PerCpuArray<u64, 2> = PerCpuArray::new();
 
 #[btf_map]
 static REPORTS: PerCpuArray<Reports, 1> = PerCpuArray::new();
@@ -91,16 +150,20 @@ pub static TOP_SOURCES: LruHashMap<AddressKey, TopSource, { TOP_SOURCES_LEN as u
 #[btf_map]
 static DRAFT: PerCpuArray<Event, 1> = PerCpuArray::new();
 
-/// The packet that this CPU is to answer or to tell of. Passed through a map rather than as arguments,
+/// What was found of the packet that this CPU has in hand. Passed through a map rather than as arguments,
 /// so that the verifier takes what is done with it apart once, not again for each way to get there, and
-/// so that the path of a packet that is dropped in silence does not keep it on its stack.
+/// so that the path of a packet that is plain does not keep it on its stack.
 #[btf_map]
 static SUBJECT: PerCpuArray<Subject, 1> = PerCpuArray::new();
 
-/// A packet that does not get through, and what is known of it.
+/// A packet that was judged, and what is known of it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Subject {
+    /// What is to be done with it: one of [`decision`].
+    pub decision: u32,
+    /// Why, unless the API's deny action says so.
+    pub reason: u32,
     /// The API's index, or [`NO_API`](ipfilter_ebpf::abi::NO_API).
     pub api: u32,
     /// The length of the whole frame, in bytes.
@@ -113,6 +176,18 @@ pub struct Subject {
     pub protocol: u32,
     /// Where the TCP or UDP header begins.
     pub transport: u32,
+    /// 1 if it is the first fragment of a datagram.
+    pub fragment: u32,
+}
+
+/// Values of [`Subject::decision`].
+pub mod decision {
+    /// On to the host.
+    pub const PASS: u32 = 0;
+    /// Discarded, whoever sent it.
+    pub const DROP: u32 = 1;
+    /// The API's deny action follows.
+    pub const DENY: u32 = 2;
 }
 
 /// The value that this CPU has for itself in a map of one.
@@ -133,11 +208,11 @@ macro_rules! own {
 }
 
 own!(
-    /// The packet to answer or to tell of.
+    /// The packet in hand.
     subject, SUBJECT: Subject
 );
 own!(
-    /// What was told, and may still be told.
+    /// What was reported, and may still be.
     reports, REPORTS: Reports
 );
 own!(
@@ -145,66 +220,52 @@ own!(
     draft, DRAFT: Event
 );
 
-/// A field of [`CONFIG`], read such that the compiler can't assume the value it was compiled with.
-macro_rules! config {
-    ($($field:tt)+) => {
-        // SAFETY: the field lies in a static that nobody writes once the program is loaded; the
-        // read is volatile only because userspace sets the value before that.
-        unsafe { core::ptr::read_volatile(&raw const CONFIG.$($field)+) }
-    };
+/// The address of a static in one instruction. The compiler does not know what is there: what is read
+/// behind it is one instruction each, and none if nobody needs it.
+macro_rules! address {
+    ($name:ident) => {{
+        let address: usize;
+        asm!(
+            "{0} = {1} ll",
+            out(reg) address,
+            sym $name,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+        address
+    }};
 }
 
-/// The layout of an interval table, field by field: each is then a constant to the verifier.
-macro_rules! layout {
-    ($table:ident) => {
-        Layout {
-            pair: [config!($table.pair[0]), config!($table.pair[1])],
-            palette: config!($table.palette),
-            sieve: config!($table.sieve),
-            lanes: config!($table.lanes),
-            slot_bits: config!($table.slot_bits),
-            broad: config!($table.broad),
-            part_bits: config!($table.part_bits),
-            usual: config!($table.usual),
-            reserved: [0; 3],
-        }
-    };
+/// What is fixed for the deployment. The compiler does not know it; to the verifier every field is a constant.
+#[inline(always)]
+pub fn config() -> &'static Config {
+    // SAFETY: the static, which nobody writes once the program is loaded.
+    unsafe { &*(address!(CONFIG) as *const Config) }
 }
 
-/// Whether one of [`Config::flags`] is set. To the verifier that is a constant.
+/// Whether one of [`Config::flags`] is set.
 #[inline(always)]
 pub fn has(flag: u32) -> bool {
-    config!(flags) & flag != 0
+    config().flags & flag != 0
 }
 
 /// The deny action of the API with this index.
 #[inline(always)]
 pub fn deny(api: u32) -> u8 {
-    config!(deny[(api as usize) % MAX_APIS])
+    config().deny[(api as usize) % MAX_APIS]
 }
 
-/// The time between two answers of `reject`, in nanoseconds.
+/// The interfaces' slots.
 #[inline(always)]
-pub fn reject_interval() -> u64 {
-    config!(reject_interval)
+pub fn interfaces() -> *const Interfaces {
+    // SAFETY: it is only named.
+    unsafe { address!(INTERFACES) as *const Interfaces }
 }
 
-/// The events that are told of in a second on one CPU.
+/// What the [`PortTable`] says of a port.
 #[inline(always)]
-pub fn events() -> u32 {
-    config!(events)
-}
-
-/// A second, in jiffies.
-#[inline(always)]
-pub fn second() -> u32 {
-    config!(second)
-}
-
-/// The number of the interface whose packets nothing is told of.
-#[inline(always)]
-pub fn quiet() -> u32 {
-    config!(quiet)
+pub fn entry_of_port(place: u64) -> u64 {
+    // SAFETY: places are below 2^17, as many as the table has entries.
+    u64::from(unsafe { *((address!(PORTS) + place as usize) as *const u8) })
 }
 
 /// The key of a time slot's cookies.
@@ -221,15 +282,10 @@ pub struct Deployed(pub u64);
 impl Tables for Deployed {
     #[inline(always)]
     fn api(&self, protocol: Protocol, port: u16) -> Option<u32> {
-        let ports = PORTS.get(0)?;
-        // Masked where the compiler must not know that it is in bounds: it would fold the mask into
-        // the byte swap before, over which older verifiers (6.12 among them) lose the bounds.
-        let port = opaque(usize::from(port)) & 0xffff;
-        let slot = match protocol {
-            Protocol::Tcp => *ports.tcp.get(port)?,
-            Protocol::Udp => *ports.udp.get(port)?,
-        };
-        u32::from(slot).checked_sub(1)
+        // Masked where the verifier must see it: older ones lose the bounds of what was turned round.
+        let port = super::context::optimizer_barrier(usize::from(port.to_be())) & 0xffff;
+        let entry = entry_of_port(place_of_port(protocol.number().into(), port as u64));
+        (entry != 0).then_some(entry as u32 & port_entry::API)
     }
 
     #[inline(always)]
@@ -247,27 +303,30 @@ impl Tables for Deployed {
 
     #[inline(always)]
     fn callable(&self, source: &Address) -> ApiSet {
-        let found = if has(flags::INTERVALS) {
-            in_intervals(source)
-        } else {
-            in_tries(source)
-        };
-        found.unwrap_or(ApiSet::NONE)
+        if !has(flags::INTERVALS) {
+            return in_tries(source).unwrap_or(ApiSet::NONE);
+        }
+        ApiSet::from_bits(match *source {
+            Address::V4([a, b]) => callable_v4(u64::from(u32::from(a) | u32::from(b) << 16)),
+            Address::V6([a, b, c, d, e, f, g, h]) => {
+                callable_v6([half([a, b, c, d]), half([e, f, g, h])])
+            }
+        })
     }
 
     #[inline(always)]
     fn apis(&self) -> ApiSet {
-        config!(apis)
+        config().apis
     }
 
     #[inline(always)]
-    fn forget(&self, value: u32) -> u32 {
+    fn verifier_barrier(&self, value: u32) -> u32 {
         verifier_barrier(value.into(), self.0) as u32
     }
 
     #[inline(always)]
-    fn forget_place(&self, place: usize) -> usize {
-        forget(place as u64) as usize
+    fn range_barrier(&self, place: usize) -> usize {
+        range_barrier(place as u64) as usize
     }
 }
 
@@ -279,25 +338,27 @@ fn in_tries(source: &Address) -> Option<ApiSet> {
     }
 }
 
-#[inline(always)]
-fn in_intervals(source: &Address) -> Option<ApiSet> {
-    match *source {
-        Address::V4([a, b]) => {
-            let address = u32::from(u16::from_be(a)) << 16 | u32::from(u16::from_be(b));
-            lookup_v4(&IntervalsV4, &layout!(intervals_v4), address)
-        }
-        Address::V6([a, b, c, d, e, f, g, h]) => {
-            let (high, low) = (half([a, b, c, d]), half([e, f, g, h]));
-            lookup_v6(&IntervalsV6, &layout!(intervals_v6), high, low)
-        }
-    }
-}
-
-/// Half an IPv6 address, in host byte order.
+/// Half an IPv6 address as the machine reads it.
 #[inline(always)]
 fn half(words: [u16; 4]) -> u64 {
-    let [a, b, c, d] = words.map(|word| u64::from(u16::from_be(word)));
-    a << 48 | b << 32 | c << 16 | d
+    let [a, b, c, d] = words.map(u64::from);
+    a | b << 16 | c << 32 | d << 48
+}
+
+/// The APIs that an IPv4 source may call, by the interval table; it is in network byte order as the machine
+/// reads it.
+#[inline(always)]
+pub fn callable_v4(source: u64) -> u64 {
+    // Turned round as a whole, its high half is the address.
+    let layout = &config().intervals_v4;
+    lookup_v4(&IntervalsV4, layout, u64::from_be(source)).unwrap_or(0)
+}
+
+/// The same of an IPv6 source's halves.
+#[inline(always)]
+pub fn callable_v6(source: [u64; 2]) -> u64 {
+    let [high, low] = source.map(u64::from_be);
+    lookup_v6(&IntervalsV6, &config().intervals_v6, high, low).unwrap_or(0)
 }
 
 struct IntervalsV4;
@@ -309,16 +370,34 @@ impl Words for IntervalsV4 {
     }
 
     #[inline(always)]
-    fn forget(&self, value: u64) -> u64 {
-        forget(value)
+    fn near(&self, index: u64) -> Option<u64> {
+        // SAFETY: the section is as long as the deployment's layout says, which bounds the index: the
+        // verifier would not take the program otherwise.
+        Some(unsafe { *(address!(NEAR_V4) as *const u64).add(index as usize) })
+    }
+
+    #[inline(always)]
+    fn barrier(&self, value: u64) -> u64 {
+        range_barrier(value)
     }
 }
 
-impl Roots for IntervalsV4 {
+impl TableV4 for IntervalsV4 {
     #[inline(always)]
-    fn root(&self, slot: u32) -> Option<&Broad> {
+    fn root(&self, slot: u32) -> Option<&WideRoot> {
         ROOTS_V4.get(slot)
     }
+
+    #[inline(always)]
+    fn search(&self, _: &LayoutV4, root: Root, at: u32) -> Option<u64> {
+        Some(node_v4(root.0, at))
+    }
+}
+
+/// What a node answers: kept apart, as most packets find all they need in a root.
+#[inline(never)]
+fn node_v4(root: u64, at: u32) -> u64 {
+    search_v4(&IntervalsV4, &config().intervals_v4, Root(root), at).unwrap_or(0)
 }
 
 struct IntervalsV6;
@@ -330,7 +409,26 @@ impl Words for IntervalsV6 {
     }
 
     #[inline(always)]
-    fn forget(&self, value: u64) -> u64 {
-        forget(value)
+    fn near(&self, index: u64) -> Option<u64> {
+        // SAFETY: as for IPv4.
+        Some(unsafe { *(address!(NEAR_V6) as *const u64).add(index as usize) })
     }
+
+    #[inline(always)]
+    fn barrier(&self, value: u64) -> u64 {
+        range_barrier(value)
+    }
+}
+
+impl TableV6 for IntervalsV6 {
+    #[inline(always)]
+    fn search(&self, _: &LayoutV6, root: Root, high: u64, low: u64) -> Option<u64> {
+        Some(node_v6(root.0, high, low))
+    }
+}
+
+/// As [`node_v4`].
+#[inline(never)]
+fn node_v6(root: u64, high: u64, low: u64) -> u64 {
+    search_v6(&IntervalsV6, &config().intervals_v6, Root(root), high, low).unwrap_or(0)
 }

@@ -1,4 +1,4 @@
-//! Telling of packets that do not get through: as events, and by their sources.
+//! Reports of packets that do not get through: events, and top sources.
 //!
 //! Both are limited, and the limit costs next to nothing to whoever exceeds it: the clock is the
 //! kernel's tick counter, which the verifier turns into a load, and what is over the limit is counted
@@ -13,60 +13,72 @@ use aya_ebpf::{
 };
 use ipfilter_ebpf::{
     abi::{
-        AddressKey, EVENTS_RING, Event, LOG_RING, NO_API, Reason, Reports, TOP_SOURCES_RATE,
+        AddressKey, EVENTS_RING, Event, Gate, LOG_RING, NO_API, Reports, TOP_SOURCES_RATE,
         TopSource, flags, gap,
     },
-    verdict::{Denied, Origin},
     wire::{
-        Family, Frame as _,
+        Frame as _,
         field::{ipv4, ipv6},
     },
 };
 
 use super::{
     context::{Packet, Scratch},
-    maps::{
-        EVENTS, LOG, Subject, TOP_SOURCES, draft, events, has, quiet, reports, second, subject,
-    },
+    maps::{EVENTS, LOG, TOP_SOURCES, config, draft, has, reports, subject},
+    record::Counters,
 };
 
-/// Whether anything is to be told of another packet: then [`note`] it, and [`tell`] what became of it.
+/// Whether another packet is one of those that are passed over; if it is not, ask whether a report [is
+/// due](is_due).
 #[inline(always)]
-pub fn is_due<P: Packet>(packet: &P) -> bool {
-    if events() == 0 {
+pub fn is_passed_over(counters: Counters) -> bool {
+    if config().events == 0 {
+        return true;
+    }
+    // SAFETY: it is this CPU's own, and there is no other reference to it.
+    let gate = unsafe { &mut *counters.gate() };
+    // SAFETY: the helper takes no pointers.
+    if gate.skip == 0 || gate.until <= unsafe { bpf_jiffies64() } {
+        return false;
+    }
+    gate.skip -= 1;
+    true
+}
+
+/// Whether a report of another packet is due: then [`note`] it, and [`report`] what became of it.
+#[inline(always)]
+pub fn is_due<P: Packet>(packet: P, counters: Counters) -> bool {
+    if is_passed_over(counters) || packet.interface() == config().probe_ifindex {
         return false;
     }
     // SAFETY: nothing that is called from here asks for them too.
     let Some(reports) = (unsafe { reports() }) else {
         return false;
     };
-    // SAFETY: the helper takes no pointers.
-    let now = unsafe { bpf_jiffies64() };
-    if now < reports.over && reports.skip > 0 {
-        reports.skip -= 1;
-        return false;
-    }
-    if packet.interface() == quiet() {
-        return false;
-    }
-    choose(reports, now);
+    // SAFETY: as above; the helper takes no pointers.
+    unsafe { choose(reports, &mut *counters.gate(), bpf_jiffies64()) };
     true
 }
 
-/// Chooses what to tell of a packet, and how many of those after it to pass over.
+/// Chooses what to report of a packet, and how many of those after it to pass over.
 #[inline(always)]
-fn choose(reports: &mut Reports, now: u64) {
+fn choose(reports: &mut Reports, gate: &mut Gate, now: u64) {
     if now >= reports.over {
-        reports.over = now + u64::from(second());
-        reports.events_left = events();
+        reports.over = now + u64::from(config().jiffies_per_second);
+        reports.events_left = config().events;
         reports.top_sources_left = TOP_SOURCES_RATE;
+    }
+    if gate.until != reports.over {
         // What would have been passed over is not.
-        reports.seen -= u64::from(reports.skip);
-        reports.skip = 0;
-        reports.gap = 0;
+        reports.seen -= u64::from(gate.skip);
+        *gate = Gate {
+            until: reports.over,
+            skip: 0,
+            gap: 0,
+        };
     }
     reports.seen += 1;
-    reports.weight = reports.gap + 1;
+    reports.weight = gate.gap + 1;
     reports.event = 0;
     if reports.events_left > 0 {
         reports.events_left -= 1;
@@ -75,62 +87,17 @@ fn choose(reports: &mut Reports, now: u64) {
     if reports.top_sources_left > 0 {
         reports.top_sources_left -= 1;
     } else if reports.events_left == 0 {
-        reports.gap = gap(reports.seen);
-        reports.skip = reports.gap;
-        reports.seen += u64::from(reports.gap);
-    }
-}
-
-/// Makes a denied packet of `bytes` bytes this CPU's [`Subject`].
-#[inline(always)]
-pub fn denied(denied: &Denied, bytes: u32) {
-    // SAFETY: it is gone at the end of this function.
-    if let Some(subject) = unsafe { subject() } {
-        *subject = Subject {
-            api: denied.api,
-            bytes,
-            family: number(denied.family),
-            network: denied.network as u32,
-            protocol: denied.protocol.number().into(),
-            transport: denied.transport as u32,
-        };
-    }
-}
-
-/// Tells of a packet that was dropped without regard to its source, which is at `origin` if it was
-/// found.
-#[inline(always)]
-pub fn dropped<P: Packet>(packet: &P, origin: Origin, reason: Reason) {
-    if !is_due(packet) {
-        return;
-    }
-    // SAFETY: it is gone before `note` asks for it.
-    if let Some(subject) = unsafe { subject() } {
-        *subject = Subject {
-            api: NO_API,
-            bytes: 0,
-            family: origin.family.map_or(0, number),
-            network: origin.network as u32,
-            protocol: 0,
-            transport: 0,
-        };
-    }
-    note(packet);
-    tell(reason as u32);
-}
-
-#[inline(always)]
-fn number(family: Family) -> u32 {
-    match family {
-        Family::V4 => 4,
-        Family::V6 => 6,
+        gate.gap = gap(reports.seen);
+        gate.skip = gate.gap;
+        reports.seen += u64::from(gate.gap);
     }
 }
 
 /// Writes down what the subject, which is still as it came, says of itself, and counts it under its
 /// source.
 #[inline(never)]
-pub fn note<P: Packet>(packet: &P) {
+pub fn note<P: Packet>(packet: P) {
+    let packet = packet.apart();
     // SAFETY: nothing that is called from here asks for them too.
     let all = unsafe { (subject(), reports(), draft()) };
     let (Some(subject), Some(reports), Some(event)) = all else {
@@ -205,7 +172,7 @@ unsafe fn add(sum: *mut u64, by: u64) {
 /// Puts what was [noted](note) into the rings, if an event is due, now that what became of the packet is
 /// known.
 #[inline(never)]
-pub fn tell(reason: u32) {
+pub fn report(reason: u32) {
     // SAFETY: nothing that is called from here asks for them too.
     let (Some(event), Some(reports)) = (unsafe { (draft(), reports()) }) else {
         return;
@@ -217,9 +184,9 @@ pub fn tell(reason: u32) {
     // SAFETY: the helper takes no pointers.
     event.time = unsafe { bpf_ktime_get_ns() };
     if EVENTS.output(&*event, 0).is_ok() {
-        reports.told[EVENTS_RING] += 1;
+        reports.reported[EVENTS_RING] += 1;
     }
     if has(flags::LOG) && LOG.output(&*event, 0).is_ok() {
-        reports.told[LOG_RING] += 1;
+        reports.reported[LOG_RING] += 1;
     }
 }

@@ -28,6 +28,10 @@ pub mod ipv4 {
     pub const LEN: usize = 20;
     /// The length of header and data.
     pub const TOTAL_LENGTH: usize = 2;
+    /// Flags and the fragment's place.
+    pub const FRAGMENT: usize = 6;
+    /// The protocol of the data.
+    pub const PROTOCOL: usize = 9;
     /// The source address, followed by the destination address.
     pub const SOURCE: usize = 12;
 }
@@ -38,6 +42,8 @@ pub mod ipv6 {
     pub const LEN: usize = 40;
     /// The length of what follows the header.
     pub const PAYLOAD_LENGTH: usize = 4;
+    /// The protocol of what follows, or its extension header's.
+    pub const NEXT_HEADER: usize = 6;
     /// The source address.
     pub const SOURCE: usize = 8;
     /// The destination address.
@@ -76,6 +82,8 @@ pub mod protocol {
 pub mod tcp {
     /// A header without options.
     pub const LEN: usize = 20;
+    /// Where the header's length is, in the high half of a byte.
+    pub const OFFSET: usize = 12;
     /// Where the flags are.
     pub const FLAGS: usize = 13;
 }

@@ -12,6 +12,7 @@
 //! RFC 4302 (authentication header), RFC 9293 (TCP), RFC 768 (UDP).
 
 pub mod field;
+pub mod plain;
 
 use field::{ethernet, ethertype, ipv4, ipv6, protocol, tcp};
 

@@ -251,6 +251,7 @@ fn plan(list: &List) -> Result<Plan> {
         ports: PORT.to_string().parse()?,
         protocols: Protocols::TCP,
         deny: Deny::Drop,
+        monitor: false,
         response: Response::default(),
         sources: AddressSet::from_networks(networks),
     };

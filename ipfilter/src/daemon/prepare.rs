@@ -82,6 +82,7 @@ impl Policies {
                     ports: api.port_set()?,
                     protocols: api.protocols,
                     deny: api.deny,
+                    monitor: api.monitor,
                     response: api.response.clone(),
                     sources: policy.at(now).may_pass,
                 })
@@ -89,6 +90,7 @@ impl Policies {
         let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
         let mut plan = plan.map_err(|error| Failure::Usage(blame(&self.spec, &error)))?;
         plan.reject_rate = self.spec.reject_rate.per_second();
+        plan.respond_rate = self.spec.respond_rate.per_second();
         plan.events = self.spec.events;
         plan.log_denied = self.spec.log_denied;
         plan.lookup = self.spec.lookup;
@@ -136,8 +138,7 @@ pub(super) fn shut_the_broken(spec: &Config) -> Inputs {
 /// Warnings of settings that are read, and that nothing acts on yet.
 fn without_effect(spec: &Config) -> Vec<String> {
     let confirm = spec.service.confirm.is_some().then_some("confirm");
-    let monitor = spec.apis.iter().any(|api| api.monitor).then_some("monitor");
-    let names = confirm.into_iter().chain(monitor);
+    let names = confirm.into_iter();
     names
         .map(|name| format!("the setting `{name}` has no effect in this version"))
         .collect()

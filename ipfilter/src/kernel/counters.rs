@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 
 use aya::maps::{Map, MapError, PerCpuArray};
-use ipfilter_ebpf::abi::{Counter, NO_API, Reason, Row, row_index};
+use ipfilter_ebpf::abi::{Counter, GATE, Gate, NO_API, Reason, Row, row_index};
 
 use super::{error::Error, pins::Pins, shared, slots, sys::Raw};
 
@@ -62,6 +62,22 @@ impl<M: Borrow<Map>> Counters<M> {
             }
         }
         Ok(counts)
+    }
+
+    /// Packets that all gates have yet to pass over.
+    pub(super) fn skip(&self) -> Result<u64, Error> {
+        let rows = PerCpuArray::<_, Raw<Row>>::try_from(self.rows.borrow()).map_err(failed)?;
+        let named = slots::named(self.interfaces.borrow())?.into_iter();
+        let mut skip = 0;
+        for slot in [0].into_iter().chain(named.map(|slot| slot.number)) {
+            for api in 0..=NO_API {
+                let row = rows.get(&row_index(slot, api), 0).map_err(failed)?;
+                let gates = row.iter().filter_map(|Raw(row)| row.get(GATE));
+                let gates = gates.map(|counter| Gate::from(*counter));
+                skip += gates.map(|gate| u64::from(gate.skip)).sum::<u64>();
+            }
+        }
+        Ok(skip)
     }
 }
 

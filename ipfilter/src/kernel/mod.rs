@@ -21,6 +21,7 @@ mod probe;
 mod programs;
 mod repair;
 mod reports;
+mod sections;
 mod shared;
 mod slots;
 mod steps;

@@ -13,29 +13,32 @@ use aya::{
     maps::{Array, HashMap, IterableMap as _, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
     programs::{Program, ProgramError},
 };
-use ipfilter_ebpf::abi::{self, AddressKey, ApiSet, Config, KeyV4, KeyV6, MAX_APIS, flags, names};
+use ipfilter_ebpf::abi::{
+    self, AddressKey, ApiSet, Config, Interfaces, KeyV4, KeyV6, MAX_APIS, flags, names,
+};
 use rustix::time::{ClockId, clock_getres};
 
 use super::{
     error::Error,
     keys, memory,
     pins::Pins,
+    sections,
     shared::{self, Shared},
+    slots,
     sys::{self, Raw},
     tables::{TableSizes, Tables},
     trace,
 };
 use crate::{
     addresses::Address,
-    plan::{Deny, Entry, Plan, PortTable, Table},
+    plan::{Entry, Plan, Table},
 };
 
 /// The BPF object, built with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-ebpf"));
 
 /// Tables that the kernel must not let anyone change once they are filled.
-const FROZEN: [&str; 8] = [
-    names::PORTS,
+const FROZEN: [&str; 7] = [
     names::ADDRESSES,
     names::RESPONSES,
     names::SOURCES_V4,
@@ -65,11 +68,13 @@ impl Object {
         let tables = Tables::of(plan)?;
         memory::check(&tables)?;
         // Probes of what is in force are no packets, and no event.
-        let quiet = if pins.is_some() { LOOPBACK } else { 0 };
+        let probe_ifindex = if pins.is_some() { LOOPBACK } else { 0 };
         let config = Raw(Config {
-            quiet,
+            probe_ifindex,
             ..config(plan, &tables)
         });
+        let ports = plan.port_table().to_abi(&plan.apis);
+        let interfaces = Raw(pins.map_or(Ok(Interfaces::default()), slots::pinned)?);
         let pinned = pins.map(|pins| shared::ALL.map(|map| (map, pins.shared(map))));
         let pinned = pinned.as_slice().as_flattened();
         for (map, path) in pinned {
@@ -83,6 +88,9 @@ impl Object {
             // verifier many times as long.
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .override_global(stringify!(CONFIG), &config, true)
+            .override_global(names::PORTS, ports.as_slice(), true)
+            // What is pinned is written anew when it is taken over, to what it is.
+            .override_global(names::INTERFACES, &interfaces, true)
             .override_global(trace::LEVEL, &level, false)
             .map_max_entries(names::SOURCES_V4, entries(tables.v4.entries().len())?)
             .map_max_entries(names::SOURCES_V6, entries(tables.v6.entries().len())?)
@@ -94,7 +102,8 @@ impl Object {
         for (map, path) in pinned {
             loader.map_pin_path(map.map, path);
         }
-        let ebpf = loader.load(OBJECT).map_err(|error| load_failed(&error))?;
+        let object = with_near(v4.near, v6.near)?;
+        let ebpf = loader.load(&object).map_err(|error| load_failed(&error))?;
         let mut object = Self {
             ebpf,
             sizes: tables.sizes,
@@ -159,7 +168,6 @@ impl Object {
     }
 
     fn fill(&mut self, plan: &Plan, tables: &Tables) -> Result<(), Error> {
-        self.fill_ports(&plan.port_table())?;
         let responses = plan.apis.iter().map(|api| api.response.to_abi());
         self.fill_array(names::RESPONSES, responses)?;
         self.fill_addresses(&plan.addresses)?;
@@ -169,19 +177,6 @@ impl Object {
         self.fill_words(names::ROOTS_V4, tables.v4.image().roots.as_flattened())?;
         self.fill_words(names::INTERVALS_V6, tables.v6.image().words)?;
         keys::fill(self.map(names::KEYS)?)
-    }
-
-    /// As bytes, and never as a value: it would not fit the stack of a thread for long.
-    fn fill_ports(&mut self, ports: &PortTable) -> Result<(), Error> {
-        type Bytes = [u8; size_of::<abi::PortTable>()];
-        let failed = |error: MapError| fill_failed(names::PORTS, error);
-        let bytes: Vec<u8> = [ports.tcp.as_slice(), ports.udp.as_slice()].concat();
-        let bytes: Box<Bytes> = bytes
-            .try_into()
-            .map_err(|_| fill_failed(names::PORTS, "it has another size"))?;
-        let map = self.map(names::PORTS)?;
-        let mut array = Array::<_, Bytes>::try_from(map).map_err(failed)?;
-        array.set(0, bytes, 0).map_err(failed)
     }
 
     fn fill_array<T>(
@@ -296,20 +291,19 @@ fn load_once(
 fn config(plan: &Plan, tables: &Tables) -> Config {
     let mut deny = [abi::deny::DROP; MAX_APIS];
     for (slot, api) in deny.iter_mut().zip(&plan.apis) {
-        *slot = match api.deny {
-            Deny::Drop => abi::deny::DROP,
-            Deny::Reject => abi::deny::REJECT,
-            Deny::Respond => abi::deny::RESPOND,
-        };
+        *slot = api.deny_action();
     }
     let apis = (0..plan.apis.len()).fold(0, |bits, index| bits | 1 << index);
-    let acts = |action| plan.apis.iter().any(|api| api.deny == action);
+    let acts = |action| plan.apis.iter().any(|api| api.deny_action() == action);
+    let intervals = tables.kind == Table::Intervals;
+    let traced = trace::level() > 0;
     Config {
         version: abi::VERSION,
         flags: flag(!plan.addresses.is_empty(), flags::ADDRESSES)
-            | flag(tables.kind == Table::Intervals, flags::INTERVALS)
-            | flag(acts(Deny::Reject), flags::REJECT)
-            | flag(acts(Deny::Respond), flags::RESPOND)
+            | flag(intervals, flags::INTERVALS)
+            | flag(acts(abi::deny::REJECT), flags::REJECT)
+            | flag(acts(abi::deny::RESPOND), flags::RESPOND)
+            | flag(acts(abi::deny::MONITOR), flags::MONITOR)
             | flag(plan.log_denied, flags::LOG),
         intervals_v4: tables.v4.layout(),
         intervals_v6: tables.v6.layout(),
@@ -318,19 +312,37 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
         digest: plan.digest().0,
-        reject_interval: 1_000_000_000_u64
-            .checked_div(plan.reject_rate.into())
-            .unwrap_or(0),
+        reject_interval: interval(plan.reject_rate),
+        respond_interval: interval(plan.respond_rate),
         events: plan.events,
-        second: jiffies_a_second(),
-        quiet: 0,
-        reserved: 0,
+        jiffies_per_second: jiffies_per_second(),
+        probe_ifindex: 0,
+        lean: (intervals && plan.addresses.is_empty() && !traced).into(),
         deny,
     }
 }
 
-/// The kernel's ticks in a second: its coarse clock steps once a tick.
-fn jiffies_a_second() -> u32 {
+/// The time between two answers, in nanoseconds, of so many per second; 0 for none.
+fn interval(rate: u32) -> u64 {
+    1_000_000_000_u64.checked_div(rate.into()).unwrap_or(0)
+}
+
+/// The object with these tables in its sections for what is near.
+fn with_near(v4: &[u64], v6: &[u64]) -> Result<Vec<u8>, Error> {
+    let mut object = OBJECT.to_vec();
+    for (name, words) in [(names::NEAR_V4, v4), (names::NEAR_V6, v6)] {
+        if !words.is_empty() {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+            object = sections::replace(object, name, &bytes).ok_or_else(|| {
+                Error::failed("the BPF object is damaged", format!("no section `{name}`"))
+            })?;
+        }
+    }
+    Ok(object)
+}
+
+/// The kernel's ticks per second: its coarse clock steps once a tick.
+fn jiffies_per_second() -> u32 {
     let tick = clock_getres(ClockId::MonotonicCoarse).tv_nsec;
     u32::try_from(1_000_000_000_i64.checked_div(tick).unwrap_or(0)).map_or(1, |rate| rate.max(1))
 }

@@ -13,6 +13,7 @@ use ipfilter_ebpf::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
+    counters::Counters,
     error::Error,
     filter::Filter,
     object::Object,
@@ -67,6 +68,7 @@ pub struct Follower {
     /// The id that the kernel gave the ring.
     id: u32,
     reports: Map,
+    counters: Counters<Map>,
     /// Where the ring is pinned, if it is.
     pins: Option<Pins>,
     reader: Reader,
@@ -88,6 +90,7 @@ impl Filter {
         Follower::new(
             self.pins.open(ring)?,
             reports,
+            Counters::pinned(&self.pins)?,
             Some(self.pins.clone()),
             reader,
         )
@@ -100,24 +103,32 @@ impl Filter {
     ///
     /// When the kernel's counts can't be read.
     pub fn unreported(&self, reader: Reader) -> Result<u64, Error> {
-        unreported(&shared::REPORTS.open(&self.pins)?, reader)
+        let reports = shared::REPORTS.open(&self.pins)?;
+        unreported(&reports, &Counters::pinned(&self.pins)?, reader)
     }
 }
 
 impl Follower {
-    fn new(map: OwnedFd, reports: Map, pins: Option<Pins>, reader: Reader) -> Result<Self, Error> {
+    fn new(
+        map: OwnedFd,
+        reports: Map,
+        counters: Counters<Map>,
+        pins: Option<Pins>,
+        reader: Reader,
+    ) -> Result<Self, Error> {
         let failed = |error| Error::io("can't look at the events", error);
         let (_, id) = sys::identity(&map).map_err(failed)?;
         let descriptor = map.try_clone().map_err(failed)?;
         let ring = MapData::from_fd(map)
             .and_then(|data| RingBuf::try_from(Map::RingBuf(data)))
             .map_err(|error| follow_failed(&error))?;
-        let unreported = unreported(&reports, reader)?;
+        let unreported = unreported(&reports, &counters, reader)?;
         Ok(Self {
             ring,
             descriptor,
             id,
             reports,
+            counters,
             pins,
             reader,
             start: monotonic(),
@@ -129,7 +140,11 @@ impl Follower {
     pub(super) fn of(object: &Object, reader: Reader) -> Result<Self, Error> {
         let (ring, _) = reader.ring();
         let reports = object.share(&shared::REPORTS)?;
-        Self::new(object.map_fd(ring.map)?, reports, None, reader)
+        let counters = Counters::new(
+            object.share(&shared::COUNTERS)?,
+            object.share(&shared::INTERFACES)?,
+        );
+        Self::new(object.map_fd(ring.map)?, reports, counters, None, reader)
     }
 
     /// The next packet, if there is one.
@@ -149,7 +164,7 @@ impl Follower {
     ///
     /// When the kernel's counts can't be read.
     pub fn unreported(&mut self) -> Result<u64, Error> {
-        let now = unreported(&self.reports, self.reader)?;
+        let now = unreported(&self.reports, &self.counters, self.reader)?;
         let since = now.saturating_sub(self.unreported);
         self.unreported = now;
         Ok(since)
@@ -178,14 +193,21 @@ impl Follower {
     }
 }
 
-fn unreported(reports: &Map, reader: Reader) -> Result<u64, Error> {
+fn unreported(reports: &Map, counters: &Counters<Map>, reader: Reader) -> Result<u64, Error> {
     let failed = |error: MapError| follow_failed(&error);
     let array = PerCpuArray::<_, Raw<Reports>>::try_from(reports).map_err(failed)?;
     let (_, ring) = reader.ring();
     let cpus = array.get(&0, 0).map_err(failed)?;
-    Ok(cpus.iter().fold(0_u64, |sum, Raw(cpu)| {
-        sum.wrapping_add(cpu.unreported(ring))
-    }))
+    let (seen, reported) = cpus
+        .iter()
+        .fold((0_u64, 0_u64), |(seen, reported), Raw(cpu)| {
+            let own = cpu.reported.get(ring).copied().unwrap_or_default();
+            (seen.wrapping_add(cpu.seen), reported.wrapping_add(own))
+        });
+    // Read later than what it is taken from, it may have become more since.
+    Ok(seen
+        .saturating_sub(reported)
+        .saturating_sub(counters.skip()?))
 }
 
 fn denial(event: &Event) -> Option<Denial> {

@@ -36,7 +36,7 @@ pub(super) const COUNTERS: Shared = Shared {
 };
 
 pub(super) const INTERFACES: Shared = Shared {
-    map: names::INTERFACES,
+    map: names::INTERFACES_SECTION,
     pin: "interfaces",
     kind: MapType::Array,
     value: size_of::<abi::Interfaces>(),

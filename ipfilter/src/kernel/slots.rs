@@ -3,7 +3,7 @@
 use aya::maps::{Array, Map, MapError, PerCpuArray, PerCpuValues};
 use ipfilter_ebpf::abi::{Counter, Interfaces, NO_API, REASONS, Row, row_index};
 
-use super::{error::Error, interface::Interface, netlink::Link, sys::Raw};
+use super::{error::Error, interface::Interface, netlink::Link, pins::Pins, shared, sys::Raw};
 
 /// The bytes that the kernel has for an interface's name, a zero at the end included (`IFNAMSIZ`).
 const NAME: usize = 16;
@@ -56,6 +56,17 @@ impl Slots {
         }
         Ok(())
     }
+}
+
+/// What is pinned in `pins`, or what it is before any interface has a slot.
+pub(super) fn pinned(pins: &Pins) -> Result<Interfaces, Error> {
+    if !pins.shared(&shared::INTERFACES).exists() {
+        return Ok(Interfaces::default());
+    }
+    let map = shared::INTERFACES.open(pins)?;
+    let array = Array::<_, Raw<Interfaces>>::try_from(&map).map_err(failed)?;
+    let Raw(interfaces) = array.get(&0, 0).map_err(failed)?;
+    Ok(interfaces)
 }
 
 /// A slot that an interface has.

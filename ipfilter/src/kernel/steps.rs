@@ -10,6 +10,11 @@
 //! read. Tables are read from the kernel as they are needed; values of per-CPU maps begin as zeros and stay
 //! here. Only XDP programs can be stepped through.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "halves and bytes of registers are wanted, and sizes are small"
+)]
+
 use std::{collections::HashMap, fs, os::fd::OwnedFd};
 
 use super::{
@@ -34,7 +39,7 @@ const FUNCTION_STACK: u64 = 512;
 /// Functions that call each other.
 const DEPTH: usize = 8;
 /// The interface that frames come in by.
-const INTERFACE: u64 = 4242;
+pub(super) const INTERFACE: u32 = 4242;
 /// The kernel's ticks, as the programs see them.
 const JIFFIES: u64 = 1 << 33;
 /// No frame takes as many.
@@ -252,7 +257,7 @@ impl Stepper {
                 8 => (FRAME << REGION) + self.frame.len() as u64,
                 _ => OBJECT << REGION,
             }),
-            OBJECT if size == 4 => Ok(INTERFACE),
+            OBJECT if size == 4 => Ok(INTERFACE.into()),
             OBJECT => Ok(OBJECT << REGION),
             FRAME | STACK | MAPS.. if region < self.end() => {
                 if let Some(pointer) = self.per_cpu(region, offset) {

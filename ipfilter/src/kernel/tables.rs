@@ -2,10 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipfilter_ebpf::{
-    abi::ApiSet,
-    interval::{Image, Layout},
-};
+use ipfilter_ebpf::{abi::ApiSet, interval::Image};
 
 use super::error::Error;
 use crate::plan::{Entry, Family, IntervalTable, Plan, SourceMap, TRIE_ENTRY_BYTES, Table, cover};
@@ -31,7 +28,7 @@ pub struct TableSize {
 }
 
 /// One family's table.
-pub(super) enum Sources<A> {
+pub(super) enum Sources<A: Family> {
     /// Entries of a trie.
     Trie(Vec<Entry<A>>),
     /// An interval table.
@@ -59,10 +56,7 @@ impl<A: Family> Sources<A> {
     /// The interval table: nothing where the trie is used.
     pub(super) fn image(&self) -> Image<'_> {
         match self {
-            Self::Trie(_) => Image {
-                words: &[],
-                roots: &[],
-            },
+            Self::Trie(_) => Image::default(),
             Self::Intervals(table) => table.image(),
         }
     }
@@ -94,9 +88,9 @@ impl<A: Family> Sources<A> {
     }
 
     /// What a program must know of the interval table beside its words.
-    pub(super) fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> A::Layout {
         match self {
-            Self::Trie(_) => Layout::default(),
+            Self::Trie(_) => A::Layout::default(),
             Self::Intervals(table) => *table.layout(),
         }
     }

@@ -7,10 +7,12 @@ use ipfilter_ebpf::abi::names;
 use super::{
     counters::{Count, Counters},
     error::Error,
+    interface::Interface,
     object::Object,
     reports::{Follower, Reader},
     shared,
-    steps::Stepper,
+    slots::Slots,
+    steps::{self, Stepper},
     sys,
     top_sources::{self, TopSource},
 };
@@ -102,6 +104,13 @@ impl Trial {
     ///
     /// When the kernel does not show what it has made of it.
     pub fn stepper(&self) -> Result<Stepper, Error> {
+        let interface = Interface {
+            name: "first".into(),
+            index: steps::INTERFACE,
+        };
+        let [interfaces, counters] =
+            [&shared::INTERFACES, &shared::COUNTERS].map(|map| self.object.share(map));
+        Slots::new(interfaces?, counters?).assign(&[interface], &[])?;
         Stepper::new(&self.program)
     }
 

@@ -25,4 +25,4 @@ pub use settings::{ApiConfig, Config, PolicyOptions, Service};
 pub use source::{ConfigSource, GivenOptions};
 pub use table::{Field, Given, Settings};
 pub use value::choice;
-pub use value::{Choice, OnError, RejectRate};
+pub use value::{AnswerRate, Choice, OnError};

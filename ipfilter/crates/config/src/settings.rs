@@ -6,7 +6,9 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use ipfilter_plan::{Deny, EVENT_RATE, Lookup, PortSet, Protocols, Response};
+use ipfilter_plan::{
+    Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, RESPOND_RATE, Response,
+};
 use ipfilter_policy::{ApiArn, Authorizer, parse_block};
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -14,7 +16,7 @@ use jiff::SignedDuration;
 use super::{
     authorize::Authorize,
     table::settings,
-    value::{Choice as _, OnError, RejectRate, choice, flag, path},
+    value::{AnswerRate, Choice as _, OnError, choice, flag, path},
 };
 use crate::{endpoint::Endpoint, mode::Mode};
 
@@ -39,7 +41,11 @@ settings! {
 
         /// Send at most this many resets and ICMP messages per second per CPU (`reject`)
         #[arg(long, value_name = "N")]
-        pub reject_rate: RejectRate = RejectRate::default(),
+        pub reject_rate: AnswerRate = AnswerRate(REJECT_RATE),
+
+        /// Send at most this many answers per second per CPU to denied clients (`respond`)
+        #[arg(long, value_name = "N")]
+        pub respond_rate: AnswerRate = AnswerRate(RESPOND_RATE),
 
         /// Report at most this many denied packets per second per CPU to `ipfilter events` and the log.
         /// This never limits what is denied. With 0, denied sources are not remembered either
@@ -129,7 +135,7 @@ settings! {
         pub respond_type: Option<String>,
 
         /// Judge, count and report packets, but never deny one
-        #[arg(skip)]
+        #[arg(long)]
         pub monitor: bool,
     } parts {
         /// How its policy is understood.

@@ -15,7 +15,7 @@ use ipfilter_document::{
     problem::{Advice, Path, clip, nearest},
     reader::Reader,
 };
-use ipfilter_plan::{Deny, Lookup, PortSet, Protocol, Protocols, REJECT_RATE};
+use ipfilter_plan::{Deny, Lookup, PortSet, Protocol, Protocols};
 use ipfilter_policy::{ApiArn, Authorizer};
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -157,13 +157,13 @@ impl Value for u32 {
     }
 }
 
-/// How many answers `reject` may send per second per CPU. The filter keeps the time between two of them
+/// How many answers `reject` or `respond` may send per second per CPU. The filter keeps the time between two of them
 /// in nanoseconds, so one a nanosecond is the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RejectRate(u32);
+pub struct AnswerRate(pub(super) u32);
 
-impl RejectRate {
+impl AnswerRate {
     const MAX: u32 = 1_000_000_000;
 
     /// The number.
@@ -173,19 +173,13 @@ impl RejectRate {
     }
 }
 
-impl Default for RejectRate {
-    fn default() -> Self {
-        Self(REJECT_RATE)
-    }
-}
-
-impl Display for RejectRate {
+impl Display for AnswerRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl FromStr for RejectRate {
+impl FromStr for AnswerRate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -195,7 +189,7 @@ impl FromStr for RejectRate {
     }
 }
 
-impl Value for RejectRate {
+impl Value for AnswerRate {
     fn takes() -> String {
         format!("a whole number from 0 to {}", Self::MAX)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ipfilter_ebpf::abi;
 use serde::{Deserialize, Serialize};
 
 use super::{PortSet, Response};
@@ -18,10 +19,25 @@ pub struct Api {
     pub protocols: Protocols,
     /// What happens to a packet from a source that may not pass.
     pub deny: Deny,
+    /// Whether such a packet passes all the same, and is only counted and reported.
+    pub monitor: bool,
     /// What [`Deny::Respond`] says.
     pub response: Response,
     /// The sources that may pass.
     pub sources: AddressSet,
+}
+
+impl Api {
+    /// What the programs do with a packet from a source that may not pass, as [`abi::deny`] has it.
+    #[must_use]
+    pub fn deny_action(&self) -> u8 {
+        match self.deny {
+            _ if self.monitor => abi::deny::MONITOR,
+            Deny::Drop => abi::deny::DROP,
+            Deny::Reject => abi::deny::REJECT,
+            Deny::Respond => abi::deny::RESPOND,
+        }
+    }
 }
 
 /// A transport protocol with ports.

@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Api, EVENT_RATE, Plan};
+use super::{Api, EVENT_RATE, Plan, RESPOND_RATE};
 use ipfilter_addresses::{Address, Intervals};
 
 /// Changes whenever what is hashed, or how, does.
@@ -41,6 +41,12 @@ impl Digest {
         if (plan.events, plan.log_denied) != (EVENT_RATE, false) {
             hasher.0.update(plan.events.to_le_bytes());
             hasher.0.update([u8::from(plan.log_denied)]);
+        }
+        let monitored = plan.apis.iter().any(|api| api.monitor);
+        if plan.respond_rate != RESPOND_RATE || monitored {
+            hasher.0.update(plan.respond_rate.to_le_bytes());
+            let monitored = plan.apis.iter().map(|api| u8::from(api.monitor));
+            hasher.bytes(&monitored.collect::<Vec<_>>());
         }
         Self(hasher.0.finalize().into())
     }

@@ -4,6 +4,7 @@
 //! sweep over the map, ready to be copied into a memory-mapped array. Knows no map and no file
 //! descriptor.
 
+mod summary_bitmap;
 mod v4;
 mod v6;
 
@@ -11,10 +12,11 @@ use std::{marker::PhantomData, ops::Range};
 
 use ipfilter_ebpf::{
     abi::ApiSet,
-    interval::{Broad, Image, Layout},
+    interval::{Answers, DIRECT_APIS, Image, Root, WideRoot},
 };
 
 use sealed::Builder as _;
+use summary_bitmap::SummaryBitmap;
 
 use super::SourceMap;
 use ipfilter_addresses::Address;
@@ -44,22 +46,34 @@ pub trait Family: Address + sealed::Build {
     const NAME: &'static str;
 }
 
+/// What is read first is near if it has up to so many words. The kernel copies it in one piece, 128 KiB at
+/// most.
+const NEAR_WORDS: usize = 1 << 14;
+
 mod sealed {
-    use super::{ApiSet, Image, Layout, Shape, Slot, SourceMap, Store};
+    use std::fmt::Debug;
+
+    use super::{Answers, Image, Shape, Slot, SourceMap, Store};
 
     /// A family's tables: how they are built and read.
     pub trait Build: Sized {
+        /// What a program must know of a table beside its words.
+        type Layout: Copy + Debug + Default + PartialEq + Eq;
+
         /// What builds them.
         type Builder<'a>: Builder<'a, Self>;
 
         /// Looks `address` up.
-        fn lookup(image: Image<'_>, layout: &Layout, address: Self) -> Option<ApiSet>;
+        fn lookup(image: Image<'_>, layout: &Self::Layout, address: Self) -> Option<u64>;
     }
 
     /// Builds one table.
-    pub trait Builder<'a, A> {
+    pub trait Builder<'a, A: Build> {
         /// Decides how the address space is divided into slots.
-        fn new(map: &'a SourceMap<A>, lanes: u8) -> Self;
+        fn new(map: &'a SourceMap<A>, answers: Answers) -> Self;
+
+        /// How answers are found, except where the palette is.
+        fn answers(&self) -> Answers;
 
         /// Words of roots.
         fn root_words(&self) -> usize;
@@ -67,11 +81,11 @@ mod sealed {
         /// The roots, without their values.
         fn roots(&self) -> Store;
 
-        /// The words that follow the palette; none if there is no sieve.
-        fn sieve(&self) -> &[u64];
+        /// The words that follow the palette; none if there is no summary bitmap.
+        fn summary(&self) -> &[u64];
 
-        /// The fields of a layout that say how the space is divided; the others are of no meaning.
-        fn division(&self) -> Layout;
+        /// What a program must know of `store`, whose summary bitmap, if there is one, begins at `summary`.
+        fn layout(&self, answers: Answers, summary: u32, store: &Store) -> A::Layout;
 
         /// Every slot, in the order of its addresses.
         fn slots(&self) -> Vec<Slot>;
@@ -101,7 +115,7 @@ pub enum Shape {
     /// In its root alone: one answer.
     Uniform,
     /// In its root alone: prefixes, and the answer outside them (IPv4).
-    Held {
+    Inline {
         /// The palette index of that answer.
         outside: u32,
     },
@@ -114,7 +128,7 @@ pub enum Shape {
 /// Where a table's bytes go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Bytes of roots and palette, which even an empty table has, and of the sieve.
+    /// Bytes of roots and palette, which even an empty table has, and of the summary bitmap.
     pub roots: usize,
     /// Bytes of slots that are a list of boundaries of one kind, with their answers.
     pub lists: usize,
@@ -130,29 +144,61 @@ impl Sizes {
     }
 }
 
-/// A table's words and broad roots.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A table's words and roots, wherever they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Store {
     words: Vec<u64>,
-    roots: Vec<Broad>,
+    roots: Vec<WideRoot>,
+    near: Vec<u64>,
+    /// Words of the longest list (IPv4), or boundaries of it (IPv6).
+    longest: usize,
 }
 
 impl Store {
+    /// So many roots of one word each, which are read first unless there is a summary bitmap.
+    fn of_words(roots: usize, summary: &SummaryBitmap) -> Self {
+        if roots <= NEAR_WORDS && summary.words.is_empty() {
+            Self {
+                near: vec![0; roots],
+                ..Self::default()
+            }
+        } else {
+            Self {
+                words: vec![0; roots],
+                ..Self::default()
+            }
+        }
+    }
+
     /// The words of the root with this number.
     fn root(&mut self, number: usize) -> &mut [u64] {
-        if self.roots.is_empty() {
-            self.words.get_mut(number..=number).unwrap_or_default()
-        } else {
+        if !self.near.is_empty() {
+            self.near.get_mut(number..=number).unwrap_or_default()
+        } else if !self.roots.is_empty() {
             self.roots.get_mut(number).map_or(&mut [], |root| root)
+        } else {
+            self.words.get_mut(number..=number).unwrap_or_default()
         }
+    }
+
+    /// 1 if anything is near.
+    fn is_near(&self) -> u8 {
+        (!self.near.is_empty()).into()
+    }
+
+    /// Halvings that the longest list needs at most.
+    fn halvings(&self) -> u8 {
+        self.longest
+            .checked_ilog2()
+            .map_or(0, |bits| u8::try_from(bits + 1).unwrap_or(u8::MAX))
     }
 }
 
 /// An interval table and what else a lookup must know of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IntervalTable<A> {
+pub struct IntervalTable<A: Family> {
     store: Store,
-    layout: Layout,
+    layout: A::Layout,
     sizes: Sizes,
     family: PhantomData<A>,
 }
@@ -167,19 +213,17 @@ impl<A: Family> IntervalTable<A> {
     }
 
     fn within(map: &SourceMap<A>, limit: usize) -> Result<Self, TableTooLarge> {
-        let lanes = lanes(map.palette().len());
-        Self::build(&A::Builder::new(map, lanes), map, lanes, limit)
+        Self::build(&A::Builder::new(map, answers(map.palette())), map, limit)
     }
 
     fn build(
         builder: &A::Builder<'_>,
         map: &SourceMap<A>,
-        lanes: u8,
         limit: usize,
     ) -> Result<Self, TableTooLarge> {
         let slots = builder.slots();
         let shapes = builder.shapes(&slots);
-        let fixed = builder.root_words() + map.palette().len() + builder.sieve().len();
+        let fixed = builder.root_words() + map.palette().len() + builder.summary().len();
         let sizes = sizes(fixed, &shapes);
         let total = sizes.total() / size_of::<u64>();
         let too_large = || TableTooLarge {
@@ -193,46 +237,46 @@ impl<A: Family> IntervalTable<A> {
         let mut store = builder.roots();
         store.words.reserve_exact(total - builder.root_words());
         let palette = u32::try_from(store.words.len()).map_err(|_| too_large())?;
-        let answers = map.palette().iter().map(|apis| apis.bits());
-        store.words.extend(answers);
-        let sieve = match builder.sieve() {
-            [] => 0,
-            sieve => {
-                let place = u32::try_from(store.words.len()).map_err(|_| too_large())?;
-                store.words.extend(sieve);
-                place
-            }
-        };
+        store
+            .words
+            .extend(map.palette().iter().map(|apis| apis.bits()));
+        let summary = u32::try_from(store.words.len()).map_err(|_| too_large())?;
+        let is_near = builder.summary().len() <= NEAR_WORDS;
+        if !is_near {
+            store.words.extend(builder.summary());
+        }
         for (slot, shape) in slots.iter().zip(shapes) {
             builder.push(slot, shape, &mut store);
         }
-        let answer = |index: usize| map.palette().get(index).map_or(0, |apis| apis.bits());
+        // Only now: while roots are written, they are what is near, if anything is.
+        if is_near && store.near.is_empty() {
+            store.near = builder.summary().to_vec();
+        }
+        let answers = Answers {
+            palette,
+            ..builder.answers()
+        };
         Ok(Self {
+            layout: builder.layout(answers, summary, &store),
             store,
-            layout: Layout {
-                pair: [answer(0), answer(1)],
-                palette,
-                sieve,
-                lanes,
-                ..builder.division()
-            },
             sizes,
             family: PhantomData,
         })
     }
 
-    /// What to copy into the array maps, whose entries are as many as its parts are long.
+    /// What to copy into the maps, which are as long as its parts.
     #[must_use]
     pub fn image(&self) -> Image<'_> {
         Image {
             words: &self.store.words,
             roots: &self.store.roots,
+            near: &self.store.near,
         }
     }
 
     /// What the program must know beside the words.
     #[must_use]
-    pub fn layout(&self) -> &Layout {
+    pub fn layout(&self) -> &A::Layout {
         &self.layout
     }
 
@@ -245,8 +289,32 @@ impl<A: Family> IntervalTable<A> {
     /// Which APIs `address` may call, by the very code that the kernel runs.
     #[must_use]
     pub fn at(&self, address: A) -> ApiSet {
-        A::lookup(self.image(), &self.layout, address).unwrap_or(ApiSet::NONE)
+        let bits = A::lookup(self.image(), &self.layout, address);
+        bits.map_or(ApiSet::NONE, ApiSet::from_bits)
     }
+}
+
+/// How the answers of a palette are found, except where it is.
+fn answers(palette: &[ApiSet]) -> Answers {
+    let answer = |index: usize| palette.get(index).map_or(0, |apis| apis.bits());
+    let fits = |apis: &ApiSet| apis.bits() >> DIRECT_APIS == 0;
+    Answers {
+        pair: [answer(0), answer(1)],
+        palette: 0,
+        lanes: lanes(palette.len()),
+        direct: palette.iter().all(fits).into(),
+        reserved: [0; 2],
+    }
+}
+
+/// The root of a slot with one answer, which is the palette's with this index.
+fn uniform(answers: &Answers, palette: &[ApiSet], index: u32) -> Root {
+    let answer = palette.get(index as usize).map_or(0, |apis| apis.bits());
+    Root::uniform(if answers.direct == 1 {
+        answer
+    } else {
+        index.into()
+    })
 }
 
 /// The base-2 logarithm of the palette indices in a word; 0 if none are stored.
@@ -273,7 +341,7 @@ fn sizes(fixed: usize, shapes: &[Shape]) -> Sizes {
     let mut sizes = Sizes::default();
     for shape in shapes {
         match shape {
-            Shape::Uniform | Shape::Held { .. } => {}
+            Shape::Uniform | Shape::Inline { .. } => {}
             Shape::List(words) => sizes.lists += words,
             Shape::Wide(words) => sizes.wide += words,
         }

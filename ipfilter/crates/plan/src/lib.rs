@@ -46,8 +46,10 @@ pub struct Plan {
     pub v4: SourceMap<u32>,
     /// Which APIs an IPv6 source may call.
     pub v6: SourceMap<u128>,
-    /// The most answers of [`Deny::Reject`] that each CPU sends in a second.
+    /// The most answers of [`Deny::Reject`] per second per CPU.
     pub reject_rate: u32,
+    /// The most answers of [`Deny::Respond`] per second per CPU.
+    pub respond_rate: u32,
     /// The denied packets that each CPU tells of in a second; with 0 it counts no sources either.
     pub events: u32,
     /// Whether they are told of to the log as well.
@@ -59,8 +61,12 @@ pub struct Plan {
 /// Denied packets that are told of, a second and CPU, unless the operator says otherwise.
 pub const EVENT_RATE: u32 = 100;
 
-/// Answers a second and CPU, unless the operator says otherwise.
+/// Answers of [`Deny::Reject`] per second per CPU, unless the operator says otherwise.
 pub const REJECT_RATE: u32 = 1000;
+
+/// Answers of [`Deny::Respond`] per second per CPU, unless the operator says otherwise: far more than clients
+/// that are refused ask for, and few enough that a flood of forged sources is not answered packet by packet.
+pub const RESPOND_RATE: u32 = 100_000;
 
 /// Why APIs can't be one plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +117,7 @@ impl Plan {
             v4,
             v6,
             reject_rate: REJECT_RATE,
+            respond_rate: RESPOND_RATE,
             events: EVENT_RATE,
             log_denied: false,
             lookup: Lookup::Auto,

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use ipfilter_ebpf::abi::{deny, port_entry};
+
 use super::{Api, Protocol};
 
 /// Ports there are, with port 0, which is never an API's.
@@ -44,6 +46,31 @@ impl PortTable {
             Protocol::Udp => self.udp.get(usize::from(port)),
         };
         usize::from(*number?).checked_sub(1)
+    }
+
+    /// As the programs have it: in network byte order as the machine reads it, and with a mark at the ports of
+    /// those of `apis` that do more with a denied packet than to discard it.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the mark has one byte")]
+    pub fn to_abi(&self, apis: &[Api]) -> Vec<u8> {
+        let mut table = vec![0; 2 * PORTS];
+        for (ports, entries) in [&self.tcp, &self.udp]
+            .into_iter()
+            .zip(table.chunks_mut(PORTS))
+        {
+            for (port, number) in (0..=u16::MAX)
+                .zip(ports.iter())
+                .filter(|(_, number)| **number > 0)
+            {
+                let api = apis.get(usize::from(*number) - 1);
+                let acts = api.is_some_and(|api| api.deny_action() != deny::DROP);
+                let mark = if acts { port_entry::ACTS as u8 } else { 0 };
+                if let Some(entry) = entries.get_mut(usize::from(port.to_be())) {
+                    *entry = (number - 1) | port_entry::TAKEN as u8 | mark;
+                }
+            }
+        }
+        table
     }
 
     fn fill(&mut self, protocol: Protocol, range: RangeInclusive<u16>, number: u8) {

@@ -9,6 +9,7 @@ fn sources(networks: &[&str]) -> AddressSet {
 
 fn api(name: &str, ports: &str, networks: &[&str]) -> Api {
     Api {
+        monitor: false,
         response: Response::default(),
         name: name.to_owned(),
         ports: ports.parse().unwrap(),

@@ -93,6 +93,7 @@ fn plan(source: &str) -> Plan {
         ports: "80".parse().expect("a port"),
         protocols: Protocols::BOTH,
         deny: Deny::Drop,
+        monitor: false,
         response: Response::default(),
         sources: AddressSet::from_networks([address.into()]),
     };

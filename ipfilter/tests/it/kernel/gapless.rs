@@ -214,6 +214,7 @@ fn plan(number: u8) -> Plan {
         ports: "80".parse().expect("a port"),
         protocols: Protocols::BOTH,
         deny: Deny::Drop,
+        monitor: false,
         response: Response::default(),
         sources: AddressSet::from_networks(networks),
     };

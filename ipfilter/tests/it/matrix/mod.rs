@@ -66,6 +66,7 @@ fn plan(sources: &AddressSet, lookup: Lookup) -> Plan {
         ports: port.to_string().parse().unwrap(),
         protocols: Protocols::BOTH,
         deny,
+        monitor: false,
         response: Response::default(),
         sources: sources.clone(),
     });
@@ -150,7 +151,7 @@ fn a_large_table_is_loaded_and_answers() {
     ));
     let plan = plan(&sources, Lookup::Intervals);
     let table = IntervalTable::new(&plan.v4).unwrap();
-    assert!(table.layout().broad == 1 && table.layout().sieve > 0);
+    assert!(table.layout().wide == 1 && table.layout().summarized == 1);
     // The longest of the programs, with the largest stack.
     let trial = Trial::load(&plan, Kind::Tc).unwrap();
     for (source, allowed) in [

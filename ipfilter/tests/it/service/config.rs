@@ -353,6 +353,17 @@ fn options_say_the_same_as_a_file_and_are_refused_with_one() {
         host.probe("--source 203.0.113.10 --port 443 --interface eth1"),
         "eth1 pass other_address -"
     );
+    for (more, outcome) in [
+        (
+            "--deny respond --respond-rate 0",
+            "eth0 drop respond_limited api",
+        ),
+        ("--deny reject --monitor", "eth0 pass would_deny api"),
+    ] {
+        let (exit, _, err) = with(&format!("--interface eth0 --port 443 {more}"));
+        assert_eq!(exit, 0, "{err}");
+        assert_eq!(host.probe(source), outcome);
+    }
     let long = host.write("long", &"x".repeat(1300));
     for (more, exit, message) in [
         (

@@ -1,22 +1,18 @@
-//! IPv4: a root per /16 or smaller slot that holds a few prefixes itself, 16-bit boundaries, bitmaps
-//! where those are many.
+//! IPv4: a root per slot that holds a few prefixes itself, boundaries of 16 bits or 32, bitmaps where those
+//! are many.
 
-mod sieve;
-
-use ipfilter_ebpf::{
-    abi::ApiSet,
-    interval::{
-        self, BOUNDARIES_PER_WORD, BROAD_WORDS, Broad, HELD_IN_ROOT, HELD_IN_WORD, Image, Kind,
-        Layout, Root, SLOT_BITS_V4, held,
-    },
+use ipfilter_addresses::blocks;
+use ipfilter_ebpf::interval::{
+    self, Answers, INLINE_IN_LARGE_SLOT, INLINE_IN_ROOT, INLINE_IN_WORD, Image, KindV4,
+    LARGE_SLOT_MOST, LayoutV4, Root, SMALL_SLOT_MOST, WIDE_ROOT_WORDS, WideRoot, inline_prefix,
 };
 
-use self::sieve::Sieve;
 use super::{
     Family, Shape, Slot, SourceMap, Store, answer_words, pack, pack_answers,
     sealed::{self, Build, Builder as _},
+    summary_bitmap::{Step, SummaryBitmap},
+    uniform,
 };
-use ipfilter_addresses::blocks;
 
 /// Up to this many boundaries a list is as fast as a bitmap (measured: beyond, the search's misses
 /// tell), and far smaller.
@@ -27,32 +23,34 @@ const LIST_BOUNDARIES: usize = 64;
 /// save. So the densest slots have them, and the others somewhat longer searches.
 const BITMAP_BUDGET: usize = 1 << 20;
 
-/// Boundaries in a list's word.
-const LANES: usize = BOUNDARIES_PER_WORD as usize;
-
 /// One slot in so many may need more than its root before the slots are made smaller.
 const FEW: usize = 10;
 
-/// Roots take at most this many words per boundary, except in the smallest table: where boundaries lie
-/// in few slots, all the others would be made smaller for nothing.
+/// Roots of small slots take at most this many words per boundary: where boundaries lie in few slots, all the
+/// others would be made smaller for nothing. Those of large slots take one at most.
 const ROOT_WORDS_PER_BOUNDARY: usize = 2;
 
 /// If more than one slot in so many holds prefixes, one with a single answer holds all of itself as a
 /// prefix: to tell these kinds of slots apart takes a branch that is then too often predicted wrong.
-const UNIFORM_PER_HELD: usize = 8;
+const UNIFORM_PER_INLINE: usize = 8;
 
 /// The smallest slots have 2^10 addresses.
-const DIVISIONS: u8 = 9;
+const SMALL_DIVISIONS: u8 = 9;
+
+/// From as many boundaries on, slots that suffice nowhere are small all the same: their dense ones have
+/// bitmaps then.
+const LARGE: usize = 1 << 15;
 
 impl Family for u32 {
     const NAME: &'static str = "IPv4";
 }
 
 impl Build for u32 {
+    type Layout = LayoutV4;
     type Builder<'a> = Builder<'a>;
 
-    fn lookup(image: Image<'_>, layout: &Layout, address: Self) -> Option<ApiSet> {
-        interval::lookup_v4(&image, layout, address)
+    fn lookup(image: Image<'_>, layout: &LayoutV4, address: Self) -> Option<u64> {
+        interval::lookup_v4(&image, layout, u64::from(address) << 32)
     }
 }
 
@@ -61,23 +59,46 @@ impl Build for u32 {
 struct Division {
     /// The base-2 logarithm of the addresses in a slot.
     slot_bits: u8,
-    /// Whether roots are broad.
-    broad: bool,
+    /// Whether roots are wide.
+    wide: bool,
 }
 
 impl Division {
-    /// The division whose roots take 2^`doublings` times the least.
-    fn new(doublings: u8) -> Self {
+    /// The division into small slots whose roots take 2^`doublings` times the least.
+    fn small(doublings: u8) -> Self {
         // From some size on a root takes four words, which hold more prefixes than those of four slots, as
         // these are seldom full at once.
-        let (halvings, broad) = match doublings {
+        let (halvings, wide) = match doublings {
             3.. => (doublings - 2, true),
             _ => (doublings, false),
         };
         Self {
-            slot_bits: SLOT_BITS_V4 - halvings,
-            broad,
+            slot_bits: SMALL_SLOT_MOST - halvings,
+            wide,
         }
+    }
+
+    /// All divisions that may serve a table of so many boundaries, that with the fewest slots first.
+    fn all(boundaries: usize, lanes: u8) -> impl Iterator<Item = Self> {
+        let large = (SMALL_SLOT_MOST + 1..=LARGE_SLOT_MOST).rev();
+        let large = large.map(|slot_bits| Self {
+            slot_bits,
+            wide: false,
+        });
+        let large = large.filter(move |division| {
+            division.slot_bits == LARGE_SLOT_MOST || division.root_words() <= boundaries
+        });
+        let large = large.filter(move |_| boundaries < LARGE);
+        // With more than two answers all slots with a boundary need more than their root: then smaller slots
+        // make a larger table of shorter lists, which was slower.
+        let small = (0..if lanes == 0 { SMALL_DIVISIONS } else { 1 }).map(Self::small);
+        let small = small
+            .filter(move |division| division.root_words() <= boundaries * ROOT_WORDS_PER_BOUNDARY);
+        large.chain(small)
+    }
+
+    fn is_large(self) -> bool {
+        self.slot_bits > SMALL_SLOT_MOST
     }
 
     fn slots(self) -> u32 {
@@ -86,14 +107,29 @@ impl Division {
 
     /// Words of all roots.
     fn root_words(self) -> usize {
-        let words = if self.broad { BROAD_WORDS } else { 1 };
+        let words = if self.wide { WIDE_ROOT_WORDS } else { 1 };
         (self.slots() * words) as usize
     }
 
     /// Prefixes that a root can hold.
     fn holds(self) -> usize {
-        let further = if self.broad { BROAD_WORDS - 1 } else { 0 };
-        (HELD_IN_ROOT + further * HELD_IN_WORD) as usize
+        let further = if self.wide { WIDE_ROOT_WORDS - 1 } else { 0 };
+        let first = if self.is_large() {
+            INLINE_IN_LARGE_SLOT
+        } else {
+            INLINE_IN_ROOT
+        };
+        (first + further * INLINE_IN_WORD) as usize
+    }
+
+    /// Bits of a boundary in a list.
+    fn boundary_bits(self) -> u32 {
+        if self.is_large() { 32 } else { 16 }
+    }
+
+    /// Boundaries in a list's word.
+    fn lanes(self) -> usize {
+        (64 / self.boundary_bits()) as usize
     }
 
     /// The addresses of a slot, less one.
@@ -105,27 +141,31 @@ impl Division {
 /// Builds an IPv4 table.
 pub struct Builder<'a> {
     map: &'a SourceMap<u32>,
-    lanes: u8,
+    answers: Answers,
     division: Division,
-    sieve: Sieve,
+    summary: SummaryBitmap,
 }
 
 impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
-    /// Takes the largest slots of which but few need more than their root. With more than two answers all
-    /// with a boundary need it: then smaller slots make a larger table of shorter lists, which was slower.
-    fn new(map: &'a SourceMap<u32>, lanes: u8) -> Self {
-        let builder = |doublings| Self::divided(map, lanes, Division::new(doublings));
-        let divisions = if lanes == 0 { DIVISIONS } else { 1 };
-        let most = map.boundaries_len() * ROOT_WORDS_PER_BOUNDARY;
-        let builder = (0..divisions)
-            .map(builder)
-            .take_while(|builder| builder.division.root_words() <= most)
-            .find(Self::suffices)
-            .unwrap_or_else(|| builder(0));
-        Self {
-            sieve: Sieve::of(map),
-            ..builder
+    /// Takes the largest slots of which but few need more than their root. If there are none such, a large
+    /// table gets slots of 2^16 addresses, a small one the smallest that its size allows.
+    fn new(map: &'a SourceMap<u32>, answers: Answers) -> Self {
+        let boundaries = map.boundaries_len();
+        let mut last = Division::small(0);
+        for division in Division::all(boundaries, answers.lanes) {
+            let builder = Self::divided(map, answers, division);
+            if answers.lanes == 0 && builder.suffices() {
+                return builder.summarized();
+            }
+            if division.is_large() {
+                last = division;
+            }
         }
+        Self::divided(map, answers, last).summarized()
+    }
+
+    fn answers(&self) -> Answers {
+        self.answers
     }
 
     fn root_words(&self) -> usize {
@@ -134,30 +174,31 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
 
     fn roots(&self) -> Store {
         let slots = self.division.slots() as usize;
-        if self.division.broad {
+        if self.division.wide {
             Store {
-                words: Vec::new(),
-                roots: vec![Broad::default(); slots],
+                roots: vec![WideRoot::default(); slots],
+                ..Store::default()
             }
         } else {
-            Store {
-                words: vec![0; slots],
-                roots: Vec::new(),
-            }
+            Store::of_words(slots, &self.summary)
         }
     }
 
-    fn sieve(&self) -> &[u64] {
-        &self.sieve.words
+    fn summary(&self) -> &[u64] {
+        &self.summary.words
     }
 
-    fn division(&self) -> Layout {
-        Layout {
-            slot_bits: self.division.slot_bits,
-            broad: self.division.broad.into(),
-            part_bits: self.sieve.part_bits,
-            usual: self.sieve.usual,
-            ..Layout::default()
+    fn layout(&self, answers: Answers, summary: u32, store: &Store) -> LayoutV4 {
+        LayoutV4 {
+            answers,
+            summary,
+            part_shift: 32 + self.summary.part_bits,
+            near: store.is_near(),
+            summarized: (!self.summary.words.is_empty()).into(),
+            default_answer: self.summary.default_answer,
+            // The guess, its neighbour, and a halving for each bit.
+            steps: store.halvings() + 2,
+            ..LayoutV4::of_slots(self.division.slot_bits, self.division.wide)
         }
     }
 
@@ -174,16 +215,16 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
         let longest = self.longest_list(&counts, BITMAP_BUDGET);
         let shape = |slot: &Slot| match (self.outside(slot), slot.inner.len()) {
             (_, 0) => Shape::Uniform,
-            (Some(outside), _) => Shape::Held { outside },
+            (Some(outside), _) => Shape::Inline { outside },
             (None, boundaries) if boundaries <= longest => Shape::List(self.list_words(boundaries)),
             (None, boundaries) => Shape::Wide(self.bitmap_words(boundaries)),
         };
         let mut shapes: Vec<Shape> = slots.iter().map(shape).collect();
-        let held = |shape: &&Shape| matches!(shape, Shape::Held { .. });
-        if shapes.iter().filter(held).count() * UNIFORM_PER_HELD > shapes.len() {
+        let inline = |shape: &&Shape| matches!(shape, Shape::Inline { .. });
+        if shapes.iter().filter(inline).count() * UNIFORM_PER_INLINE > shapes.len() {
             for (shape, slot) in shapes.iter_mut().zip(slots) {
                 if let (Shape::Uniform, Some(outside)) = (&shape, self.outside(slot)) {
-                    *shape = Shape::Held { outside };
+                    *shape = Shape::Inline { outside };
                 }
             }
         }
@@ -191,36 +232,40 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
     }
 
     fn push(&self, slot: &Slot, shape: Shape, store: &mut Store) {
-        let words = &mut store.words;
         let starts = self.starts(slot);
         let answers = self.map.answers().get(slot.first..slot.inner.end);
         let answers = answers.unwrap_or_default();
         let first = answers.first().copied().unwrap_or_default();
-        let place = index(words.len());
+        let place = index(store.words.len());
+        let words = &mut store.words;
         let root = match shape {
-            Shape::Held { outside } => return self.hold(slot, outside, store.root(slot.root)),
-            Shape::Uniform => Root::new(Kind::Uniform, false, 0, first),
+            Shape::Inline { outside } => {
+                return self.hold(slot, outside, store.root(slot.root));
+            }
+            Shape::Uniform => uniform(&self.answers, self.map.palette(), first),
             Shape::List(_) => {
-                let length = starts.len().div_ceil(LANES);
-                let padding = length * LANES - starts.len();
+                let lanes = self.division.lanes();
+                let length = starts.len().div_ceil(lanes);
+                let padding = length * lanes - starts.len();
+                store.longest = store.longest.max(length);
                 let zeros = std::iter::repeat_n(0, padding);
                 pack(
                     words,
-                    16,
+                    self.division.boundary_bits(),
                     zeros.chain(starts.iter().map(|start| self.low(*start).into())),
                 );
-                pack_answers(words, self.lanes, padding, answers);
+                pack_answers(words, self.answers.lanes, padding, answers);
                 let odd = (first as usize ^ padding) & 1 == 1;
-                Root::new(Kind::List, odd, index(length), place)
+                Root::new(KindV4::List as u8, odd, index(length), place)
             }
-            Shape::Wide(_) if self.lanes == 0 => {
+            Shape::Wide(_) if self.answers.lanes == 0 => {
                 self.push_bitmap(words, starts, first == 1);
-                Root::new(Kind::Wide, false, 0, place)
+                Root::new(KindV4::Bitmap as u8, false, 0, place)
             }
             Shape::Wide(_) => {
                 self.push_ranks(words, starts);
-                pack_answers(words, self.lanes, 0, answers);
-                Root::new(Kind::Wide, false, index(self.rank_words()), place)
+                pack_answers(words, self.answers.lanes, 0, answers);
+                Root::new(KindV4::Bitmap as u8, false, index(self.rank_words()), place)
             }
         };
         if let Some(word) = store.root(slot.root).first_mut() {
@@ -230,14 +275,20 @@ impl<'a> sealed::Builder<'a, u32> for Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Without a sieve.
-    fn divided(map: &'a SourceMap<u32>, lanes: u8, division: Division) -> Self {
+    /// Without a summary bitmap.
+    fn divided(map: &'a SourceMap<u32>, answers: Answers, division: Division) -> Self {
         Self {
             map,
-            lanes,
+            answers,
             division,
-            sieve: Sieve::default(),
+            summary: SummaryBitmap::default(),
         }
+    }
+
+    /// With a summary bitmap, if the table is large enough.
+    fn summarized(self) -> Self {
+        let summary = SummaryBitmap::of(32, self.map.boundaries_len(), || steps(self.map));
+        Self { summary, ..self }
     }
 
     /// Whether but few slots need more than their root.
@@ -281,7 +332,7 @@ impl<'a> Builder<'a> {
             return Some(first ^ 1);
         }
         let holds = self.division.holds();
-        if self.lanes > 0 || slot.inner.len() > 2 * holds {
+        if self.answers.lanes > 0 || slot.inner.len() > 2 * holds {
             return None;
         }
         let fits = |outside: &u32| self.prefixes(slot, outside ^ 1).nth(holds).is_none();
@@ -300,7 +351,7 @@ impl<'a> Builder<'a> {
             let last = starts
                 .get(step)
                 .map_or(lowest | self.division.mask(), |next| next - 1);
-            blocks(first, last).map(|(first, host_bits)| held(self.low(first), host_bits))
+            blocks(first, last).map(|(first, host_bits)| inline_prefix(self.low(first), host_bits))
         })
     }
 
@@ -324,15 +375,20 @@ impl<'a> Builder<'a> {
         let [first, others @ ..] = root else {
             return;
         };
-        *first = Root::new(Kind::Parts, outside == 1, 0, 0).0 | some(HELD_IN_ROOT, 20);
+        let inline = if self.division.is_large() {
+            some(INLINE_IN_LARGE_SLOT, 30)
+        } else {
+            some(INLINE_IN_ROOT, 20)
+        };
+        *first = Root::new(KindV4::Inline as u8, outside == 1, 0, 0).0 | inline;
         for word in others {
-            *word = some(HELD_IN_WORD, 16);
+            *word = some(INLINE_IN_WORD, 16);
         }
     }
 
     fn list_words(&self, boundaries: usize) -> usize {
-        let words = boundaries.div_ceil(LANES);
-        words + answer_words(words * LANES + 1, self.lanes)
+        let words = boundaries.div_ceil(self.division.lanes());
+        words + answer_words(words * self.division.lanes() + 1, self.answers.lanes)
     }
 
     /// Words of a bitmap whose bits are the answers: 64 addresses each.
@@ -346,16 +402,19 @@ impl<'a> Builder<'a> {
     }
 
     fn bitmap_words(&self, boundaries: usize) -> usize {
-        if self.lanes == 0 {
+        if self.answers.lanes == 0 {
             self.answer_bitmap_words() as usize
         } else {
-            self.rank_words() + answer_words(boundaries + 1, self.lanes)
+            self.rank_words() + answer_words(boundaries + 1, self.answers.lanes)
         }
     }
 
     /// The most boundaries that a slot has as a list, so that the bitmaps of the others take no more
     /// than `budget` words.
     fn longest_list(&self, counts: &[usize], budget: usize) -> usize {
+        if self.division.is_large() {
+            return usize::MAX;
+        }
         let mut longest = LIST_BOUNDARIES;
         loop {
             let dense = counts.iter().filter(|count| **count > longest);
@@ -395,6 +454,14 @@ impl<'a> Builder<'a> {
             words.push(bits);
         }
     }
+}
+
+/// Each step of the map: its first and last address, and the palette index of its answer.
+fn steps(map: &SourceMap<u32>) -> impl Iterator<Item = Step> {
+    let starts = map.starts();
+    let lasts = starts.iter().skip(1).map(|next| next - 1).chain([u32::MAX]);
+    let spans = starts.iter().zip(lasts).zip(map.answers());
+    spans.map(|((first, last), answer)| (u64::from(*first), u64::from(last), *answer))
 }
 
 /// A table's index or length, which its size limit keeps below 2^29.

@@ -1,26 +1,27 @@
-//! IPv6: a root per /19 of 2000::/3 and two for the rest, boundaries of 64 bits or of 128, and fans
-//! where these are many.
+//! IPv6: roots for equal parts of the smallest prefix around the boundaries in 2000::/3 and two for the rest,
+//! boundaries of 64 bits or of 128, and fans where these are many.
 
-use ipfilter_ebpf::{
-    abi::ApiSet,
-    interval::{
-        self, FAN_DEPTH, FAN_HEADER, Fan, Image, Kind, Layout, ROOTS_V6, Root, SLOT_ABOVE,
-        SLOT_BELOW,
-    },
+use ipfilter_ebpf::interval::{
+    self, Answers, FAN_DEPTH, FAN_HEADER, Fan, Image, KindV6, LayoutV6, Root,
 };
 
 use super::{
     Family, Shape, Slot, SourceMap, Store, answer_words, pack_answers,
     sealed::{self, Build},
     slots,
+    summary_bitmap::{Step, SummaryBitmap},
+    uniform,
     v4::index,
 };
 
-/// The lowest address of 2000::/3.
-const DENSE: u128 = 0x2000 << 112;
+/// The lowest address of 2000::/3, which has most addresses that are in use.
+const GLOBAL: u128 = 0x2000 << 112;
 
-/// The addresses of one slot there, a /19.
-const SPAN: u128 = 1 << 109;
+/// The highest one.
+const GLOBAL_LAST: u128 = GLOBAL | u128::MAX >> 3;
+
+/// The most slots: 16 MiB of roots.
+const MAX_SLOT_BITS: u32 = 21;
 
 /// Up to this many boundaries stay a list where the table is small: its steps are what costs then,
 /// and a fan takes as long as ten of them.
@@ -45,10 +46,65 @@ impl Family for u128 {
 }
 
 impl Build for u128 {
+    type Layout = LayoutV6;
     type Builder<'a> = Builder<'a>;
 
-    fn lookup(image: Image<'_>, layout: &Layout, address: Self) -> Option<ApiSet> {
-        interval::lookup_v6(image.words, layout, high(address), low(address))
+    fn lookup(image: Image<'_>, layout: &LayoutV6, address: Self) -> Option<u64> {
+        interval::lookup_v6(&image, layout, high(address), low(address))
+    }
+}
+
+/// The prefix that slots divide, and how.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    /// The high half of its lowest address.
+    base: u64,
+    /// The base-2 logarithm of its /64s.
+    bits: u32,
+    /// That of the slots.
+    slot_bits: u32,
+}
+
+impl Window {
+    /// The smallest prefix around the boundaries in 2000::/3, with about as many slots as there are boundaries,
+    /// or half as many where these are so many that roots are not near.
+    fn of(map: &SourceMap<u128>) -> Self {
+        let starts = map.starts();
+        let from = starts.partition_point(|start| *start <= GLOBAL);
+        let to = starts.partition_point(|start| *start <= GLOBAL_LAST);
+        let inside = starts.get(from..to).unwrap_or_default();
+        let (first, last) = match inside {
+            [first, .., last] => (high(*first), high(*last)),
+            [only] => (high(*only), high(*only)),
+            [] => (high(GLOBAL), high(GLOBAL)),
+        };
+        let bits = 64 - (first ^ last).leading_zeros();
+        let base = first & !u64::MAX.checked_shr(64 - bits).unwrap_or(0);
+        let wanted = match inside.len().checked_ilog2().unwrap_or(0) {
+            many @ 13.. => many - 1,
+            few => few + 1,
+        };
+        Self {
+            base,
+            bits,
+            slot_bits: wanted.min(bits).min(MAX_SLOT_BITS),
+        }
+    }
+
+    fn slots(self) -> usize {
+        1 << self.slot_bits
+    }
+
+    /// The base-2 logarithm of the /64s in a slot.
+    fn slot_shift(self) -> u32 {
+        self.bits - self.slot_bits
+    }
+
+    /// The first and the last address of a slot.
+    fn span(self, slot: usize) -> (u128, u128) {
+        let size = 1_u128 << (64 + self.slot_shift());
+        let first = (u128::from(self.base) << 64) + size * slot as u128;
+        (first, first + (size - 1))
     }
 }
 
@@ -143,49 +199,79 @@ impl Parts {
 /// Builds an IPv6 table.
 pub struct Builder<'a> {
     map: &'a SourceMap<u128>,
-    lanes: u8,
+    answers: Answers,
+    window: Window,
+    summary: SummaryBitmap,
     /// The most boundaries that stay a list.
     longest: usize,
 }
 
 impl<'a> sealed::Builder<'a, u128> for Builder<'a> {
-    fn new(map: &'a SourceMap<u128>, lanes: u8) -> Self {
-        let large = map.boundaries_len() >= LARGE;
+    fn new(map: &'a SourceMap<u128>, answers: Answers) -> Self {
+        let boundaries = map.boundaries_len();
+        let window = Window::of(map);
+        let bits = u8::try_from(window.bits).unwrap_or(64);
         Self {
             map,
-            lanes,
-            longest: if large { LONG_LIST } else { SHORT_LIST },
+            answers,
+            window,
+            summary: SummaryBitmap::of(bits, boundaries, || steps(map, window)),
+            longest: if boundaries >= LARGE {
+                LONG_LIST
+            } else {
+                SHORT_LIST
+            },
         }
     }
 
+    fn answers(&self) -> Answers {
+        self.answers
+    }
+
+    /// Those of the slots, and of what lies below and above all of them.
     fn root_words(&self) -> usize {
-        ROOTS_V6 as usize
+        self.window.slots() + 2
     }
 
     fn roots(&self) -> Store {
-        Store {
-            words: vec![0; self.root_words()],
-            roots: Vec::new(),
+        Store::of_words(self.root_words(), &self.summary)
+    }
+
+    fn summary(&self) -> &[u64] {
+        &self.summary.words
+    }
+
+    fn layout(&self, answers: Answers, summary: u32, store: &Store) -> LayoutV6 {
+        LayoutV6 {
+            answers,
+            base: self.window.base,
+            slots: index(self.window.slots()),
+            summary,
+            slot_shift: u8::try_from(self.window.slot_shift()).unwrap_or(0),
+            part_shift: self.summary.part_bits,
+            near: store.is_near(),
+            summarized: (!self.summary.words.is_empty()).into(),
+            default_answer: self.summary.default_answer,
+            steps: store.halvings(),
+            summary_words: index(self.summary.words.len()),
+            reserved: 0,
+            unused: [0; 2],
         }
     }
 
-    fn sieve(&self) -> &[u64] {
-        &[]
-    }
-
-    fn division(&self) -> Layout {
-        Layout::default()
-    }
-
     fn slots(&self) -> Vec<Slot> {
-        let below = (SLOT_BELOW as usize, 0, DENSE - 1);
-        let above = (SLOT_ABOVE as usize, DENSE * 2, u128::MAX);
-        let dense = (0..SLOT_BELOW).map(|slot| {
-            let lowest = DENSE + SPAN * u128::from(slot);
-            (slot as usize, lowest, lowest + (SPAN - 1))
+        let count = self.window.slots();
+        let (first, _) = self.window.span(0);
+        let (_, last) = self.window.span(count - 1);
+        let below = first.checked_sub(1).map(|end| (count, 0, end));
+        let above = last
+            .checked_add(1)
+            .map(|start| (count + 1, start, u128::MAX));
+        let inside = (0..count).map(|slot| {
+            let (first, last) = self.window.span(slot);
+            (slot, first, last)
         });
-        let spans = std::iter::once(below).chain(dense).chain([above]);
-        slots(self.map, 0, spans)
+        slots(self.map, 0, below.into_iter().chain(inside).chain(above))
     }
 
     fn shapes(&self, slots: &[Slot]) -> Vec<Shape> {
@@ -201,7 +287,7 @@ impl<'a> sealed::Builder<'a, u128> for Builder<'a> {
     }
 
     fn push(&self, slot: &Slot, _: Shape, store: &mut Store) {
-        let root = self.push_node(slot, Depth::TOP, &mut store.words);
+        let root = self.push_node(slot, Depth::TOP, store);
         if let Some(word) = store.root(slot.root).first_mut() {
             *word = root.0;
         }
@@ -230,7 +316,7 @@ impl Builder<'_> {
     /// The words that a slot takes beside its root.
     fn size(&self, slot: &Slot, depth: Depth) -> usize {
         let boundaries = slot.inner.len();
-        let answers = answer_words(boundaries + 1, self.lanes);
+        let answers = answer_words(boundaries + 1, self.answers.lanes);
         match self.form(slot, depth) {
             Form::Uniform => 0,
             Form::List => boundaries + answers,
@@ -244,59 +330,84 @@ impl Builder<'_> {
     }
 
     /// Appends a slot's node and those below it; returns its root.
-    fn push_node(&self, slot: &Slot, depth: Depth, words: &mut Vec<u64>) -> Root {
+    fn push_node(&self, slot: &Slot, depth: Depth, store: &mut Store) -> Root {
         let starts = self.starts(slot);
         let answers = self.map.answers().get(slot.first..slot.inner.end);
         let answers = answers.unwrap_or_default();
         let first = answers.first().copied().unwrap_or_default();
+        let words = &mut store.words;
         let place = index(words.len());
         let kind = match self.form(slot, depth) {
-            Form::Uniform => return Root::new(Kind::Uniform, false, 0, first),
-            Form::Fan(parts) => return self.push_fan(slot, &parts, depth, words),
+            Form::Uniform => return self.all(first),
+            Form::Fan(parts) => return self.push_fan(slot, &parts, depth, store),
             Form::List if depth.low => {
                 words.extend(starts.iter().copied().map(low));
-                Kind::List
+                KindV6::List
             }
             Form::List => {
                 words.extend(starts.iter().copied().map(high));
-                Kind::List
+                KindV6::List
             }
             Form::Wide => {
                 words.extend(starts.iter().copied().map(high));
                 words.extend(starts.iter().copied().map(low));
-                Kind::Wide
+                KindV6::Wide
             }
         };
-        pack_answers(words, self.lanes, 0, answers);
-        Root::new(kind, first & 1 == 1, index(starts.len()), place)
+        pack_answers(words, self.answers.lanes, 0, answers);
+        store.longest = store.longest.max(starts.len());
+        Root::new(kind as u8, first & 1 == 1, index(starts.len()), place)
     }
 
-    fn push_fan(&self, slot: &Slot, parts: &Parts, depth: Depth, words: &mut Vec<u64>) -> Root {
-        let place = words.len();
+    fn push_fan(&self, slot: &Slot, parts: &Parts, depth: Depth, store: &mut Store) -> Root {
+        let place = store.words.len();
         let answer = |step: usize| self.map.answers().get(step).copied().unwrap_or_default();
-        let all = |step| Root::new(Kind::Uniform, false, 0, answer(step)).0;
+        let all = |step| self.all(answer(step)).0;
         let base = if parts.low {
             low(parts.base)
         } else {
             high(parts.base)
         };
-        words.extend([
+        store.words.extend([
             high(parts.base),
             base,
             all(slot.first),
             all(slot.inner.end - 1),
         ]);
-        let roots = words.len();
-        words.resize(roots + parts.count(), 0);
+        let roots = store.words.len();
+        store.words.resize(roots + parts.count(), 0);
         for part in parts.slots(self.map, slot.first) {
-            let root = self.push_node(&part, parts.below(depth), words);
-            if let Some(word) = words.get_mut(roots + part.root) {
+            let root = self.push_node(&part, parts.below(depth), store);
+            if let Some(word) = store.words.get_mut(roots + part.root) {
                 *word = root.0;
             }
         }
         let fan = Fan::new(parts.turns, parts.bits, parts.shift);
-        Root::new(Kind::Parts, false, fan.0, index(place))
+        Root::new(KindV6::Fan as u8, false, fan.0, index(place))
     }
+
+    /// The root of what has one answer.
+    fn all(&self, answer: u32) -> Root {
+        uniform(&self.answers, self.map.palette(), answer)
+    }
+}
+
+/// Each step of the map that reaches into the window: its first and last /64 there, and the palette index of
+/// its answer.
+fn steps(map: &SourceMap<u128>, window: Window) -> impl Iterator<Item = Step> {
+    let starts = map.starts();
+    let lasts = starts
+        .iter()
+        .skip(1)
+        .map(|next| next - 1)
+        .chain([u128::MAX]);
+    let spans = starts.iter().zip(lasts).zip(map.answers());
+    let size = u64::MAX.checked_shr(64 - window.bits).unwrap_or(0);
+    let end = window.base | size;
+    spans.filter_map(move |((first, last), answer)| {
+        let (first, last) = (high(*first).max(window.base), high(last).min(end));
+        (first <= last).then(|| (first - window.base, last - window.base, *answer))
+    })
 }
 
 /// The high 64 bits.

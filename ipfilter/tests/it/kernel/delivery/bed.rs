@@ -155,6 +155,7 @@ fn plan() -> Plan {
         ports: PORT.to_string().parse().expect("a port"),
         protocols: Protocols::BOTH,
         deny: Deny::Drop,
+        monitor: false,
         response: Response::default(),
         sources: AddressSet::from_networks(networks),
     };

@@ -4,14 +4,14 @@ use std::{net::IpAddr, thread, time::Instant};
 
 use etherparse::TcpHeader;
 use ipfilter::{
-    kernel::{Kind, Trial},
+    kernel::{Action, Kind, Trial},
     plan::Response,
 };
 use ipfilter_ebpf::abi::Reason;
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 use super::{
-    ANSWERED, REJECT, REJECTED, RESPOND,
+    ANSWERED, DROP, REJECT, REJECTED, RESPOND,
     answers::{self, Said},
     clients, equivalence, plan,
 };
@@ -194,6 +194,51 @@ fn a_cookie_is_of_no_use_to_another() {
         // The cookie itself was good.
         let good = data_of(cookie, b"GET / HTTP/1.1");
         client(clients.bad).say(&good, Reason::Forbidden);
+    }
+}
+
+/// What would be denied passes, whatever the deny action, and is counted as such.
+#[test]
+fn a_monitored_api_denies_nobody() {
+    let mut plan = plan(&[]);
+    for api in &mut plan.apis {
+        api.monitor = true;
+    }
+    for kind in Kind::ALL {
+        let trial = equivalence::load_one(&plan, kind);
+        for clients in clients() {
+            for port in [DROP, REJECT, RESPOND] {
+                let before = equivalence::counters(&trial);
+                let (action, _) = trial
+                    .run(&f::syn_frame(clients.bad, port))
+                    .expect("it runs");
+                let moved = equivalence::moved(&before, &equivalence::counters(&trial));
+                let reasons: Vec<_> = moved.iter().map(|count| count.reason).collect();
+                assert_eq!(
+                    (action, &*reasons),
+                    (Action::Pass, &[Reason::WouldDeny][..])
+                );
+            }
+        }
+    }
+}
+
+/// None at all, for a limit of zero; the burst is that of [`resets_are_limited`].
+#[test]
+fn answers_of_respond_are_limited() {
+    for kind in Kind::ALL {
+        let mut plan = plan(&[]);
+        plan.respond_rate = 0;
+        let trial = equivalence::load_one(&plan, kind);
+        let before = equivalence::counters(&trial);
+        let frame = f::syn_frame(clients()[0].bad, RESPOND);
+        let (action, _) = trial.run(&frame).expect("it runs");
+        let moved = equivalence::moved(&before, &equivalence::counters(&trial));
+        let reasons: Vec<_> = moved.iter().map(|count| count.reason).collect();
+        assert_eq!(
+            (action, &*reasons),
+            (Action::Drop, &[Reason::RespondLimited][..])
+        );
     }
 }
 

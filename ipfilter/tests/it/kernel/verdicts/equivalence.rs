@@ -29,6 +29,7 @@ pub(crate) fn api(
         ports: ports.parse().expect("ports"),
         protocols,
         deny,
+        monitor: false,
         response: Response::default(),
         sources,
     }

@@ -4,7 +4,7 @@ use testkit::lists::{Family as ListFamily, List, Shape as ListShape};
 use super::*;
 use ipfilter_addresses::Intervals;
 
-use crate::intervals::{IntervalTable, MAX_WORDS, lanes};
+use crate::intervals::{IntervalTable, MAX_WORDS, answers};
 
 /// Ranges in a few /16s, and sometimes everything from one of them to another.
 fn crowded() -> impl Strategy<Value = Intervals<u32>> {
@@ -29,19 +29,23 @@ proptest! {
     fn every_division_agrees(
         sets in prop::collection::vec(crowded(), 1..3),
         doublings in 0..6u8,
+        slot_bits in prop::option::of(17..=28u8),
         part_bits in prop::option::of(8..=12u8),
         all_others in any::<bool>(),
     ) {
         let sets: Vec<_> = sets.into_iter().map(|set| if all_others { set.complement() } else { set }).collect();
         let map = SourceMap::new(&sets.iter().collect::<Vec<_>>()).unwrap();
-        let lanes = lanes(map.palette().len());
-        let doublings = if lanes == 0 { doublings } else { 0 };
-        let mut builder = Builder::divided(&map, lanes, Division::new(doublings));
+        let answers = answers(map.palette());
+        let doublings = if answers.lanes == 0 { doublings } else { 0 };
+        let division = match slot_bits {
+            Some(slot_bits) => Division { slot_bits, wide: false },
+            None => Division::small(doublings),
+        };
+        let mut builder = Builder::divided(&map, answers, division);
         if let Some(part_bits) = part_bits {
-            builder.sieve = Sieve::new(&map, part_bits);
+            builder.summary = SummaryBitmap::new(32, part_bits, || steps(&map));
         }
-        let table = IntervalTable::build(&builder, &map, lanes, MAX_WORDS).unwrap();
-        prop_assert_eq!(table.layout().broad == 1, doublings >= 3);
+        let table = IntervalTable::build(&builder, &map, MAX_WORDS).unwrap();
         let edges = map.starts().iter().flat_map(|start| [start.wrapping_sub(1), *start]);
         for address in edges.chain((0..0x4_0000).step_by(97)) {
             prop_assert_eq!(table.at(address), map.at(address), "{:x}", address);
@@ -63,11 +67,12 @@ fn sparse(prefixes: usize) -> Intervals<u32> {
 fn slots_become_smaller_as_prefixes_become_more() {
     let division = |sets: &[&Intervals<u32>]| {
         let map = SourceMap::new(sets).unwrap();
-        let layout = Builder::new(&map, lanes(map.palette().len())).division();
-        (layout.slot_bits, layout.broad == 1)
+        let division = Builder::new(&map, answers(map.palette())).division;
+        (division.slot_bits, division.wide)
     };
     for (prefixes, want) in [
-        (10, (16, false)),
+        (10, (28, false)),
+        (1000, (22, false)),
         (100_000, (15, false)),
         (300_000, (14, false)),
         (500_000, (15, true)),
@@ -86,17 +91,17 @@ fn slots_become_smaller_as_prefixes_become_more() {
 }
 
 #[test]
-fn a_large_table_agrees_whatever_is_usual() {
+fn a_large_table_agrees_whatever_its_default_answer() {
     let first = Intervals::from_ranges(vec![(0, 0x00ff_ffff)]);
     // Of the smaller one's slots many have but one answer.
     let (large, smaller) = (sparse(500_000), sparse(200_000));
     let none = Intervals::empty();
-    for (set, other, broad, sieve) in [
+    for (set, other, wide, summarized) in [
         (&large.union(&first), &none, true, true),
         (&large.complement(), &none, true, true),
         (&large, &none, true, true),
-        (&smaller.complement(), &none, false, false),
-        (&smaller, &none, false, false),
+        (&smaller.complement(), &none, false, true),
+        (&smaller, &none, false, true),
         (&large, &smaller, false, true),
         (&large.complement(), &smaller.complement(), false, true),
         (&large.complement(), &smaller, false, true),
@@ -104,7 +109,10 @@ fn a_large_table_agrees_whatever_is_usual() {
         let map = SourceMap::new(&[set, other]).unwrap();
         let table = IntervalTable::new(&map).unwrap();
         let layout = table.layout();
-        assert_eq!((layout.broad == 1, layout.sieve != 0), (broad, sieve));
+        assert_eq!(
+            (layout.wide == 1, layout.summarized == 1),
+            (wide, summarized)
+        );
         let edges = map.starts().iter().step_by(7);
         for start in edges.flat_map(|start| [start.wrapping_sub(1), *start]) {
             assert_eq!(table.at(start), map.at(start), "{start:x}");
@@ -118,7 +126,7 @@ fn a_large_table_agrees_whatever_is_usual() {
 #[test]
 fn bitmaps_go_to_the_densest_slots_within_the_budget() {
     let map = SourceMap::new(&[&Intervals::all()]).unwrap();
-    let builder = Builder::new(&map, 0);
+    let builder = Builder::divided(&map, answers(map.palette()), Division::small(0));
     let longest = |counts: &[usize], budget| builder.longest_list(counts, budget);
     let words = 1 << 10;
     assert_eq!(longest(&[64, 65, 300], 2 * words), 64);
