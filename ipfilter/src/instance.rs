@@ -3,7 +3,7 @@
 //! Knows where an instance keeps its pins and its state, and nothing of what is in them.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -43,6 +43,17 @@ impl Instance {
     #[must_use]
     pub fn pins(&self) -> PathBuf {
         Path::new(BPFFS).join("ipfilter").join(&self.name)
+    }
+
+    /// The names of the other instances on this host that have something pinned, sorted.
+    #[must_use]
+    pub fn others(&self) -> Vec<String> {
+        let folder = Path::new(BPFFS).join("ipfilter");
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<_> = names.filter(|name| *name != self.name).collect();
+        names.sort_unstable();
+        names
     }
 
     /// Where what must outlive a reboot is kept: under `STATE_DIRECTORY` where systemd sets it.

@@ -8,6 +8,7 @@
 pub use ipfilter_addresses as addresses;
 pub use ipfilter_config::{self as config, endpoint, files};
 pub use ipfilter_document as document;
+pub use ipfilter_overrides as overrides;
 pub use ipfilter_plan as plan;
 pub use ipfilter_policy as policy;
 
@@ -21,5 +22,6 @@ pub mod lock;
 pub mod packet;
 pub mod progress;
 mod replay;
+mod session;
 pub mod state;
 pub mod view;

@@ -15,7 +15,12 @@ pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let _lock = instance.take_over()?;
     let interfaces = Filter::of(instance).detach()?;
     if interfaces.is_empty() {
-        println!("nothing was attached");
+        println!("nothing was attached as instance `{}`", instance.name());
+        for other in instance.others() {
+            println!(
+                "instance `{other}` is there: `ipfilter --instance {other} detach` detaches it"
+            );
+        }
     }
     for interface in interfaces {
         println!("detached from `{}`", interface.name);

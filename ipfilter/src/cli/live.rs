@@ -159,6 +159,10 @@ impl Live {
                 file: file.display().to_string(),
                 since: self.in_force.since,
                 changed,
+                overruled: self
+                    .in_force
+                    .overruled(target.api, source, self.now)
+                    .cloned(),
             },
             TableAnswer {
                 table: self.plan.lookup.choose().to_string(),

@@ -3,6 +3,8 @@
 //! Flags are validated first and turned into working objects after; results go to standard output,
 //! everything else to standard error; only [`main`] turns an outcome into an exit code.
 
+mod allow;
+mod block;
 mod check;
 mod compile;
 mod deploy;
@@ -17,6 +19,7 @@ mod live;
 mod logging;
 mod manual;
 mod mock;
+mod overrides;
 mod policy_file;
 mod probe;
 mod reload;
@@ -25,6 +28,7 @@ mod requests;
 mod rollback;
 mod run;
 mod status;
+mod stop;
 mod subject;
 mod top;
 
@@ -150,11 +154,15 @@ enum Command {
     Run(run::Args),
     Reload(reload::Args),
     Rollback(rollback::Args),
+    Allow(allow::Args),
+    Block(block::Args),
+    Overrides(overrides::Args),
     Deploy(deploy::Args),
     Status(status::Args),
     Events(events::Args),
     Probe(probe::Args),
     Top(top::Args),
+    Stop(stop::Args),
     Detach(detach::Args),
     Mock(mock::Args),
     #[command(hide = true)]
@@ -228,6 +236,10 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Events(args) => events::run(&args, &instance),
         Command::Probe(args) => probe::run(&args, &instance),
         Command::Top(args) => top::run(&args, &instance),
+        Command::Allow(args) => allow::run(&args, &instance),
+        Command::Block(args) => block::run(&args, &instance),
+        Command::Overrides(args) => overrides::run(args, &instance),
+        Command::Stop(args) => stop::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Mock(args) => mock::run(args),
         Command::Manual(args) => manual::run(&args),

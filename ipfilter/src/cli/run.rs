@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use log::error;
+use log::{error, info, warn};
 use tokio::runtime::Runtime;
 
 use super::{Exit, Stop, require_root};
@@ -62,6 +62,13 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     // Nothing but a request to end gets here: an error leaves the filter attached.
     if daemon.service().detach_on_exit {
         daemon.detach()?;
+        info!("detached from all interfaces");
+    } else {
+        warn!(
+            "the filter stays attached, and nobody keeps it current: `ipfilter --instance {0} detach` \
+             detaches it, `ipfilter --instance {0} run` takes it up again",
+            instance.name()
+        );
     }
     Ok(Exit::Fine)
 }

@@ -6,10 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use log::warn;
+
 use super::{Exit, format::Format, record, require_root};
 use crate::{
     instance::Instance,
     kernel::{Filter, Found},
+    overrides::Overrides,
+    state::load_overrides,
     view::status::{Counted, Status},
 };
 
@@ -52,12 +56,23 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let filter = Filter::of(instance);
     let found = filter.inspect()?;
     let record = record(instance);
+    let overrides = load_overrides(instance).unwrap_or_else(|error| {
+        warn!("the overrides are missing here: {error:#}");
+        Overrides::default()
+    });
     let counted = if found.is_empty() {
         Counted::default()
     } else {
         count(&filter, api_count(&found), args.interval())?
     };
-    let status = Status::new(instance, instance.owner()?, &found, record, &counted);
+    let status = Status::new(
+        instance,
+        instance.owner()?,
+        &found,
+        record,
+        &overrides,
+        &counted,
+    );
     match args.format {
         Format::Text => anstream::print!("{status}"),
         Format::Json => println!("{}", serde_json::to_string(&status)?),

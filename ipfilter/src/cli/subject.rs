@@ -1,6 +1,6 @@
 //! What `diff` and `replay` ask about: a policy, a configuration, or what is deployed.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use serde::{Deserialize, de::IgnoredAny};
@@ -87,7 +87,7 @@ impl File {
             }
         };
         Ok(Subject {
-            policies: Policies::of(&inputs)?,
+            policies: Policies::of(&inputs, Arc::default())?,
         })
     }
 

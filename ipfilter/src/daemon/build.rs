@@ -12,6 +12,7 @@ use log::warn;
 
 use super::{
     machine::{Built, Span, Task},
+    overrule::override_with,
     prepare::Policies,
 };
 use crate::{
@@ -19,8 +20,9 @@ use crate::{
     failure::Failure,
     instance::Instance,
     kernel::{Filter, Prepared},
+    overrides::{Change, Overrides},
     progress::Progress,
-    state::Inputs,
+    state::{Inputs, save_overrides},
 };
 
 /// A plan that was built, and what is to be written down of it.
@@ -33,6 +35,8 @@ pub(super) struct Product {
     pub(super) inputs: Option<String>,
     /// The name of the inputs that were read from the files, if they were.
     pub(super) read: Option<String>,
+    /// The overrides that it was built upon.
+    pub(super) base: Arc<Overrides>,
     /// In the kernel; none if it is no other than the plan in force.
     pub(super) prepared: Option<Prepared>,
 }
@@ -41,6 +45,8 @@ pub(super) struct Product {
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) task: Task,
+    /// The changes of overrides that are asked for.
+    pub(super) changes: Vec<Change>,
     pub(super) source: ConfigSource,
     pub(super) instance: Instance,
     pub(super) filter: Filter,
@@ -73,7 +79,7 @@ impl Order {
     fn build(&self) -> Result<Built<Product>, Failure> {
         let start = Instant::now();
         let inputs = match self.task {
-            Task::CatchUp | Task::BuildAhead(_) => None,
+            Task::CatchUp | Task::BuildAhead(_) | Task::Override => None,
             Task::Reload(_) | Task::ReloadIfChanged => {
                 let inputs = self
                     .source
@@ -88,9 +94,15 @@ impl Order {
             }
             Task::Rollback => Some((self.inputs_before()?, None)),
         };
-        let policies = match &inputs {
-            Some((inputs, _)) => Arc::new(understand(inputs)?),
-            None => Arc::clone(&self.policies),
+        let overrides = self.policies.overrides();
+        let (policies, answers) = match &inputs {
+            Some((inputs, _)) => (Arc::new(understand(inputs, overrides)?), Vec::new()),
+            None if self.task == Task::Override => {
+                let (overrides, answers) = override_with(&self.policies, &self.changes);
+                let policies = self.policies.with_overrides(Arc::new(overrides));
+                (Arc::new(policies), answers)
+            }
+            None => (Arc::clone(&self.policies), Vec::new()),
         };
         let now = match self.task {
             Task::BuildAhead(time) => time,
@@ -106,6 +118,11 @@ impl Order {
             Some(self.filter.prepare(&plan, policies.spec().mode)?)
         };
         let span = policies.span(now);
+        if self.task == Task::Override {
+            // Before they take effect.
+            save_overrides(&self.instance, policies.overrides())
+                .context("the overrides are not changed")?;
+        }
         let (kept, read) = match inputs {
             Some((inputs, read)) => (keep(&inputs, &self.instance), read),
             None => (None, None),
@@ -115,10 +132,16 @@ impl Order {
             digest,
             inputs: kept,
             read,
+            base: Arc::clone(overrides),
             prepared,
         };
         let took = SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
-        Ok(Built::Plan { plan, span, took })
+        Ok(Built::Plan {
+            plan,
+            span,
+            took,
+            answers,
+        })
     }
 
     fn inputs_before(&self) -> Result<Inputs, Failure> {
@@ -147,8 +170,8 @@ fn internal_error() -> Failure {
 }
 
 /// The policies of inputs, whose warnings are logged.
-fn understand(inputs: &Inputs) -> Result<Policies, Failure> {
-    let policies = Policies::of(inputs)?;
+fn understand(inputs: &Inputs, overrides: &Arc<Overrides>) -> Result<Policies, Failure> {
+    let policies = Policies::of(inputs, Arc::clone(overrides))?;
     report(&policies);
     Ok(policies)
 }

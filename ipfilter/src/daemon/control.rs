@@ -23,21 +23,24 @@ use tokio::{
 use super::events::Event;
 use crate::failure::Failure;
 use crate::instance::Instance;
+use crate::overrides::{Change, Override};
 
 /// The longest request, in bytes.
-const LONGEST: u64 = 4096;
+const LONGEST: u64 = 1 << 20;
 
 /// How long who has connected may take to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
     /// Deploy anew from the files.
     Reload,
     /// Go back to the deployment before.
     Rollback,
+    /// Change the overrides.
+    Override(Change),
 }
 
 /// What came of it.
@@ -47,6 +50,9 @@ pub struct Answer {
     pub result: Ending,
     /// What to tell the operator: what is in force now, or why it is not.
     pub message: String,
+    /// The overrides that were added, renewed or removed.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
 }
 
 /// How a request ended.
@@ -79,7 +85,11 @@ impl Answer {
                 (ending, failure.to_string())
             }
         };
-        Self { result, message }
+        Self {
+            result,
+            message,
+            overrides: Vec::new(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Putting a plan in force, and recording how that went.
 
-use std::{mem, path::PathBuf};
+use std::{iter, mem, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use log::{error, info, warn};
@@ -15,17 +15,19 @@ use super::{
 use crate::{
     failure::Failure,
     kernel::{Interface, Matched},
-    state::{Cause, History, Inputs},
+    overrides::{Change, Overrides, shown},
+    state::{Cause, History, Inputs, save_overrides},
 };
 
 impl Daemon {
     /// What the builder needs to know.
-    pub(super) fn order(&self, task: Task) -> Order {
+    pub(super) fn order(&self, task: Task, changes: Vec<Change>) -> Order {
         let record = &self.history.record;
         let last = record.last_reload.as_ref();
         let before = record.before().and_then(|deployed| deployed.inputs.clone());
         Order {
             task,
+            changes,
             source: self.source.clone(),
             instance: self.history.instance.clone(),
             filter: self.filter.clone(),
@@ -65,6 +67,9 @@ impl Daemon {
             let before = mem::replace(&mut self.deployment, deployment);
             self.builder.run(move || drop(before));
         }
+        // Some have ended, and were forgotten on the disk too, after the new ones were written.
+        let is_overwritten =
+            task == Task::Override && !Arc::ptr_eq(&product.base, self.policies.overrides());
         let before = mem::replace(&mut self.policies, product.policies);
         let cause = task.cause();
         let history = &mut self.history;
@@ -76,6 +81,10 @@ impl Daemon {
             span.until,
         );
         self.span = span;
+        self.forget_ended();
+        if is_overwritten {
+            self.keep_overrides();
+        }
         self.last_read = product.read.or(self.last_read.take());
         self.overdue = None;
         self.tally.deployed(cause);
@@ -110,11 +119,21 @@ impl Daemon {
 
     /// Records, logs and answers how a job went, in this order.
     pub(super) fn settle(&mut self, job: Job, result: Result<(), Failure>) {
-        let Job { task, replies, .. } = job;
+        let Job {
+            task,
+            replies,
+            answers,
+            ..
+        } = job;
         match task {
             Task::Reload(cause) => self.reloaded(cause, &result),
             Task::ReloadIfChanged => self.reloaded(Cause::Watch, &result),
             Task::Rollback => {}
+            Task::Override => {
+                if result.is_err() {
+                    self.keep_overrides();
+                }
+            }
             Task::CatchUp => self.overdue = result.as_ref().err().map(ToString::to_string),
             Task::BuildAhead(_) => {}
         }
@@ -135,14 +154,49 @@ impl Daemon {
         self.keeper.run(move || {
             outcome.keep(&history);
             outcome.log();
-            for reply in replies {
+            let is_done = outcome.result.is_ok();
+            let own = answers.into_iter().filter(|_| is_done).map(Some);
+            let own = own.chain(iter::repeat(None));
+            for (reply, own) in replies.into_iter().zip(own) {
+                if let Some(own) = own.as_ref().filter(|own| !own.message.is_empty()) {
+                    info!("override: {}", own.message.replace('\n', "; "));
+                }
                 // Who has asked may have gone away; the log has it as well.
-                let _: Result<(), Answer> = reply.send(answer.clone());
+                let _: Result<(), Answer> = reply.send(own.unwrap_or_else(|| answer.clone()));
             }
             match task {
                 Task::BuildAhead(_) => {}
                 Task::CatchUp => notify::status(&status),
                 _ => notify::ready(&status),
+            }
+        });
+    }
+
+    /// Forgets the overrides that have ended: they stay ended, whatever the clock says later.
+    fn forget_ended(&mut self) {
+        let now = Timestamp::now();
+        let overrides = self.policies.overrides();
+        if overrides.active(now).count() == overrides.iter().count() {
+            return;
+        }
+        for ended in overrides.iter().filter(|one| !one.is_active(now)) {
+            info!("override ended: {} {ended}", shown(ended.rule.source));
+        }
+        let mut left = Overrides::clone(overrides);
+        left.forget_ended(now);
+        self.policies = Arc::new(self.policies.with_overrides(Arc::new(left)));
+        self.keep_overrides();
+    }
+
+    /// Writes down the overrides in force, after what the builder is at.
+    fn keep_overrides(&self) {
+        let (instance, overrides) = (
+            self.history.instance.clone(),
+            Arc::clone(self.policies.overrides()),
+        );
+        self.builder.run(move || {
+            if let Err(error) = save_overrides(&instance, &overrides) {
+                warn!("the overrides in force are not those on the disk: {error:#}");
             }
         });
     }
@@ -185,6 +239,10 @@ impl Outcome {
             (Task::Reload(_) | Task::ReloadIfChanged, Err(failure)) => {
                 error!(cause:%; "reload failed, the old plan stays: {failure}");
             }
+            (Task::Override, Ok(())) => {}
+            (Task::Override, Err(failure)) => {
+                error!("the overrides stay as they were: {failure}");
+            }
             (Task::Rollback, Ok(())) => info!(digest; "rolled back: plan {digest}"),
             (Task::Rollback, Err(failure)) => error!("rollback failed, the plan stays: {failure}"),
             (Task::CatchUp, Ok(())) => {
@@ -211,6 +269,7 @@ impl Task {
             Self::Reload(cause) => cause,
             Self::ReloadIfChanged => Cause::Watch,
             Self::Rollback => Cause::Rollback,
+            Self::Override => Cause::Override,
             Self::CatchUp | Self::BuildAhead(_) => Cause::Clock,
         }
     }

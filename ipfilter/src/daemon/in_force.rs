@@ -1,6 +1,6 @@
 //! What the deployment in force was made from, for those who ask about it from outside.
 
-use std::{net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::prepare::Policies;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::state::{Inputs, Record};
+use crate::overrides::{Override, Overrides};
+use crate::state::{Inputs, Record, load_overrides};
 use crate::{instance::Instance, plan::Plan, policy::Explanation};
 
 /// The policies of the deployment in force, as they were read then.
@@ -35,8 +36,9 @@ impl InForce {
              state directory could not be written",
         )?;
         let inputs = Inputs::load(instance, name)?;
+        let overrides = Arc::new(load_overrides(instance)?);
         Ok(Self {
-            policies: Policies::of(&inputs)?,
+            policies: Policies::of(&inputs, overrides)?,
             inputs,
             since: current.since,
         })
@@ -48,9 +50,9 @@ impl InForce {
         &self.inputs.spec
     }
 
-    /// The policies, understood.
+    /// The policies, understood, without what overrides them.
     pub(crate) fn into_policies(self) -> Policies {
-        self.policies
+        self.policies.with_overrides(Arc::default())
     }
 
     /// What these policies come to at `now`.
@@ -66,6 +68,18 @@ impl InForce {
     #[must_use]
     pub fn explain(&self, api: usize, source: IpAddr, now: Timestamp) -> Option<Explanation<'_>> {
         self.policies.explain(api, source, now)
+    }
+
+    /// The override that decides about a source at the API with this index, if one does.
+    #[must_use]
+    pub fn overruled(&self, api: usize, source: IpAddr, now: Timestamp) -> Option<&Override> {
+        self.policies.overruled(api, source, now)
+    }
+
+    /// What is decided above the policies.
+    #[must_use]
+    pub fn overrides(&self) -> &Overrides {
+        self.policies.overrides()
     }
 
     /// The file that the policy of the API with this index was read from, and whether it says

@@ -4,16 +4,22 @@
 //! One plan is built at a time, by a thread of its own; meanwhile everything else goes on. `P` is a
 //! plan that was built and is not in force yet.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
 use super::{Answer, Request};
-use crate::{failure::Failure, kernel::Denial, state::Cause, view::snapshot::Snapshot};
+use crate::{
+    failure::Failure, kernel::Denial, overrides::Change, state::Cause, view::snapshot::Snapshot,
+};
 
 /// How soon a deployment that failed at a boundary of time is retried.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long changes of overrides are gathered after the last ones were begun: each deployment waits
+/// for the kernel, and bans come by the hundred.
+const GATHER: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long before a boundary its plan is built, at least, and as a multiple of how long the last
 /// build took.
@@ -47,6 +53,8 @@ pub(super) enum Task {
     ReloadIfChanged,
     /// From the inputs of the deployment before.
     Rollback,
+    /// From the policies in force, under other overrides.
+    Override,
     /// From the policies in force, for the present time.
     CatchUp,
     /// From the policies in force, for the time from the next boundary on.
@@ -58,6 +66,10 @@ pub(super) enum Task {
 pub(super) struct Job {
     pub(super) task: Task,
     pub(super) replies: Vec<oneshot::Sender<Answer>>,
+    /// Of [`Task::Override`], by reply.
+    pub(super) changes: Vec<Change>,
+    /// What those came to, once that is known.
+    pub(super) answers: Vec<Answer>,
     /// A boundary passed while it was built: once more, and not for ever.
     again: bool,
 }
@@ -67,6 +79,8 @@ impl Job {
         Self {
             task,
             replies: reply.into_iter().collect(),
+            changes: Vec::new(),
+            answers: Vec::new(),
             again: false,
         }
     }
@@ -82,6 +96,8 @@ pub(super) enum Built<P> {
         plan: P,
         span: Span,
         took: SignedDuration,
+        /// To each change of overrides.
+        answers: Vec<Answer>,
     },
 }
 
@@ -123,8 +139,8 @@ pub(super) enum Event<P> {
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Effect<P> {
-    /// Have a plan built, which ends with [`Event::Built`].
-    Build(Task),
+    /// Have a plan built, with these changes of overrides, which ends with [`Event::Built`].
+    Build(Task, Vec<Change>),
     /// Put a plan in force, which ends with [`Event::Swapped`].
     Swap(Job, P, Span),
     /// Record, log and answer how it went.
@@ -166,6 +182,10 @@ pub(super) struct Machine<P> {
     tried: Option<Timestamp>,
     lead: SignedDuration,
     queue: VecDeque<Job>,
+    /// Changes of overrides that wait to be made together, and who asks for each.
+    changes: Vec<(Change, oneshot::Sender<Answer>)>,
+    /// When the last ones were begun.
+    changed: Option<Timestamp>,
     running: Option<Job>,
     /// When to retry to catch up.
     retry: Option<Timestamp>,
@@ -181,6 +201,8 @@ impl<P> Machine<P> {
             tried: None,
             lead: LEAD,
             queue: VecDeque::new(),
+            changes: Vec::new(),
+            changed: None,
             running: None,
             retry: None,
             armed: None,
@@ -211,6 +233,7 @@ impl<P> Machine<P> {
                 let task = match request {
                     Request::Reload => Task::Reload(Cause::Command),
                     Request::Rollback => Task::Rollback,
+                    Request::Override(change) => return self.gather(change, reply, now),
                 };
                 self.enqueue(Job::new(task, Some(reply)))
             }
@@ -221,10 +244,15 @@ impl<P> Machine<P> {
             Event::Built(result) => self.built(result, now),
             Event::Swapped(job, result) => self.swapped(job, result, now),
         };
-        self.catch_up(now, &mut effects);
-        self.build_next(now, &mut effects);
-        self.arm(now, &mut effects);
+        self.proceed(now, &mut effects);
         effects
+    }
+
+    /// Begins what is due, and sees to waking up for what is due next.
+    fn proceed(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
+        self.catch_up(now, effects);
+        self.build_next(now, effects);
+        self.arm(now, effects);
     }
 
     /// Requests that wait anyway are one: whoever asks during a reload is answered by the next.
@@ -242,13 +270,52 @@ impl<P> Machine<P> {
         Vec::new()
     }
 
+    /// Has a change of overrides wait for its turn.
+    fn gather(
+        &mut self,
+        change: Change,
+        reply: oneshot::Sender<Answer>,
+        now: Timestamp,
+    ) -> Vec<Effect<P>> {
+        self.changes.push((change, reply));
+        let mut effects = Vec::new();
+        self.proceed(now, &mut effects);
+        effects
+    }
+
+    /// When the changes of overrides that wait may be made, if any do.
+    fn changes_at(&self, now: Timestamp) -> Option<Timestamp> {
+        // A clock that was set back keeps nobody waiting.
+        let last = self.changed.filter(|last| *last <= now);
+        let due = last.and_then(|last| last.checked_add(GATHER).ok());
+        (!self.changes.is_empty()).then(|| due.unwrap_or(now))
+    }
+
+    /// The changes of overrides that are due, as one job.
+    fn take_changes(&mut self, now: Timestamp) -> Option<Job> {
+        self.changes_at(now).filter(|due| *due <= now)?;
+        self.changed = Some(now);
+        let (changes, replies) = mem::take(&mut self.changes).into_iter().unzip();
+        Some(Job {
+            changes,
+            replies,
+            ..Job::new(Task::Override, None)
+        })
+    }
+
     fn built(&mut self, result: Result<Built<P>, Failure>, now: Timestamp) -> Vec<Effect<P>> {
         let Some(mut job) = self.running.take() else {
             return Vec::new();
         };
         match result {
             Ok(Built::Unchanged) => Vec::new(),
-            Ok(Built::Plan { plan, span, took }) => {
+            Ok(Built::Plan {
+                plan,
+                span,
+                took,
+                answers,
+            }) => {
+                job.answers = answers;
                 self.lead = LEAD.max(took.saturating_mul(LEAD_BUILDS));
                 match job.task {
                     Task::BuildAhead(time) => {
@@ -259,8 +326,9 @@ impl<P> Machine<P> {
                     }
                     task if !span.contains(now) && !job.again => {
                         job.again = true;
+                        let changes = job.changes.clone();
                         self.running = Some(job);
-                        vec![Effect::Build(task)]
+                        vec![Effect::Build(task, changes)]
                     }
                     _ => vec![Effect::Swap(job, plan, span)],
                 }
@@ -320,6 +388,10 @@ impl<P> Machine<P> {
         if self.running.is_some() {
             return;
         }
+        if self.queue.is_empty() {
+            let changes = self.take_changes(now);
+            self.queue.extend(changes);
+        }
         if self.queue.is_empty()
             && let Some(time) = self.span.until
             && self
@@ -331,7 +403,8 @@ impl<P> Machine<P> {
             self.queue.push_back(job);
         }
         self.running = self.queue.pop_front();
-        effects.extend(self.running.as_ref().map(|job| Effect::Build(job.task)));
+        let running = self.running.as_ref();
+        effects.extend(running.map(|job| Effect::Build(job.task, job.changes.clone())));
     }
 
     /// When to build the plan for the time after the next boundary, if that is still to be done.
@@ -342,10 +415,11 @@ impl<P> Machine<P> {
     }
 
     fn arm(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
-        if self.span.is_always() {
+        if self.span.is_always() && self.changes.is_empty() {
             return;
         }
-        let times = [self.build_ahead_at(), self.span.until, self.retry];
+        let changes = self.changes_at(now);
+        let times = [self.build_ahead_at(), self.span.until, self.retry, changes];
         let next = times.into_iter().flatten().filter(|time| *time > now).min();
         // Past the last boundary too it must go off when the clock is set back.
         let next = next.unwrap_or(Timestamp::MAX);

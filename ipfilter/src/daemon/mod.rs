@@ -16,6 +16,7 @@ mod in_force;
 mod links;
 mod machine;
 mod notify;
+mod overrule;
 mod perform;
 mod prepare;
 mod readable;
@@ -37,7 +38,7 @@ pub use self::{
     events::Events,
     in_force::InForce,
     readable::Readable,
-    start::{deploy, rollback},
+    start::{change, deploy, rollback},
 };
 use self::{
     events::Event,

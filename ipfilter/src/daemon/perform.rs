@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     kernel::{Denial, Trace},
+    overrides::Change,
     view::snapshot::Snapshot,
 };
 
@@ -252,7 +253,7 @@ impl Daemon {
                 self.keeper.run(notify::stopping);
                 return Outcome::End;
             }
-            Effect::Build(task) => self.build(task, open.sender.clone()),
+            Effect::Build(task, changes) => self.build(task, changes, open.sender.clone()),
             Effect::Swap(job, product, span) => {
                 let result = self.swap(job.task, product, span);
                 let result = result.map(|()| span);
@@ -296,11 +297,11 @@ impl Daemon {
         Outcome::Nothing
     }
 
-    fn build(&self, task: Task, sender: mpsc::Sender<Event>) {
+    fn build(&self, task: Task, changes: Vec<Change>, sender: mpsc::Sender<Event>) {
         if matches!(task, Task::Reload(_) | Task::Rollback) {
             self.keeper.run(notify::reloading);
         }
-        let order = self.order(task);
+        let order = self.order(task, changes);
         self.builder.run(move || {
             // A loop that has ended wants no plan.
             let _: Result<(), mpsc::error::SendError<Event>> =

@@ -1,6 +1,6 @@
 //! From the policies' texts, and the time, to a plan.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::state::Inputs;
 use crate::{
     config::{ApiConfig, Config},
+    overrides::{Override, Overrides},
     plan::{Api, Plan, PlanError},
     policy::{self, Accepted, Explanation, Policy, Refused, Severity, Source},
     progress::Progress,
@@ -25,18 +26,20 @@ const DENY_ALL: &str = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Den
 pub(crate) struct Policies {
     spec: Config,
     /// By API.
-    policies: Vec<Policy>,
+    policies: Arc<[Policy]>,
+    /// What is decided above them.
+    overrides: Arc<Overrides>,
     /// Warnings, rendered.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Policies {
-    /// Understands the policies of `inputs`.
+    /// Understands the policies of `inputs`, which `overrides` overrule.
     ///
     /// # Errors
     ///
     /// When a policy is invalid, or can only partly be enforced and that was not asked for.
-    pub(crate) fn of(inputs: &Inputs) -> Result<Self, Failure> {
+    pub(crate) fn of(inputs: &Inputs, overrides: Arc<Overrides>) -> Result<Self, Failure> {
         let _shown = Progress::of("reading policies");
         let spec = &inputs.spec;
         let mut warnings = Vec::new();
@@ -51,8 +54,35 @@ impl Policies {
         Ok(Self {
             policies: policies.collect::<Result<_, _>>()?,
             spec: spec.clone(),
+            overrides,
             warnings,
         })
+    }
+
+    /// The same policies under other overrides.
+    pub(crate) fn with_overrides(&self, overrides: Arc<Overrides>) -> Self {
+        Self {
+            spec: self.spec.clone(),
+            policies: Arc::clone(&self.policies),
+            overrides,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What is decided above the policies.
+    pub(crate) fn overrides(&self) -> &Arc<Overrides> {
+        &self.overrides
+    }
+
+    /// The override that decides about a source at the API with this index, if one does.
+    pub(crate) fn overruled(
+        &self,
+        api: usize,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> Option<&Override> {
+        let name = &self.spec.apis.get(api)?.name;
+        self.overrides.decide(name, source, now)
     }
 
     /// What was asked for.
@@ -75,7 +105,7 @@ impl Policies {
             .spec
             .apis
             .iter()
-            .zip(&self.policies)
+            .zip(self.policies.iter())
             .filter_map(|(api, policy)| {
                 Some(Api {
                     name: api.name.clone(),
@@ -84,7 +114,9 @@ impl Policies {
                     deny: api.deny,
                     monitor: api.monitor,
                     response: api.response.clone(),
-                    sources: policy.at(now).may_pass,
+                    sources: self
+                        .overrides
+                        .apply(&api.name, policy.at(now).may_pass, now),
                 })
             });
         let plan = Plan::new(apis.collect(), self.spec.addresses.clone());
@@ -110,13 +142,14 @@ impl Policies {
     /// The first time after `now` at which the plan may be another.
     pub(crate) fn next_boundary(&self, now: Timestamp) -> Option<Timestamp> {
         let boundaries = self.policies.iter().map(|policy| policy.next_boundary(now));
-        boundaries.flatten().min()
+        let ends = self.overrides.ends().filter(|end| *end > now);
+        boundaries.flatten().chain(ends).min()
     }
 
     /// All times at which the plan may become another.
     pub(super) fn boundaries(&self) -> impl Iterator<Item = Timestamp> + Clone {
         let boundaries = self.policies.iter().map(Policy::boundaries);
-        boundaries.flatten().copied()
+        boundaries.flatten().copied().chain(self.overrides.ends())
     }
 }
 

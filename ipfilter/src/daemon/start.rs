@@ -1,23 +1,26 @@
 //! What a process begins with.
 
-use std::sync::Arc;
+use std::{slice, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use log::{error, info, warn};
 
 use super::{
-    Daemon,
+    Answer, Daemon, Ending,
     build::{keep, report},
     deploy::{report_missing, require},
     machine::Span,
+    overrule::override_with,
     prepare::{self, Policies},
     upkeep::announce,
     worker::Worker,
 };
 use crate::config::{Config, ConfigSource, OnError};
 use crate::failure::Failure;
-use crate::state::{Cause, History, Inputs};
+use crate::instance::Instance;
+use crate::overrides::{Change, Overrides};
+use crate::state::{Cause, History, Inputs, load_overrides, save_overrides};
 use crate::{
     kernel::{Bound, Deployment, Filter, Interface},
     lock::Lock,
@@ -64,12 +67,8 @@ impl Daemon {
         let on_error = on_error(spec.as_ref());
         let (inputs, unreadable) = split(spec.clone().ok_or_else(nothing).and_then(Inputs::read));
         unread = unread.or(unreadable);
-        let mut start = Start {
-            filter: Filter::of(&instance),
-            history: History::open(instance),
-            unattended: on_error.is_some(),
-            frozen: Frozen::No,
-        };
+        let mut start = Start::of(instance, Frozen::No);
+        start.unattended = on_error.is_some();
         start.history.record.last_reload = None;
         let mut why: Option<Failure> = None;
         for origin in Origin::after(on_error) {
@@ -137,6 +136,7 @@ struct Start {
     unattended: bool,
     /// Whether a plan that the clock changes is deployed by someone who does not stay to follow it.
     frozen: Frozen,
+    overrides: Arc<Overrides>,
 }
 
 /// What becomes of boundaries of time.
@@ -162,6 +162,23 @@ struct Started {
 type Taken = Result<Started, Failure>;
 
 impl Start {
+    /// One of `instance`, with a person there. Overrides that can't be read are lost, which is logged:
+    /// the policies hold without them.
+    fn of(instance: Instance, frozen: Frozen) -> Self {
+        let loaded = load_overrides(&instance).inspect_err(|error| {
+            error!("the overrides are lost, and the policies hold without them: {error:#}");
+        });
+        let mut overrides = loaded.unwrap_or_default();
+        overrides.forget_ended(Timestamp::now());
+        Self {
+            filter: Filter::of(&instance),
+            history: History::open(instance),
+            unattended: false,
+            frozen,
+            overrides: Arc::new(overrides),
+        }
+    }
+
     /// Takes up what the files say, unless an operator has turned just that away before.
     fn files(&mut self, inputs: &Inputs) -> Taken {
         let turned_away = self.history.record.turned_away.as_ref();
@@ -210,7 +227,7 @@ impl Start {
     }
 
     fn deploy(&mut self, inputs: &Inputs) -> Taken {
-        let policies = Policies::of(inputs)?;
+        let policies = Policies::of(inputs, Arc::clone(&self.overrides))?;
         let now = Timestamp::now();
         self.check_boundaries(&policies, now)?;
         let plan = policies.plan(now)?;
@@ -248,13 +265,13 @@ impl Start {
         match self.frozen {
             Frozen::No => {}
             Frozen::Yes => warn!(
-                "the policies give another plan from {next} on, which nobody deploys: `ipfilter run` \
-                 would"
+                "another plan is due from {next} on, by a policy or an override, which nobody deploys: \
+                 `ipfilter run` would"
             ),
             Frozen::Refused => {
                 return Err(Failure::Usage(format!(
-                    "the policies give another plan from {next} on, and `deploy` leaves no process to \
-                     deploy it: use `ipfilter run`, or keep the plan of this moment with \
+                    "another plan is due from {next} on, by a policy or an override, and `deploy` leaves no \
+                     process to deploy it: use `ipfilter run`, or keep the plan of this moment with \
                      `--freeze-time`"
                 )));
             }
@@ -300,16 +317,12 @@ pub fn deploy(mut lock: Lock, source: &ConfigSource, freeze_time: bool) -> Resul
         .read()
         .map_err(Failure::from)
         .and_then(Inputs::read)?;
-    let mut start = Start {
-        filter: Filter::of(&instance),
-        history: History::open(instance),
-        unattended: false,
-        frozen: if freeze_time {
-            Frozen::Yes
-        } else {
-            Frozen::Refused
-        },
+    let frozen = if freeze_time {
+        Frozen::Yes
+    } else {
+        Frozen::Refused
     };
+    let mut start = Start::of(instance, frozen);
     start.history.record.last_reload = None;
     start.files(&inputs)?;
     // The directory may have been made only now.
@@ -326,16 +339,57 @@ pub fn deploy(mut lock: Lock, source: &ConfigSource, freeze_time: bool) -> Resul
 /// When there is none before, or it can't be deployed.
 pub fn rollback(lock: &Lock) -> Result<String, Failure> {
     let instance = lock.instance().clone();
-    let mut start = Start {
-        filter: Filter::of(&instance),
-        history: History::open(instance),
-        unattended: false,
-        frozen: Frozen::Yes,
-    };
+    let mut start = Start::of(instance, Frozen::Yes);
     let inputs = start.history.before()?;
     let started = start.deploy(&inputs)?;
     start.keep(&inputs, &started, Cause::Rollback);
     start.history.save();
     info!("rolled back: plan {}", started.digest);
     Ok(format!("plan {} is in force again", started.digest))
+}
+
+/// Changes the overrides of what is deployed where no daemon runs the instance. Nobody would end one
+/// with an end, so such a one is refused.
+///
+/// # Errors
+///
+/// When the change makes no sense, nothing is deployed, or it can't be deployed anew.
+pub fn change(lock: &Lock, change: &Change) -> Result<Answer, Failure> {
+    let instance = lock.instance().clone();
+    if matches!(change, Change::Add(rule) if rule.until.is_some()) {
+        return Err(Failure::Usage(format!(
+            "no process runs instance `{}`, so nobody would end the override: start one with \
+             `ipfilter run`, or block `--forever`",
+            instance.name()
+        )));
+    }
+    let mut start = Start::of(instance, Frozen::Yes);
+    if start.filter.inspect()?.is_empty() {
+        return Err(Failure::Other(anyhow!(
+            "nothing is deployed as instance `{}`, so there is nothing to override",
+            start.history.instance.name()
+        )));
+    }
+    let inputs = start.history.last_good()?;
+    let before = Arc::clone(&start.overrides);
+    let policies = Policies::of(&inputs, Arc::clone(&before))?;
+    let (overrides, mut answers) = override_with(&policies, slice::from_ref(change));
+    let answer = answers
+        .pop()
+        .unwrap_or_else(|| Answer::new(&Err(nothing()), String::new));
+    if answer.result != Ending::Done {
+        return Ok(answer);
+    }
+    save_overrides(&start.history.instance, &overrides).context("the overrides are not changed")?;
+    start.overrides = Arc::new(overrides);
+    let started = start.deploy(&inputs).inspect_err(|_| {
+        if let Err(error) = save_overrides(&start.history.instance, &before) {
+            error!("the overrides on the disk are not those in force: {error:#}");
+        }
+    })?;
+    let (digest, until) = (started.digest, started.span.until);
+    let history = &mut start.history;
+    history.deployed(&inputs.spec, digest, Cause::Override, None, until);
+    history.save();
+    Ok(answer)
 }

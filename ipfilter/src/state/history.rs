@@ -58,13 +58,13 @@ impl History {
     ) {
         let current = self.record.current().and_then(|now| now.inputs.clone());
         let inputs = match cause {
-            Cause::Clock => current.clone(),
+            Cause::Clock | Cause::Override => current.clone(),
             _ => inputs,
         };
         let mut now = Deployed::now(spec, digest, cause, inputs);
         now.next_boundary = next_boundary;
         self.record.push(now);
-        if cause != Cause::Clock {
+        if !matches!(cause, Cause::Clock | Cause::Override) {
             self.record.turned_away = current.filter(|_| cause == Cause::Rollback);
             self.record.degraded = None;
         }

@@ -4,9 +4,11 @@
 
 mod history;
 mod inputs;
+mod overrides;
 mod record;
 mod store;
 
 pub use history::History;
 pub use inputs::Inputs;
+pub(crate) use overrides::{load as load_overrides, save as save_overrides};
 pub use record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload};

@@ -67,17 +67,20 @@ pub enum Cause {
     Clock,
     /// `ipfilter rollback`.
     Rollback,
+    /// `ipfilter allow`, `block` or `overrides remove`.
+    Override,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Start,
         Self::Signal,
         Self::Command,
         Self::Watch,
         Self::Clock,
         Self::Rollback,
+        Self::Override,
     ];
 
     /// As users read it.
@@ -90,6 +93,7 @@ impl Cause {
             Self::Watch => "watch",
             Self::Clock => "clock",
             Self::Rollback => "rollback",
+            Self::Override => "override",
         }
     }
 }

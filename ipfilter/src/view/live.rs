@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{explain::View, probe};
-use crate::plan::Protocol;
+use crate::{
+    overrides::{Effect, Override},
+    plan::Protocol,
+};
 
 /// What the policy, the table and the kernel say to one source.
 #[derive(Debug, Serialize)]
@@ -35,6 +38,22 @@ pub struct PolicyAnswer {
     pub since: Timestamp,
     /// Whether the file says something else by now.
     pub changed: bool,
+    /// The override that decides in its place.
+    #[serde(rename = "override")]
+    pub overruled: Option<Override>,
+}
+
+impl PolicyAnswer {
+    /// Whether the source passes the interface.
+    fn passes(&self) -> bool {
+        let effect = self.overruled.as_ref().map(|one| one.rule.effect);
+        effect.map_or_else(|| self.view.passes(), |effect| effect == Effect::Allow)
+    }
+
+    fn decision(&self) -> &'static str {
+        let effect = self.overruled.as_ref().map(|one| one.rule.effect.name());
+        effect.unwrap_or_else(|| self.view.decision())
+    }
 }
 
 /// What the table says that was loaded.
@@ -91,11 +110,11 @@ impl Report {
 
     fn compare(&self) -> Vec<String> {
         let mut all = Vec::new();
-        let passes = self.policy.view.passes();
+        let passes = self.policy.passes();
         if passes != (self.table.verdict == "pass") {
             all.push(format!(
                 "the policy says {}, the table {}",
-                self.policy.view.decision(),
+                self.policy.decision(),
                 self.table.verdict
             ));
         }
@@ -113,7 +132,7 @@ impl Report {
             if passes != allows || (!passes && report.verdict == "pass") {
                 all.push(format!(
                     "the policy says {}, `{}` {} ({})",
-                    self.policy.view.decision(),
+                    self.policy.decision(),
                     report.interface,
                     report.verdict,
                     report.reason
@@ -151,6 +170,9 @@ impl fmt::Display for Report {
             "          {} as it was deployed {:.0}{changed}",
             policy.file, policy.since
         )?;
+        if let Some(one) = &policy.overruled {
+            writeln!(f, "  override {one}")?;
+        }
         writeln!(
             f,
             "  table   {} ({}, plan {})",

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     instance::Instance,
     kernel::{Count, Found},
+    overrides::{Override, Overrides, shown},
     state::{Deployed, Outcome, Record},
 };
 
@@ -27,6 +28,10 @@ pub struct Status {
     /// The names and patterns of interfaces that are still to come.
     waiting: Vec<String>,
     apis: Vec<ApiStatus>,
+    /// What is decided above the policies.
+    overrides: Vec<Override>,
+    /// The other instances on this host that have something pinned.
+    others: Vec<String>,
     /// Why what is in force is not what was asked for.
     degraded: Option<String>,
     /// When the policies give another plan by the clock.
@@ -116,6 +121,7 @@ impl Status {
         pid: Option<u32>,
         found: &[Found],
         record: Record,
+        overrides: &Overrides,
         counted: &Counted,
     ) -> Self {
         let history = record.history.iter().map(DeployedStatus::new).collect();
@@ -139,6 +145,8 @@ impl Status {
         let next_boundary = record.current().and_then(|now| now.next_boundary);
         Self {
             instance: instance.name().into(),
+            overrides: overrides.active(Timestamp::now()).cloned().collect(),
+            others: instance.others(),
             pid,
             next_boundary,
             overdue: next_boundary.is_some_and(|time| time <= Timestamp::now()),
@@ -231,7 +239,11 @@ impl fmt::Display for Status {
             writeln!(f, "waiting for {name}")?;
         }
         if self.interfaces.is_empty() {
-            return writeln!(f, "deployed    nothing: every packet passes");
+            writeln!(
+                f,
+                "deployed    nothing: this instance lets every packet pass"
+            )?;
+            return self.write_others(f);
         }
         if let Some(why) = &self.degraded {
             writeln!(
@@ -282,6 +294,8 @@ impl fmt::Display for Status {
             let digest = before.digest.get(..12).unwrap_or(&before.digest);
             writeln!(f, "before      {digest} {} ({})", before.time, before.cause)?;
         }
+        self.write_overrides(f)?;
+        self.write_others(f)?;
         self.write_counters(f)
     }
 }
@@ -303,6 +317,30 @@ impl Status {
                  with `ipfilter run`"
             ),
         }
+    }
+
+    fn write_overrides(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for one in self.overrides.iter().take(SHOWN) {
+            writeln!(f, "override    {} {one}", shown(one.rule.source))?;
+        }
+        match self.overrides.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => writeln!(
+                f,
+                "overrides   {more} more: `ipfilter overrides` lists them"
+            ),
+        }
+    }
+
+    fn write_others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.others.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "others      {}: see `ipfilter --instance NAME status`",
+            self.others.join(", ")
+        )
     }
 
     /// The counters, over all interfaces.

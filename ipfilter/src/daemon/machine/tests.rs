@@ -19,7 +19,12 @@ fn span(from: i64, until: i64) -> Span {
 
 fn built(plan: &'static str, span: Span) -> Event {
     let took = SignedDuration::from_millis(100);
-    Event::Built(Ok(Built::Plan { plan, span, took }))
+    Event::Built(Ok(Built::Plan {
+        plan,
+        span,
+        took,
+        answers: Vec::new(),
+    }))
 }
 
 fn failure() -> Failure {
@@ -29,7 +34,8 @@ fn failure() -> Failure {
 /// What the effects are, in short.
 fn told(effects: &[Effect]) -> Vec<String> {
     let told = effects.iter().map(|effect| match effect {
-        Effect::Build(task) => format!("build {task:?}"),
+        Effect::Build(task, changes) if changes.is_empty() => format!("build {task:?}"),
+        Effect::Build(task, changes) => format!("build {task:?} {}", changes.len()),
         Effect::Swap(job, plan, _) => format!("swap {plan} {:?}", job.task),
         Effect::Settle(job, result) => {
             format!(
@@ -217,4 +223,44 @@ fn a_plan_without_times_arms_nothing() {
             "{effects:?}"
         );
     }
+}
+
+fn lift(last: u8) -> Change {
+    Change::Remove(vec![last.into()])
+}
+
+/// A change is made at once, those after it a second later, together, and each is answered.
+#[test]
+fn a_storm_of_overrides_is_one_deployment_a_second() {
+    let mut machine = Machine::new(Span::default());
+    let mut replies = Vec::new();
+    let mut ask = |machine: &mut Machine, last| {
+        let (sender, receiver) = oneshot::channel();
+        replies.push(receiver);
+        let request = Request::Override(lift(last));
+        step(machine, Event::Asked(request, sender), 100)
+    };
+    assert_eq!(ask(&mut machine, 1), ["build Override 1"]);
+    for last in 2..=200 {
+        let armed = ask(&mut machine, last);
+        assert!(armed.is_empty() || armed == ["arm 101"], "{armed:?}");
+    }
+    let done = swap(&mut machine, built("a", Span::default()), 100, true);
+    assert_eq!(
+        done,
+        ["swap a Override", "settle Override true 1", "refresh"]
+    );
+    assert_eq!(
+        step(&mut machine, Event::Clock, 101),
+        ["build Override 199"]
+    );
+    let done = swap(&mut machine, built("b", Span::default()), 101, false);
+    assert_eq!(
+        done,
+        ["swap b Override", "settle Override false 199", "refresh"]
+    );
+    // A clock that is set back keeps nobody waiting.
+    let (sender, _receiver) = oneshot::channel();
+    let request = Event::Asked(Request::Override(lift(1)), sender);
+    assert_eq!(step(&mut machine, request, 50), ["build Override 1"]);
 }

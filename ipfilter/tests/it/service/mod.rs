@@ -9,6 +9,7 @@ mod faults;
 pub(crate) mod live;
 mod metrics;
 mod names;
+mod overrides;
 mod ownership;
 mod reports;
 mod run;

@@ -1,0 +1,186 @@
+//! Who is at this host from elsewhere: a filter must not cut off the session that sets it up.
+
+use std::{
+    collections::HashSet,
+    fs,
+    net::{IpAddr, Ipv6Addr},
+    path::Path,
+    process,
+};
+
+/// Where logins are recorded ("utmp(5)").
+const UTMP: &str = "/run/utmp";
+
+/// The most processes between this one and the login.
+const ANCESTORS: usize = 64;
+
+/// Somebody who is logged in from another host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    /// Their address.
+    pub(crate) from: IpAddr,
+    /// How that is known, for people.
+    pub(crate) known_by: String,
+}
+
+/// The sessions that this process belongs to or that the login records name, each address once.
+pub(crate) fn all() -> Vec<Session> {
+    let own = own().map(|from| Session {
+        from,
+        known_by: "from which this session comes (SSH_CONNECTION)".into(),
+    });
+    let recorded = fs::read(UTMP).unwrap_or_default();
+    let recorded = logins(&recorded, RECORD).map(|from| Session {
+        from,
+        known_by: "from which somebody is logged in (who(1))".into(),
+    });
+    let mut seen = HashSet::new();
+    let all = own.into_iter().chain(recorded);
+    all.filter(|session| seen.insert(session.from)).collect()
+}
+
+/// Where the session that this process belongs to comes from. `sudo` clears the environment, so those
+/// of the processes that started this one are looked at too.
+fn own() -> Option<IpAddr> {
+    let mut pid = process::id();
+    for _ in 0..ANCESTORS {
+        let folder = Path::new("/proc").join(pid.to_string());
+        let environment = fs::read(folder.join("environ")).unwrap_or_default();
+        if let Some(address) = ssh_client(&environment) {
+            return Some(address);
+        }
+        let stat = fs::read_to_string(folder.join("stat")).ok()?;
+        pid = parent(&stat).filter(|pid| *pid > 1)?;
+    }
+    None
+}
+
+/// The parent in a line of `/proc/PID/stat`: the second field after the name, which is in parentheses
+/// and may contain any ("proc_pid_stat(5)").
+fn parent(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The client's address in `SSH_CONNECTION` ("ssh(1)"), of an environment as `/proc` shows it.
+fn ssh_client(environment: &[u8]) -> Option<IpAddr> {
+    let mut variables = environment.split(|byte| *byte == 0);
+    let value = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="))?;
+    let client = std::str::from_utf8(value).ok()?.split(' ').next()?;
+    // A link-local address has its interface behind it.
+    let client = client.split('%').next()?;
+    client
+        .parse()
+        .ok()
+        .map(|address: IpAddr| address.to_canonical())
+}
+
+/// Where a login record has what ("utmp(5)"): its size, and the offset of the address.
+#[derive(Clone, Copy)]
+struct Layout {
+    size: usize,
+    address: usize,
+}
+
+/// That of glibc: with 32-bit times where programs of the 32-bit sibling share the file.
+const RECORD: Layout = if cfg!(any(target_arch = "x86_64", target_arch = "powerpc64")) {
+    Layout {
+        size: 384,
+        address: 348,
+    }
+} else {
+    Layout {
+        size: 400,
+        address: 360,
+    }
+};
+
+/// A user's process (`USER_PROCESS`).
+const USER: i16 = 7;
+
+fn logins(records: &[u8], layout: Layout) -> impl Iterator<Item = IpAddr> + '_ {
+    let records = records.chunks_exact(layout.size);
+    records.filter_map(move |record| {
+        let kind = i16::from_ne_bytes(record.get(..2)?.try_into().ok()?);
+        let bytes = record.get(layout.address..)?.get(..16)?;
+        let bytes: [u8; 16] = bytes.try_into().ok()?;
+        (kind == USER).then_some(())?;
+        recorded_address(bytes)
+    })
+}
+
+/// The address of a record: IPv4 is in the first four bytes, and zeros are none.
+fn recorded_address(bytes: [u8; 16]) -> Option<IpAddr> {
+    let [a, b, c, d, rest @ ..] = bytes;
+    let address = if rest == [0; 12] {
+        IpAddr::from([a, b, c, d])
+    } else {
+        Ipv6Addr::from(bytes).to_canonical()
+    };
+    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clients_address_is_found_among_other_variables() {
+        let found = |text: &str| ssh_client(text.as_bytes()).map(|address| address.to_string());
+        for (environment, address) in [
+            (
+                "A=b\0SSH_CONNECTION=203.0.113.7 51234 192.0.2.1 22\0",
+                Some("203.0.113.7"),
+            ),
+            (
+                "SSH_CONNECTION=fe80::1%eth0 1 fe80::2%eth0 22",
+                Some("fe80::1"),
+            ),
+            (
+                "SSH_CONNECTION=::ffff:203.0.113.7 1 ::1 22",
+                Some("203.0.113.7"),
+            ),
+            ("XSSH_CONNECTION=203.0.113.7 1 2 3", None),
+            ("SSH_CONNECTION=", None),
+            ("", None),
+        ] {
+            assert_eq!(found(environment).as_deref(), address, "{environment}");
+        }
+    }
+
+    #[test]
+    fn a_process_of_any_name_has_a_parent() {
+        assert_eq!(parent("12 (a) b) c) S 7 12 12 0"), Some(7));
+        assert_eq!(parent("12"), None);
+    }
+
+    #[test]
+    fn logins_from_elsewhere_are_found_in_records() {
+        let mut records = Vec::new();
+        for (kind, address) in [
+            (USER, "203.0.113.7"),
+            (8, "203.0.113.8"),
+            (USER, "0.0.0.0"),
+            (USER, "2001:db8::7"),
+        ] {
+            let mut record = vec![0; RECORD.size];
+            record[..2].copy_from_slice(&kind.to_ne_bytes());
+            let bytes = match address.parse().unwrap() {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            record[RECORD.address..][..bytes.len()].copy_from_slice(&bytes);
+            records.extend(record);
+        }
+        records.truncate(records.len() - 1);
+        let found: Vec<_> = logins(&records, RECORD)
+            .map(|one| one.to_string())
+            .collect();
+        assert_eq!(found, ["203.0.113.7"], "half a record is none");
+        records.push(0);
+        let found: Vec<_> = logins(&records, RECORD)
+            .map(|one| one.to_string())
+            .collect();
+        assert_eq!(found, ["203.0.113.7", "2001:db8::7"]);
+    }
+}

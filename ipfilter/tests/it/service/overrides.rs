@@ -1,0 +1,193 @@
+//! `allow`, `block` and `overrides`, with and without a daemon, and what they refuse.
+
+use std::{fs, thread, time::Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::lab::{EVERYONE, GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses, wait_for};
+
+/// What a command that must succeed prints.
+fn done(lab: &Lab, arguments: &[&str]) -> String {
+    let (code, said) = lab.tell(arguments);
+    assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    said
+}
+
+fn refused(lab: &Lab, arguments: &[&str], why: &str) {
+    let (code, said) = lab.tell(arguments);
+    assert_ne!(code, Some(0), "{arguments:?}: {said}");
+    assert!(said.contains(why), "{arguments:?}: {said}");
+}
+
+fn listed(lab: &Lab) -> usize {
+    let listed = done(lab, &["overrides", "--format", "json"]);
+    let listed: Value = serde_json::from_str(&listed).expect("JSON");
+    listed["overrides"].as_array().expect("a list").len()
+}
+
+#[test]
+fn overrides_are_in_force_when_the_command_ends_and_until_their_time() {
+    let lab = Lab::new("override");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let filter = lab.filter(&["--policy", &policy]);
+    assert_eq!(statuses(&lab), ONLY_GOOD);
+    for block in ["203.0.113.0/24", "2001:db8:113::/48"] {
+        done(
+            &lab,
+            &["allow", block, "--for", "1h", "--reason", "a visit"],
+        );
+    }
+    assert_eq!(statuses(&lab), EVERYONE);
+    assert_eq!(listed(&lab), 2);
+    assert!(lab.status()["overrides"][0]["reason"] == "a visit");
+    let (_, said) = lab.tell(&[
+        "explain",
+        "--live",
+        "--source",
+        "203.0.113.7",
+        "--format",
+        "text",
+    ]);
+    assert!(
+        said.contains("allow, override 1") && said.contains("they agree"),
+        "{said}"
+    );
+    // Through a restart that nobody announced.
+    filter.signal(Signal::KILL).expect("it runs");
+    drop(filter);
+    let filter = lab.filter(&["--policy", &policy]);
+    assert_eq!(statuses(&lab), EVERYONE);
+    refused(
+        &lab,
+        &["allow", "203.0.113.0/33", "--for", "1h"],
+        "neither an address",
+    );
+    done(&lab, &["block", "203.0.113.0/24", "--forever"]);
+    assert_eq!(statuses(&lab), ["200", "200", "000", "200"]);
+    refused(
+        &lab,
+        &["allow", "203.0.113.7", "--for", "1h"],
+        "blocked by override 3",
+    );
+    done(&lab, &["overrides", "remove", "--block", "203.0.113.0/24"]);
+    done(&lab, &["overrides", "remove", "1", "2"]);
+    assert_eq!(statuses(&lab), ONLY_GOOD);
+    refused(
+        &lab,
+        &["overrides", "remove", "1"],
+        "there is no override 1",
+    );
+    done(&lab, &["allow", "203.0.113.0/24", "--for", "2s"]);
+    wait_for("the override ends", || listed(&lab) == 0);
+    wait_for("the plan follows", || statuses(&lab) == ONLY_GOOD);
+    let log = lab.log("run");
+    assert!(log.contains("override ended"), "{log}");
+    lab.detach(filter);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_nothing_is_changed() {
+    let lab = Lab::new("no-override");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    refused(
+        &lab,
+        &["block", "203.0.113.7", "--forever"],
+        "nothing is deployed",
+    );
+    let filter = lab.filter(&["--policy", &policy]);
+    for (arguments, why) in [
+        (
+            &["allow", "0.0.0.0/0", "--for", "1h"][..],
+            "let everyone in",
+        ),
+        (&["block", "::/0", "--forever"], "deny everyone"),
+        (&["block", "203.0.113.7"], "--forever"),
+        (
+            &["allow", "203.0.113.7", "--for", "forever"],
+            "write `--forever`",
+        ),
+        (&["allow", "203.0.113.7", "--for", "0s"], "no time at all"),
+        (
+            &["allow", "203.0.113.7", "--for", "1y"],
+            "longer than 31 days",
+        ),
+        (
+            &["allow", "203.0.113.7", "--for", "1h", "--api", "x"],
+            "no API `x`",
+        ),
+    ] {
+        refused(&lab, arguments, why);
+    }
+    let mut own = lab.ipfilter(&["block", "203.0.113.0/24", "--forever"]);
+    own.env("SSH_CONNECTION", "203.0.113.7 51234 192.0.2.1 22");
+    let output = own.output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("this session comes"),
+        "{said}"
+    );
+    // A folder in the way of the file: as with a full disk, nothing can be written.
+    let state = lab.folder.join("state").join(&lab.instance);
+    fs::create_dir(state.join("overrides.new")).expect("a folder");
+    refused(
+        &lab,
+        &["block", "198.51.100.0/24", "--forever"],
+        "the overrides are not changed",
+    );
+    assert_eq!(
+        (listed(&lab), statuses(&lab)),
+        (0, ONLY_GOOD.map(Into::into))
+    );
+    fs::remove_dir(state.join("overrides.new")).expect("a folder");
+    // Without a daemon there is nobody to end one.
+    let (_, said) = lab.tell(&["stop"]);
+    assert!(said.contains("is still filtered"), "{said}");
+    assert!(lab.log("run").contains("the filter stays attached"));
+    drop(filter);
+    refused(
+        &lab,
+        &["allow", "203.0.113.0/24", "--for", "1h"],
+        "nobody would end",
+    );
+    done(&lab, &["block", "198.51.100.0/24", "--forever"]);
+    assert_eq!(statuses(&lab), ["000", "200", "000", "000"]);
+    done(&lab, &["detach"]);
+}
+
+/// Changes that come by the hundred are gathered.
+#[test]
+fn many_overrides_at_once_are_few_deployments() {
+    let lab = Lab::new("overrides");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let filter = lab.filter(&["--policy", &policy]);
+    let start = Instant::now();
+    let delays: Vec<_> = thread::scope(|scope| {
+        let asking: Vec<_> = (0..20)
+            .map(|last| {
+                let lab = &lab;
+                scope.spawn(move || {
+                    let source = format!("203.0.113.{last}");
+                    let asked = Instant::now();
+                    let status = lab.ipfilter(&["block", &source, "--for", "1h"]).status();
+                    assert!(status.expect("it starts").success());
+                    asked.elapsed()
+                })
+            })
+            .collect();
+        asking
+            .into_iter()
+            .map(|one| one.join().expect("no panic"))
+            .collect()
+    });
+    let longest = delays.iter().max().expect("some");
+    println!(
+        "20 at once: {longest:?} at most, {:?} in all",
+        start.elapsed()
+    );
+    assert!(*longest < PATIENCE);
+    assert_eq!(listed(&lab), 20);
+    let deployments = lab.status()["history"].as_array().expect("a list").len();
+    assert!(deployments < 10, "{deployments}");
+    lab.detach(filter);
+}
