@@ -42,8 +42,8 @@ impl Progress {
         Self {
             writer: shown.then(|| {
                 let (done, waiting) = mpsc::channel();
-                let tell = move || tell(what, PATIENCE, &waiting, io::stderr());
-                (done, thread::spawn(tell))
+                let ticker = move || show(what, PATIENCE, &waiting, io::stderr());
+                (done, thread::spawn(ticker))
             }),
         }
     }
@@ -72,7 +72,7 @@ fn share(what: &str, done: u64, total: u64) -> String {
 }
 
 /// Writes to `out` how long it takes, until the other end of `waiting` is gone.
-fn tell(
+fn show(
     what: impl Fn() -> String,
     patience: Duration,
     waiting: &mpsc::Receiver<()>,
@@ -103,7 +103,7 @@ mod tests {
             drop(done);
         });
         let mut out = Vec::new();
-        tell(|| "loading tables".to_owned(), patience, &waiting, &mut out);
+        show(|| "loading tables".to_owned(), patience, &waiting, &mut out);
         worker.join().unwrap();
         String::from_utf8(out).unwrap()
     }

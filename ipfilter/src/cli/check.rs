@@ -232,7 +232,7 @@ impl<W: Write> Check<W> {
     /// Reports that a file that was named on the command line can't be read.
     fn file_unreadable(&mut self, path: &Path, message: &str) {
         let file = path.display().to_string();
-        // Standard error may be closed; the exit code tells all the same.
+        // Standard error may be closed; the exit code still reports it.
         let _ = writeln!(anstream::stderr(), "error: {file}: {message}");
         self.report.files.push(FileReport {
             file,

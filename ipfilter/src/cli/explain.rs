@@ -1,4 +1,4 @@
-//! `ipfilter explain`: what becomes of a source, and which statements say so.
+//! `ipfilter explain`: whether a source or request is allowed, and which statements decide it.
 
 use std::{
     io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write},

@@ -1,7 +1,7 @@
 //! `ipfilter manual`: writes the manual pages and the completions for shells. For `cargo xtask dist`,
 //! which packs them, and not shown to users: the pages of a binary come from that binary.
 //!
-//! Options and commands are those of the real command line; what it can't tell is in `dist/man/`.
+//! Options and commands are those of the real command line; everything else is in `dist/man/`.
 
 use std::{
     env, fs,
@@ -134,7 +134,7 @@ fn reasons() -> String {
     lines.concat()
 }
 
-/// Sets in bold what stands in backticks, which print as single quotes that open and never close.
+/// Sets in bold what is in backticks, which print as single quotes that open and never close.
 fn emphasized(page: &str) -> String {
     let mut fonts = [r"\fB", r"\fR"].into_iter().cycle();
     let mut parts = page.split('`');

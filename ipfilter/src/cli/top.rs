@@ -102,7 +102,7 @@ impl Top<'_> {
                 return Ok(());
             }
             if Instant::now() >= due {
-                // It may be moving just now, or have been taken off: others put it right.
+                // It may be moving just now, or have been detached: the daemon repairs that.
                 if let Err(error) = self.refresh() {
                     self.screen.fail(format!("{error:#}"));
                 }

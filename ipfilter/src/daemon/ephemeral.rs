@@ -16,7 +16,7 @@ struct Outgoing {
 }
 
 /// A warning for every API, given by its name and ports, that shares ports with this host's own connections. None where the
-/// kernel does not tell: then there is nothing to warn of by name.
+/// kernel does not say: then there is nothing to warn about by name.
 pub(super) fn warnings<'a>(apis: impl Iterator<Item = (&'a str, PortSet)>) -> Vec<String> {
     let read = |name| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
     let range = read("ip_local_port_range");

@@ -294,7 +294,7 @@ impl Clients {
     }
 }
 
-/// One request on a connection, so that nobody is served for long.
+/// One request per connection, so that no client is served for long.
 async fn converse(
     stream: Box<dyn Stream>,
     events: mpsc::Sender<Event>,

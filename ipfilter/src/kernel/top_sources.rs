@@ -1,4 +1,4 @@
-//! Reading which denied sources are heard of most.
+//! Reading the top denied sources.
 
 use std::{cmp::Reverse, net::IpAddr, os::fd::AsFd};
 
@@ -16,7 +16,7 @@ pub struct TopSource {
     pub packets: u64,
     /// Their bytes, likewise.
     pub bytes: u64,
-    /// When it was last heard of, in nanoseconds since boot without suspension (`CLOCK_MONOTONIC`).
+    /// When its last packet came, in nanoseconds since boot without suspension (`CLOCK_MONOTONIC`).
     pub last: u64,
     /// The index of the API that it asked for first.
     pub api: u32,
@@ -26,7 +26,7 @@ pub struct TopSource {
 
 impl Filter {
     /// The `most` denied sources that sent most packets, those with most first. Of many sources
-    /// those that were not heard of for long are forgotten.
+    /// the least recently seen are forgotten.
     ///
     /// # Errors
     ///

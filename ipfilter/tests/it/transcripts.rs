@@ -2,7 +2,7 @@
 //!
 //! In `README.md` and below `ipfilter/docs/`, a block of language `console` is run: each line that begins
 //! with `$ ` is a command, the lines below it are what it prints, and `? 3` between them is its exit
-//! code. Paths are relative to the repository. `...` and `[..]` stand for any lines and any text.
+//! code. Paths are relative to the repository. `...` and `[..]` match any lines and any text.
 //! Commands of other programs, `sudo` first of all, are shown and not run, and so are blocks of
 //! another language, such as `text`.
 //!

@@ -78,13 +78,13 @@ pub(crate) fn run(options: &Options, interrupt: &Interrupt) -> Result<ExitCode> 
         tarball::pack(&tree, &release, &output)?,
     ] {
         interrupt.check()?;
-        tell(&file)?;
+        announce(&file)?;
     }
     fs::remove_dir_all(&work)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(file: &Path) -> Result<()> {
+fn announce(file: &Path) -> Result<()> {
     let size = fs::metadata(file)
         .with_context(|| format!("`{}` was not made", file.display()))?
         .len();

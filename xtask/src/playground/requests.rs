@@ -1,4 +1,4 @@
-//! Requests, what they should come to and what they came to.
+//! Requests, their expected outcomes and their actual ones.
 
 use std::{
     net::IpAddr,
@@ -63,7 +63,7 @@ pub(super) struct Case {
 impl Case {
     pub(super) fn ask(&self, network: &Playground) -> Result<Outcome> {
         let mut curl = self.client.namespace(network).command("curl");
-        // Standard output then holds the status alone; `000` stands for none.
+        // Standard output then holds the status alone; `000` means none.
         curl.args([
             "--silent",
             "--output",

@@ -94,7 +94,7 @@ impl Session {
         Ok(())
     }
 
-    /// Ends `ipfilter run`, which leaves the filter in place, and takes the filter off.
+    /// Ends `ipfilter run`, which leaves the filter in place, and detaches the filter.
     pub(super) fn detach(&mut self) -> Result<()> {
         if let Some(filter) = self.filter.take() {
             filter.stop(PATIENCE)?;
@@ -232,7 +232,7 @@ pub(super) fn detach_leftover(binary: &Path, instance: &str) -> Result<()> {
     detach
         .args(["--instance", instance, "detach"])
         .envs(settings(&folder(instance)));
-    output(&mut detach).context("can't take off the filter of an earlier playground")?;
+    output(&mut detach).context("can't detach the filter of an earlier playground")?;
     Ok(())
 }
 

@@ -155,7 +155,7 @@ fn distribution(interrupt: &Interrupt) -> Result<()> {
 fn act(why: &str, command: &mut Command, interrupt: &Interrupt) -> Result<()> {
     let line = with_settings(command);
     eprintln!("set-up: {why}\n  $ {line}");
-    // Not ended by a signal: apt must not be killed half way. A terminal tells it by itself.
+    // Not ended by a signal: apt must not be killed half way. A terminal signals it by itself.
     let status = command
         .stdin(Stdio::null())
         .stdout(stderr().as_fd().try_clone_to_owned()?)

@@ -146,7 +146,7 @@ impl Matrix {
                 scope.spawn(|| {
                     while let Some((number, vm)) = self.take(&next) {
                         let result = vm.run();
-                        tell(vm, &result);
+                        report(vm, &result);
                         if let Ok(mut results) = results.lock() {
                             results.push((number, vm, result));
                         }
@@ -190,7 +190,7 @@ fn script(tests: &Path, nics: &[Nic]) -> String {
 }
 
 /// One line when all is well, else everything that the VM said.
-fn tell(vm: &Vm, result: &Result<Output>) {
+fn report(vm: &Vm, result: &Result<Output>) {
     let name = &vm.kernel.release;
     match (verdict(result, 1 + vm.nics.len() / 2), result) {
         (Ok(counts), _) => eprintln!("── {name}: {counts}"),

@@ -97,7 +97,7 @@ OTHER=198.18.0.10
 
 # Two streams of datagrams to port 9090: IPv4 from an allowed source, IPv6 from a denied one. Nobody
 # listens there, so those that come through are counted by the kernel as sent to no port, each
-# family apart. `streams` starts them; `streamed` stops them and tells how many were sent and came.
+# family apart. `streams` starts them; `streamed` stops them and prints how many were sent and arrived.
 streams() {
 	before_4=$(stray UdpNoPorts)
 	before_6=$(stray Udp6NoPorts)

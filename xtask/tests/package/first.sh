@@ -56,7 +56,7 @@ check "without the filter the denied stream comes, all of it" [ "$came_6" -gt 0 
 
 check "it is enabled and started" systemctl enable --now ipfilter
 check "a plain shell sees it, and whose it is" sh -c 'ipfilter status | grep "kept by.*$(systemctl show -P MainPID ipfilter)"'
-check "systemd is told how it is" sh -c '[ -n "$(systemctl show -P StatusText ipfilter)" ]'
+check "systemd gets its status" sh -c '[ -n "$(systemctl show -P StatusText ipfilter)" ]'
 systemctl show -P StatusText ipfilter
 check "an allowed client gets its answer" is 200 http $ALLOWED
 check "a denied one is refused" is 403 http $DENIED
@@ -77,7 +77,7 @@ plan=$(ipfilter status | grep ^plan)
 echo garbage >/etc/ipfilter/policy.json
 check "a broken policy fails the reload" fails systemctl reload ipfilter
 check "systemd knows that its exit code was 3" sh -c 'journalctl --no-pager --boot --unit=ipfilter | grep "status=3"'
-check "so does a shell, which is told why" ends 3 sh -c 'ipfilter reload 2>&1 | tee /run/why; exit $(ipfilter reload >/dev/null 2>&1; echo $?)'
+check "so does a shell, with the reason" ends 3 sh -c 'ipfilter reload 2>&1 | tee /run/why; exit $(ipfilter reload >/dev/null 2>&1; echo $?)'
 check "the reason names the file" grep -q policy.json /run/why
 check "the old plan stays" is "$plan" sh -c 'ipfilter status | grep ^plan'
 check "the unit is active" is active systemctl is-active ipfilter

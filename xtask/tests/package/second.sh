@@ -11,7 +11,7 @@ check "and the API answers only after that" \
 	[ "$(moment networking.service ActiveEnter)" -lt "$(moment api.service InactiveExit)" ]
 check "with a broken policy the last good plan is in force" is 403 http $OTHER
 check "and an allowed client gets its answer" is 200 http $ALLOWED
-check "that is told by the status" sh -c 'ipfilter status | grep -i "degraded\|last good"'
+check "the status reports that" sh -c 'ipfilter status | grep -i "degraded\|last good"'
 check "and with a high priority in the journal" \
 	sh -c 'journalctl --no-pager --boot --priority=err --unit=ipfilter --output=cat | grep -q .'
 ipfilter status

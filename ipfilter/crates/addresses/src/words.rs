@@ -139,7 +139,7 @@ impl Family {
                 None => format!("all {name}"),
             },
             Size::Few if self.addresses == 1 => format!("1 {name} address"),
-            // The number of addresses in an IPv6 network tells nobody anything.
+            // The number of addresses in an IPv6 network means little to a reader.
             Size::Few if name == "IPv6" => count(self.networks, "IPv6 network", "IPv6 networks"),
             Size::Few => format!(
                 "{} {name} addresses in {}",

@@ -26,7 +26,7 @@ pub(crate) fn explain(text: &str, offset: usize) -> Option<Advice> {
     if let Some(name) = invisible {
         return Some(
             Advice::new(format!(
-                "the document is not JSON: an invisible {name} ({code}) stands here"
+                "the document is not JSON: here is an invisible {name} ({code})"
             ))
             .hint("remove it, or type a plain space in its place"),
         );
@@ -40,7 +40,7 @@ pub(crate) fn explain(text: &str, offset: usize) -> Option<Advice> {
         );
     }
     (character == '\'').then(|| {
-        Advice::new("the document is not JSON: text stands in single quotes here")
+        Advice::new("the document is not JSON: text in single quotes")
             .hint("write double quotes (\")")
     })
 }

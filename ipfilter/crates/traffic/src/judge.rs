@@ -90,7 +90,7 @@ impl Judge {
         Ok(Self { tables, allowed })
     }
 
-    /// What would have become of an Ethernet frame.
+    /// The decision about an Ethernet frame.
     #[must_use]
     pub fn packet(&self, frame: &[u8]) -> Judged {
         let (source, verdict) = parse(frame, Both(&self.tables));
@@ -116,7 +116,7 @@ impl Judge {
         }
     }
 
-    /// What would have become of a request from `source` to the API with this index.
+    /// The decision about a request from `source` to the API with this index.
     #[must_use]
     pub fn request(&self, api: usize, source: IpAddr) -> Judged {
         let number = u32::try_from(api).unwrap_or(u32::MAX);

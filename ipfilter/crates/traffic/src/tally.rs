@@ -1,4 +1,4 @@
-//! Counting what became of records.
+//! Counting decisions about records.
 
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{Decision, Judged};
 
-/// The most sources that are told apart; more are counted together.
+/// The most sources that are counted separately; more are counted together.
 const MOST_SOURCES: usize = 1_000_000;
 
 /// The most that is kept of what could not be read, to show it.

@@ -238,7 +238,7 @@ fn outline(network: Ipv4Net) -> (f64, f64, f64, f64) {
     )
 }
 
-/// Where a number can stand near a place without covering another, or the place if it is wide.
+/// Where a number fits near a place without covering another, or the place if it is wide.
 #[expect(clippy::cast_possible_truncation, reason = "pixels of a small picture")]
 fn free_spot(x: f64, y: f64, size: f64, taken: &[(i64, i64)]) -> (i64, i64) {
     let inside = f64::from(SIDE) - 10.0;

@@ -28,7 +28,7 @@ const CLOSED: u16 = 9;
 /// different connections may go by different processors.
 const PROOFS: usize = 5;
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// An HTTP status.

@@ -1,4 +1,4 @@
-//! Everything that may befall a filter, under traffic that does not stop: reloads, kills, restarts,
+//! Everything that may happen to a filter, under continuous traffic: reloads, kills, restarts,
 //! another version of the program, an interface that goes down. Not a packet may be misjudged.
 
 use std::{
@@ -36,7 +36,7 @@ const ROOM: usize = 256 << 20;
 /// The length of an Ethernet header without tags.
 const ETHERNET: usize = 14;
 
-/// What was sent and what came of it.
+/// What was sent and what arrived.
 #[derive(Debug, Default)]
 struct Tally {
     /// Connections of the allowed client.
@@ -65,7 +65,7 @@ impl Tally {
     }
 }
 
-/// What tells the clients what to do.
+/// What controls the clients.
 #[derive(Default)]
 struct Signals {
     stop: AtomicBool,
@@ -370,7 +370,7 @@ fn endure(tag: &str, mode: &str, doses: Doses) {
         let (signals, tally) = (&signals, &tally);
         inside(scope, host, || witness(signals, &tally.denied_seen));
         inside(scope, host, || receive(signals, &ready, &tally.received));
-        // Before that, the host tells senders that the port is closed.
+        // Before that, the host answers senders that the port is closed.
         ready.wait();
         let mut senders = Vec::new();
         for address in [HOST.v4, HOST.v6] {
@@ -389,7 +389,7 @@ fn endure(tag: &str, mode: &str, doses: Doses) {
             });
         }
         inside(scope, denied, || forge(signals, &tally.denied_sent));
-        // The clients are told to stop whatever becomes of the operator.
+        // The clients stop whatever happens to the operator.
         let acted = scope
             .spawn(|| {
                 operator.act(doses);
@@ -446,7 +446,7 @@ fn the_witness_sees_what_no_filter_stops() {
 }
 
 #[test]
-fn nothing_that_befalls_a_native_filter_misjudges_a_packet() {
+fn nothing_that_happens_to_a_native_filter_misjudges_a_packet() {
     let doses = Doses {
         reloads: 200,
         kills: 20,
@@ -458,7 +458,7 @@ fn nothing_that_befalls_a_native_filter_misjudges_a_packet() {
 }
 
 #[test]
-fn nothing_that_befalls_a_filter_in_traffic_control_misjudges_a_packet() {
+fn nothing_that_happens_to_a_filter_in_traffic_control_misjudges_a_packet() {
     let doses = Doses {
         reloads: 30,
         kills: 5,

@@ -113,7 +113,7 @@ fn clients_understand_the_response() {
     }
 }
 
-/// The answer to a HEAD ends with its headers. curl would not tell, so it is asked to expect a body.
+/// The answer to a HEAD ends with its headers. curl would not report it, so it is made to expect a body.
 fn assert_no_body(client: &Namespace, url: &str) {
     let mut curl = client.command("curl");
     curl.args([

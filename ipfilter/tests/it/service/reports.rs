@@ -1,4 +1,4 @@
-//! What is told of packets that do not get through: events, their limit, the loudest sources.
+//! Reports of denied packets: events, their limit, the top sources.
 
 use std::{
     fs,
@@ -245,7 +245,7 @@ fn few_sources_are_counted_exactly() {
     assert_eq!(trial.top_sources(1).expect("sources").len(), 1);
 }
 
-/// Many times as many sources as are remembered, each heard of once, and one that sends a tenth of
+/// Many times as many sources as are kept, each seen once, and one that sends a tenth of
 /// it all.
 #[test]
 fn a_flood_of_sources_neither_grows_nor_hides_the_loud() {
@@ -256,7 +256,7 @@ fn a_flood_of_sources_neither_grows_nor_hides_the_loud() {
     let mut spoofed = frame(address("10.0.0.0"), Protocol::Tcp, 80);
     on_one_cpu(|| {
         for number in 0..SPOOFED {
-            // Where the source stands behind the Ethernet header and a tag.
+            // Where the source is, behind the Ethernet header and a tag.
             spoofed[30..34].copy_from_slice(&Ipv4Addr::from(0x0a00_0000 + number).octets());
             trial.run(&spoofed).expect("the kernel runs it");
             if number % 9 == 0 {

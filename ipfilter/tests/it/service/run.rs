@@ -228,7 +228,7 @@ fn the_clock_alone_opens_and_shuts() {
 }
 
 /// Opens after `lead` seconds, and shuts after as many more. Says whether all of that was seen: a
-/// busy machine may not have come to look in time.
+/// busy machine may not have looked in time.
 fn opens_and_shuts(lab: &Lab, lead: i64) -> bool {
     let now = || jiff::Timestamp::now().as_second();
     let opens = now() + lead;

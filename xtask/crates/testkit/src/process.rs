@@ -69,7 +69,7 @@ impl Guard {
     /// How the process ended, or `None` while it runs.
     ///
     /// # Errors
-    /// When the system can't tell.
+    /// When the system can't say.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
@@ -98,7 +98,7 @@ impl Guard {
     /// Waits for the end; `None` when it still runs after `limit`.
     ///
     /// # Errors
-    /// When the system can't tell.
+    /// When the system can't say.
     pub fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let start = Instant::now();
         loop {
@@ -142,7 +142,7 @@ pub fn is_gone(pid: u32) -> bool {
 }
 
 /// What the process `pid` has computed, and those of its children that have ended; nothing where
-/// proc(5) can't tell.
+/// proc(5) can't say.
 #[must_use]
 pub fn cpu_time(pid: u32) -> Option<Duration> {
     /// `utime`, `stime`, `cutime` and `cstime`, counted from behind the name, which is in

@@ -254,8 +254,8 @@ fn linker(llvm: u32) -> Option<PathBuf> {
         .find(|file| linker_llvm(file) == Some(llvm))
 }
 
-/// The major version of LLVM a `bpf-linker` was made with. It does not tell by itself, but hands
-/// options to its LLVM, and LLVM knows one that makes it tell. A linker whose LLVM library has been
+/// The major version of LLVM a `bpf-linker` was made with. It does not print it, but passes
+/// options to its LLVM, and LLVM has one that prints it. A linker whose LLVM library has been
 /// removed or is another says nothing, and is thus no linker.
 fn linker_llvm(file: &Path) -> Option<u32> {
     if !file.is_file() {

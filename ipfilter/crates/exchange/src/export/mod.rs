@@ -78,7 +78,7 @@ pub fn export(set: &AddressSet, target: Target) -> Result<String, ExportError> {
     }
 }
 
-/// One family's sources as rules: blocks to treat one way, and what is to become of all others.
+/// One family's sources as rules: blocks to treat one way, and how to treat all others.
 struct Rules {
     /// The blocks: those that may call, or those that may not, whichever are fewer.
     blocks: Vec<IpNet>,

@@ -1,4 +1,4 @@
-//! From what statements come to, to a decision.
+//! From the outcomes of statements to a decision.
 
 use super::{answer::Answer, calls::Calls, rules::Factor, view::View};
 use crate::{

@@ -1,7 +1,7 @@
 //! One evaluator: the rules of the policy language, whatever is asked.
 //!
 //! A statement is matched against a [`View`]: what is known of a request, or of all requests at once. Each
-//! element comes to an [`Answer`]: yes, no or maybe, for one request or as sets of sources. [`request`]
+//! element has an [`Answer`]: yes, no or maybe, for one request or as sets of sources. [`request`]
 //! sees a whole request; [`crate::network`] sees what an interface sees.
 
 mod answer;

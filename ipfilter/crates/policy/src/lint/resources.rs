@@ -153,7 +153,7 @@ fn lower_case_method(pattern: &Pattern) -> Option<(&'static str, Advice)> {
 mod tests {
     use crate::{Options, Source, parse::parse};
 
-    /// What is said of an Allow on one resource: the kinds, and the first hint.
+    /// The warnings about an Allow on one resource: the kinds, and the first hint.
     fn said(resource: &str, options: &Options) -> (Vec<&'static str>, String) {
         let text = format!(
             r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "Allow", "Principal": "*",

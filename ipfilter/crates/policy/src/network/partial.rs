@@ -21,7 +21,7 @@ use crate::{
 /// statement is named.
 const MOST_STATES: usize = 64;
 
-/// The uncertain statements that are told apart from what others decide; fewer are reported.
+/// The uncertain statements that are distinguished from what others decide; fewer are reported.
 const MOST_NARROWED: usize = 64;
 
 /// What the interface lets through undecided.

@@ -214,7 +214,7 @@ fn condition_covers(wide: &Condition, narrow: &Condition) -> bool {
         let (inner, outer): (BTreeSet<String>, BTreeSet<String>) = (values(inner), values(outer));
         inner.is_subset(&outer)
     };
-    // Policy variables in the values stand for the same in both: it is one request.
+    // Policy variables in the values have the same value in both: it is one request.
     let values = match (&wide.test, &narrow.test) {
         (
             Test::Presence { absent, present },

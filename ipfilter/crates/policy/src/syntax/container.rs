@@ -271,7 +271,7 @@ mod tests {
 
     const POLICY: &str = r#"{"Version": "2012-10-17", "Statement": []}"#;
 
-    /// The policy found in a text, or what is said of it.
+    /// The policy found in a text, or the problem with it.
     fn found(text: &str) -> String {
         match contents(text) {
             Contents::Itself => "itself".to_owned(),

@@ -110,7 +110,7 @@ pub(crate) fn parse(reader: &mut Reader, document: &Document<'_>) -> Vec<Stateme
     reader.context.variables = version.as_deref() == Some("2012-10-17");
     match members.iter().find(|member| member.name == "Statement") {
         Some(member) => statements(reader, member.value, &Path::Root.name("Statement")),
-        // A name that is not known is told already; it may well be a misspelt one.
+        // An unknown name is reported already; it may be a misspelt one.
         None if members
             .iter()
             .any(|member| !ELEMENTS.contains(&member.name.as_ref())) =>

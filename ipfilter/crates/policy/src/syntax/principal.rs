@@ -52,7 +52,7 @@ impl Principal {
             }
             Some(text) => reader.error("principal", &(path, node.span()), || {
                 Advice::new(format!(
-                    "only `*` may stand alone as a principal, not `{}`",
+                    "only `*` is a principal by itself, not `{}`",
                     clip(&text)
                 ))
                 .hint(format!("write {{\"AWS\": \"{}\"}}", clip(&text)))

@@ -185,7 +185,7 @@ impl Variable {
         let default = match default {
             Some(default) => Some(quoted(default).ok_or_else(|| {
                 Advice::new(format!("`${{{}}}` is not a policy variable", clip(text)))
-                    .hint("a default stands in single quotes: `${aws:username, 'nobody'}`")
+                    .hint("write a default in single quotes: `${aws:username, 'nobody'}`")
             })?),
             None => None,
         };

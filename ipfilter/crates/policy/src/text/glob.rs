@@ -1,6 +1,6 @@
 //! Matching text against wildcards, in time that grows with the text, whatever the wildcards.
 //!
-//! `*` stands for any run of characters, `?` for one.
+//! `*` matches any run of characters, `?` one.
 
 /// A piece of a pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use ipfilter_policy::{
 };
 use jiff::Timestamp;
 
-/// A document of `tests/field`, and what must be said of it: a part of a message, a part of a hint.
+/// A document of `tests/field`, and the message it must get: a part of a message, a part of a hint.
 struct Case {
     file: &'static str,
     authorizer: Authorizer,

@@ -90,7 +90,7 @@ fn plan(addresses: &[&str]) -> Plan {
     Plan::new(apis, addresses.collect()).expect("a plan")
 }
 
-/// What a hook is told when a packet is counted so.
+/// What a hook returns when a packet is counted so.
 fn action(reason: Reason) -> Action {
     match reason.outcome() {
         Outcome::Pass => Action::Pass,
@@ -99,7 +99,7 @@ fn action(reason: Reason) -> Action {
     }
 }
 
-/// One row: a frame, and what must become of it.
+/// One row: a frame, and its expected verdict.
 struct Row {
     what: String,
     frame: Vec<u8>,

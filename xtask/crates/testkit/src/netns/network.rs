@@ -44,7 +44,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// An empty network. `tag` tells the networks of one process apart for the reader; names are
+    /// An empty network. `tag` distinguishes the networks of one process for the reader; names are
     /// unique without it. Removes what processes that have died left behind.
     ///
     /// # Errors
@@ -127,7 +127,7 @@ impl Namespace {
         &self.name
     }
 
-    /// The file that stands for it: what setns(2) takes.
+    /// The file that represents it, for setns(2).
     #[must_use]
     pub fn path(&self) -> PathBuf {
         Path::new(NAMES).join(&self.name)

@@ -229,7 +229,7 @@ fn base(kernel: &Kernel, modules: &[&str]) -> Result<Tree> {
     Ok(tree)
 }
 
-/// What came of a run.
+/// The outcome of a run.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// The script's exit code; 125 when the VM could not be set up for it.

@@ -207,7 +207,7 @@ fn text(file: &Path) -> String {
     String::from_utf8_lossy(&bytes).replace('\r', "")
 }
 
-/// The script's output and its exit code, when the line that tells it has come. A process that the
+/// The script's output and its exit code, when the line with it has come. A process that the
 /// script left behind may have written more.
 fn split(said: &str) -> Option<(String, i32)> {
     let (output, code) = said.rsplit_once("\nvm-exit ")?;

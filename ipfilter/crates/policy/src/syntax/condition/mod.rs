@@ -75,7 +75,7 @@ fn parse_keys(
             reader.error("duplicate", &at, || {
                 let (first, again) = (clip(&first), clip(&entry.name));
                 Advice::new(format!("`{again}` is the same key as `{first}`"))
-                    .hint("case does not tell keys apart: make one list of both")
+                    .hint("keys are compared without regard to case: merge them into one list")
             });
             continue;
         }
