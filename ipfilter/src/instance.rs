@@ -1,4 +1,4 @@
-//! An instance: one filter on this host, apart from any other by its name.
+//! An instance: one filter in one network namespace, apart from any other by its name.
 //!
 //! Knows where an instance keeps its pins and its state, and nothing of what is in them.
 
@@ -8,19 +8,32 @@ use std::{
     str::FromStr,
 };
 
+use crate::namespace::{self, Kind};
+
 /// Where the BPF file system is mounted.
 pub const BPFFS: &str = "/sys/fs/bpf";
 
-/// The name of a filter on this host; `default` unless the operator says otherwise.
+/// The directory on it that holds the instances' directories.
+pub const DIRECTORY: &str = "ipfilter";
+
+/// What separates an instance's name from its network namespace in the names of directories. No
+/// instance's name has it.
+pub(crate) const SEPARATOR: char = '@';
+
+/// What filters in one network namespace: a name, `default` unless the operator says otherwise, and
+/// the namespace. The host's is not mentioned anywhere; others are by their inode, which `ip netns` and
+/// `lsns` show too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     name: String,
+    namespace: Option<u64>,
 }
 
 impl FromStr for Instance {
     type Err = String;
 
-    /// The BPF file system refuses dots in names, and the name becomes a file name there.
+    /// The instance with this name in the network namespace that this thread is in. The BPF file
+    /// system refuses dots in names, and the name becomes a file name there.
     fn from_str(name: &str) -> Result<Self, String> {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
@@ -28,7 +41,10 @@ impl FromStr for Instance {
                 "an instance's name is 1 to 64 letters, digits, hyphens and underscores".into(),
             );
         }
-        Ok(Self { name: name.into() })
+        Ok(Self {
+            name: name.into(),
+            namespace: Kind::Network.apart(),
+        })
     }
 }
 
@@ -39,10 +55,33 @@ impl Instance {
         &self.name
     }
 
+    /// The name of its directories: its own in the host's network namespace, and in another one that
+    /// and the namespace's inode.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self.namespace {
+            Some(inode) => format!("{}{SEPARATOR}{inode}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// The network namespace of the instance that has this name too and these directories; none if it
+    /// has another name.
+    pub(crate) fn namesake(&self, key: &str) -> Option<String> {
+        let (name, inode) = match key.split_once(SEPARATOR) {
+            Some((name, inode)) => (name, Some(inode.parse().ok()?)),
+            None => (key, None),
+        };
+        (name == self.name && inode != self.namespace).then(|| {
+            let host = || "the host's network namespace".to_owned();
+            inode.map_or_else(host, namespace::describe)
+        })
+    }
+
     /// Where links and counters are pinned.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
-        Path::new(BPFFS).join("ipfilter").join(&self.name)
+        Path::new(BPFFS).join(DIRECTORY).join(self.key())
     }
 
     /// The names of the other instances on this host that have something pinned, sorted.
@@ -72,7 +111,7 @@ impl Instance {
         env::var_os(variable)
             .filter(|path| !path.is_empty())
             .map_or_else(|| PathBuf::from(default), PathBuf::from)
-            .join(&self.name)
+            .join(self.key())
     }
 }
 
@@ -86,5 +125,21 @@ mod tests {
             assert!(name.parse::<Instance>().is_err(), "{name}");
         }
         assert!("edge-1_b".parse::<Instance>().is_ok());
+    }
+
+    #[test]
+    fn namesakes_are_told_from_others_and_from_the_instance_itself() {
+        let here = Instance {
+            name: "edge".into(),
+            namespace: Some(7),
+        };
+        assert_eq!(here.key(), "edge@7");
+        assert_eq!(here.namesake("edge@7"), None);
+        assert_eq!(here.namesake("other@8"), None);
+        assert_eq!(here.namesake("edge@8").unwrap(), "network namespace 8");
+        assert_eq!(
+            here.namesake("edge").unwrap(),
+            "the host's network namespace"
+        );
     }
 }

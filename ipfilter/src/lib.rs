@@ -19,6 +19,7 @@ pub mod failure;
 pub mod instance;
 pub mod kernel;
 pub mod lock;
+mod namespace;
 pub mod packet;
 pub mod progress;
 mod replay;

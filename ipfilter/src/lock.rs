@@ -27,7 +27,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal},
 };
 
-use crate::instance::Instance;
+use crate::{instance::Instance, kernel::Filter};
 
 /// How long a process that holds the lock may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -223,15 +223,9 @@ impl Lock {
     ///
     /// Names the process that has them.
     pub fn claim_pins(&mut self) -> anyhow::Result<()> {
-        let path = self.instance.pins();
-        let failed = || format!("can't open `{}`", path.display());
-        let directory = File::options()
-            .read(true)
-            .custom_flags((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed())
-            .open(&path);
-        let directory = match directory {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            opened => opened.with_context(failed)?,
+        let failed = || format!("can't open `{}`", self.instance.pins().display());
+        let Some(directory) = Filter::of(&self.instance).open_directory()? else {
+            return Ok(());
         };
         let now = directory.metadata().with_context(failed)?;
         let held = self.pins.as_ref().and_then(|held| held.metadata().ok());

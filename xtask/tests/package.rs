@@ -53,7 +53,7 @@ fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
 }
 
 /// Of each kind of file, one.
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
     "usr/bin/ipfilter",
     "etc/ipfilter/ipfilter.json",
     "usr/lib/systemd/system/ipfilter.service",

@@ -1,4 +1,4 @@
-//! `ipfilter detach`: take the filter off.
+//! `ipfilter detach`: detach the filter.
 
 use super::{Exit, require_root};
 use crate::{instance::Instance, kernel::Filter};
@@ -11,9 +11,10 @@ use crate::{instance::Instance, kernel::Filter};
 pub(super) struct Args {}
 
 pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
-    require_root("taking the filter off")?;
+    require_root("detaching the filter")?;
     let _lock = instance.take_over()?;
-    let interfaces = Filter::of(instance).detach()?;
+    let filter = Filter::of(instance);
+    let interfaces = filter.detach()?;
     if interfaces.is_empty() {
         println!("nothing was attached as instance `{}`", instance.name());
         for other in instance.others() {
@@ -25,5 +26,22 @@ pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     for interface in interfaces {
         println!("detached from `{}`", interface.name);
     }
+    tell_of_others(instance, &filter)?;
     Ok(Exit::Fine)
+}
+
+/// What stays, of which someone who detaches may think that it is gone.
+fn tell_of_others(instance: &Instance, filter: &Filter) -> anyhow::Result<()> {
+    let name = instance.name();
+    for namespace in filter.namesakes() {
+        println!("an instance `{name}` of {namespace} is left alone: detach it from there");
+    }
+    for stray in filter.strays()? {
+        println!(
+            "at `{}` a program of ipfilter stays attached ({}) whose pins are not in sight: it ends with \
+             the process or the mount namespace that holds it, or by `bpftool link`",
+            stray.interface, stray.program
+        );
+    }
+    Ok(())
 }

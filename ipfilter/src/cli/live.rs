@@ -183,13 +183,11 @@ impl Live {
         source: IpAddr,
         found: &Found,
     ) -> anyhow::Result<KernelAnswer> {
-        let of_family = |address: &&IpAddr| address.is_ipv4() == source.is_ipv4();
-        let protected = self.plan.addresses.iter().find(of_family).copied();
         let packet = Packet {
             mac: found.interface.mac()?.unwrap_or_default(),
             vlans: Vec::new(),
             source,
-            destination: probe::destination(&found.interface, source, protected)?,
+            destination: probe::destination(&found.interface, source, &self.plan.addresses)?,
             protocol: target.protocol,
             port: target.port,
             fragment: None,

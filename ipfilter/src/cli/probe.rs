@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use super::{Exit, Stop, format::Format, record, require_root};
 use crate::{
     config::address,
+    daemon::InForce,
     instance::Instance,
     kernel::{Filter, Found, Interface},
     packet::{self, Packet},
@@ -30,7 +31,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
 
-    /// Destination address (default: the interface's own, if it has one)
+    /// Destination address (default: one of the host's, a protected one if there is one)
     #[arg(long, value_name = "IP", value_parser = address)]
     address: Option<IpAddr>,
 
@@ -80,8 +81,10 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("asking the filter")?;
     let filter = Filter::of(instance);
     let found = chosen(filter.inspect()?, args.interface.as_deref())?;
-    let packet = args.packet(&found.interface)?;
-    let (report, _) = ask(&filter, &found, &packet, &names(&record(instance)))?;
+    let record = record(instance);
+    let protected = InForce::of(instance).map_or(Vec::new(), |now| now.spec().protected());
+    let packet = args.packet(&found.interface, &protected)?;
+    let (report, _) = ask(&filter, &found, &packet, &names(&record))?;
     match args.format {
         Format::Text => anstream::print!("{report}"),
         Format::Json => println!("{}", serde_json::to_string(&report)?),
@@ -93,7 +96,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
 fn chosen(found: Vec<Found>, wanted: Option<&str>) -> anyhow::Result<Found> {
     let mut of_it = found
         .into_iter()
-        .filter(|found| wanted.is_none_or(|name| found.interface.name == name));
+        .filter(|found| wanted.is_none_or(|name| found.interface.is_called(name).unwrap_or(false)));
     match (of_it.next(), wanted) {
         (Some(found), _) => Ok(found),
         (None, None) => bail!("nothing is deployed: every packet passes"),
@@ -132,18 +135,18 @@ pub(super) fn ask(
     Ok((report, digest.collect()))
 }
 
-/// Where a packet from `source` goes to: `address`, or else the interface's own, or none.
+/// Where a packet from `source` goes to: an address that the host has, a protected one if there is
+/// one, the interface's own rather than others. Nothing is sent to one that it lacks.
 pub(super) fn destination(
     interface: &Interface,
     source: IpAddr,
-    address: Option<IpAddr>,
+    protected: &[IpAddr],
 ) -> anyhow::Result<IpAddr> {
-    if let Some(address) = address {
-        return Ok(address);
-    }
-    let of_family = |address: &IpAddr| address.is_ipv4() == source.is_ipv4();
-    let own = interface.addresses()?.into_iter().find(of_family);
-    Ok(own.unwrap_or(if source.is_ipv4() {
+    let mut own = interface.host_addresses()?;
+    own.retain(|address| address.is_ipv4() == source.is_ipv4());
+    let is_protected = |address: &&IpAddr| protected.contains(address);
+    let chosen = own.iter().find(is_protected).or(own.first());
+    Ok(chosen.copied().unwrap_or(if source.is_ipv4() {
         Ipv4Addr::UNSPECIFIED.into()
     } else {
         Ipv6Addr::UNSPECIFIED.into()
@@ -151,12 +154,16 @@ pub(super) fn destination(
 }
 
 impl Args {
-    fn packet(&self, interface: &Interface) -> anyhow::Result<Packet> {
+    fn packet(&self, interface: &Interface, protected: &[IpAddr]) -> anyhow::Result<Packet> {
+        let destination = match self.address {
+            Some(address) => address,
+            None => destination(interface, self.source, protected)?,
+        };
         Ok(Packet {
             mac: interface.mac()?.unwrap_or_default(),
             vlans: self.vlan.clone(),
             source: self.source,
-            destination: destination(interface, self.source, self.address)?,
+            destination,
             protocol: match self.protocol {
                 ProtocolArg::Tcp => plan::Protocol::Tcp,
                 ProtocolArg::Udp => plan::Protocol::Udp,

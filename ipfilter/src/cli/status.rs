@@ -73,6 +73,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         &overrides,
         &counted,
     );
+    let status = status.beside(filter.namesakes(), filter.strays()?);
     match args.format {
         Format::Text => anstream::print!("{status}"),
         Format::Json => println!("{}", serde_json::to_string(&status)?),

@@ -7,6 +7,7 @@ use log::{error, info, warn};
 
 use super::{
     Answer, Daemon,
+    addresses::warn_of_open,
     build::{Order, Product},
     machine::{Job, Span, Task},
     notify,
@@ -52,17 +53,20 @@ impl Daemon {
     /// Puts a plan that was built in the place of what is in force.
     pub(super) fn swap(&mut self, task: Task, product: Product, span: Span) -> Result<(), Failure> {
         let bound = &self.history.record.bound;
-        let matched = Interface::matching(&product.policies.spec().interfaces, bound)?;
+        let spec = product.policies.spec();
+        let protected = spec.protected();
+        let matched = Interface::matching(&spec.interfaces, bound)?.with_addresses(&protected)?;
         if matches!(task, Task::Reload(_) | Task::ReloadIfChanged) {
             // An interface that was there, or was waited for, may be away. A name that is new must be
             // right: were it waited for, a slip of the pen would take the filter off the old one.
-            let known = &self.policies.spec().interfaces;
-            require(&matched, |name| known.contains(name))?;
+            let known = self.policies.spec();
+            require(&matched, |name| known.names(name))?;
         }
         if let Some(prepared) = product.prepared {
             let deployment = prepared.deploy(&matched.interfaces)?;
             deployment.attached().iter().for_each(announce);
             report_missing(&matched);
+            warn_of_open(&protected)?;
             self.unattached.clear();
             let before = mem::replace(&mut self.deployment, deployment);
             self.builder.run(move || drop(before));

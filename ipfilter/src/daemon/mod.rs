@@ -4,6 +4,7 @@
 //! are built by one thread and files are written by another, so that the loop is always free for
 //! interfaces that appear and for boundaries of time.
 
+mod addresses;
 mod build;
 mod clock;
 mod control;

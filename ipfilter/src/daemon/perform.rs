@@ -81,7 +81,7 @@ impl Open {
         let (paths, watched) = watch::channel(daemon.files());
         let mut watcher = Watcher::new(watched, sender.clone());
         watcher.set(daemon.service().watch);
-        let pins = daemon.history.instance.pins();
+        let pins = daemon.filter.directory();
         tokio::spawn(losses(pins, sender.clone()));
         let ticks = |period| {
             let mut ticks = interval(period);

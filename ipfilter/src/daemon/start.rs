@@ -8,6 +8,7 @@ use log::{error, info, warn};
 
 use super::{
     Answer, Daemon, Ending,
+    addresses::warn_of_open,
     build::{keep, report},
     deploy::{report_missing, require},
     machine::Span,
@@ -231,7 +232,9 @@ impl Start {
         let now = Timestamp::now();
         self.check_boundaries(&policies, now)?;
         let plan = policies.plan(now)?;
-        let matched = Interface::matching(&inputs.spec.interfaces, &self.bound())?;
+        let protected = inputs.spec.protected();
+        let matched = Interface::matching(&inputs.spec.interfaces, &self.bound())?
+            .with_addresses(&protected)?;
         require(&matched, |_| self.unattended)?;
         let progress = Progress::of("loading tables");
         let deployed = self
@@ -241,6 +244,7 @@ impl Start {
         let deployment = deployed?;
         deployment.attached().iter().for_each(announce);
         report_missing(&matched);
+        warn_of_open(&protected)?;
         for (name, interface) in &matched.renamed {
             warn!(
                 "`{name}` is called `{}` now and stays filtered",

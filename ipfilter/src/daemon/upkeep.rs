@@ -3,14 +3,16 @@
 use log::{error, info, warn};
 
 use super::{Daemon, notify};
-use crate::kernel::{Attached, Interface};
+use crate::kernel::{Attachment, Interface};
 
 impl Daemon {
     /// Puts the filter on interfaces that have come, and forgets those that have gone.
     pub(super) fn follow(&mut self) {
         let bound = &self.history.record.bound;
-        let wanted = &self.policies.spec().interfaces;
-        let matched = match Interface::matching(wanted, bound) {
+        let spec = self.policies.spec();
+        let matched = Interface::matching(&spec.interfaces, bound)
+            .and_then(|matched| matched.with_addresses(&spec.protected()));
+        let matched = match matched {
             Ok(matched) => matched,
             Err(error) => return error!("can't follow the interfaces: {error}"),
         };
@@ -67,11 +69,14 @@ impl Daemon {
     }
 }
 
-pub(super) fn announce(attached: &Attached) {
-    let name = &attached.interface.name;
-    for reason in &attached.passed_over {
+pub(super) fn announce(attachment: &Attachment) {
+    let name = &attachment.interface.name;
+    for reason in &attachment.passed_over {
         warn!(interface = name; "`{name}` can't use {reason}");
     }
-    let hook = attached.hook.name();
+    for warning in &attachment.warnings {
+        warn!(interface = name; "`{name}`: {warning}");
+    }
+    let hook = attachment.hook.name();
     info!(interface = name, hook; "filtering `{name}` ({hook})");
 }

@@ -1,4 +1,4 @@
-//! A place at an interface where a program of an instance stands, and what holds it there.
+//! A program of an instance at an interface, and what holds it there.
 
 use std::{
     fmt, io,
@@ -12,6 +12,7 @@ use super::{
     clsact,
     error::Error,
     hook::Hook,
+    interface::Interface,
     netlink::Link,
     pins::{Pinned, Pins, strange, unpin},
     sys,
@@ -21,23 +22,30 @@ use super::{
 const PROGRAM_NAME: &str = "ipfilter";
 
 /// A program at an interface.
-#[derive(Debug)]
-pub(super) struct Attachment {
-    /// The number of the interface, in the network namespace that it is in.
-    pub(super) index: u32,
-    pub(super) hook: Hook,
-    hold: Hold,
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// The interface. In another network namespace its name can't be asked for, and is its number
+    /// after a `#`.
+    pub interface: Interface,
+    /// Where at the interface.
+    pub hook: Hook,
+    /// The hooks tried before, and why they would not do.
+    pub passed_over: Vec<String>,
+    /// What does not work there as it should.
+    pub warnings: Vec<String>,
+    holder: Holder,
 }
 
 /// What holds a program at an interface.
-#[derive(Debug)]
-enum Hold {
+#[derive(Clone, Debug)]
+enum Holder {
     Link(Arc<Pinned>),
     Clsact(clsact::Filter),
 }
 
 impl Attachment {
-    /// The places of the instance whose pins these are, in order. Pins of interfaces that are gone are removed.
+    /// Those of the instance whose pins these are, in order. Pins of interfaces that are gone are
+    /// removed.
     pub(super) fn all(pins: &Pins) -> Result<Vec<Self>, Error> {
         let mut attachments = Vec::new();
         for (link, hook) in pins.links()? {
@@ -49,54 +57,65 @@ impl Attachment {
             if !is_ours(looked.program).map_err(|error| look_failed(&link, error))? {
                 return Err(strange(&link.path));
             }
-            attachments.push(Self {
-                index: looked.ifindex,
-                hook,
-                hold: Hold::Link(link),
-            });
+            attachments.push(Self::found(looked.ifindex, hook, Holder::Link(link)));
         }
         let failed = |error| Error::io("can't look at the filters of traffic control", error);
-        for filter in clsact::all(pins.instance()).map_err(failed)? {
+        for filter in clsact::all(pins.instance().name()).map_err(failed)? {
             if is_ours(filter.program).map_err(failed)? {
-                attachments.push(Self {
-                    index: filter.index,
-                    hook: Hook::Clsact,
-                    hold: Hold::Clsact(filter),
-                });
+                let index = filter.index;
+                attachments.push(Self::found(index, Hook::Clsact, Holder::Clsact(filter)));
             }
         }
         Ok(attachments)
     }
 
-    /// Attaches `program` to the interface with number `index`, and pins what holds it there.
-    /// Whatever else is attached there stays.
+    fn found(index: u32, hook: Hook, holder: Holder) -> Self {
+        let interface = Interface {
+            name: format!("#{index}"),
+            index,
+        };
+        Self {
+            interface,
+            hook,
+            passed_over: Vec::new(),
+            warnings: Vec::new(),
+            holder,
+        }
+    }
+
+    /// Attaches `program` to an interface, and pins what holds it there. Whatever else is attached
+    /// there stays.
     pub(super) fn attach(
         pins: &Pins,
         hook: Hook,
         program: &OwnedFd,
-        index: u32,
+        interface: &Interface,
     ) -> Result<Self, AttachError> {
-        let hold = if hook == Hook::Clsact {
-            let filter = clsact::add(program, index, pins.instance());
-            Hold::Clsact(filter.map_err(AttachError::Hook)?)
+        let index = interface.index;
+        let holder = if hook == Hook::Clsact {
+            let filter = clsact::add(program, index, pins.instance().name());
+            Holder::Clsact(filter.map_err(AttachError::Hook)?)
         } else {
             let link = hook.link(program, index).map_err(AttachError::Hook)?;
             let link = pins.hold(pins.link(index, hook), link);
             link.pin().map_err(AttachError::Pin)?;
-            Hold::Link(link)
+            Holder::Link(link)
         };
-        Ok(Self { index, hook, hold })
+        Ok(Self {
+            interface: interface.clone(),
+            ..Self::found(index, hook, holder)
+        })
     }
 
-    /// The id of the program that stands there; nothing if none does any more.
+    /// The id of the program that is attached there; nothing if none is any more.
     pub(super) fn program(&self) -> Result<Option<u32>, Error> {
-        match &self.hold {
-            Hold::Link(link) => {
+        match &self.holder {
+            Holder::Link(link) => {
                 let info =
                     sys::link_info(&link.object).map_err(|error| look_failed(link, error))?;
-                Ok((info.ifindex == self.index).then_some(info.program))
+                Ok((info.ifindex == self.interface.index).then_some(info.program))
             }
-            Hold::Clsact(filter) => match filter.now() {
+            Holder::Clsact(filter) => match filter.now() {
                 Ok(now) => Ok(now.map(|filter| filter.program)),
                 Err(error) => Err(Error::io(
                     "can't look at the filters of traffic control",
@@ -107,9 +126,9 @@ impl Attachment {
     }
 
     /// The interface that it is at, if it is among those of this network namespace: others number
-    /// theirs alike. Nothing too if no program stands there any more.
+    /// theirs alike. Nothing too if no program is attached there any more.
     pub(super) fn link_among<'a>(&self, links: &'a [Link]) -> Result<Option<&'a Link>, Error> {
-        let link = links.iter().find(|link| link.index == self.index);
+        let link = links.iter().find(|link| link.index == self.interface.index);
         let (Some(link), Some(program)) = (link, self.program()?) else {
             return Ok(None);
         };
@@ -124,9 +143,9 @@ impl Attachment {
 
     /// Puts another program there, atomically: a packet meets the old one or the new one.
     pub(super) fn replace(&self, program: impl AsFd) -> Result<(), Error> {
-        let replaced = match &self.hold {
-            Hold::Link(link) => sys::link_update(&link.object, program),
-            Hold::Clsact(filter) => filter.replace(program),
+        let replaced = match &self.holder {
+            Holder::Link(link) => sys::link_update(&link.object, program),
+            Holder::Clsact(filter) => filter.replace(program),
         };
         replaced.map_err(|error| {
             let what = format!("can't replace the program of {self}");
@@ -134,25 +153,25 @@ impl Attachment {
         })
     }
 
-    /// Takes the program off.
-    pub(super) fn clear(&self) -> Result<(), Error> {
-        let cleared = match &self.hold {
-            Hold::Link(link) => {
+    /// Detaches the program.
+    pub(super) fn detach(&self) -> Result<(), Error> {
+        let done = match &self.holder {
+            Holder::Link(link) => {
                 let detached = sys::link_detach(&link.object);
                 unpin(&link.path)?;
                 detached
             }
-            Hold::Clsact(filter) => filter.remove(),
+            Holder::Clsact(filter) => filter.remove(),
         };
-        cleared.map_err(|error| Error::io(format!("can't take off {self}"), error))
+        done.map_err(|error| Error::io(format!("can't detach {self}"), error))
     }
 }
 
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.hold {
-            Hold::Link(link) => write!(f, "the link `{}`", link.path.display()),
-            Hold::Clsact(filter) => write!(f, "the clsact filter of interface {}", filter.index),
+        match &self.holder {
+            Holder::Link(link) => write!(f, "the link `{}`", link.shown().display()),
+            Holder::Clsact(filter) => write!(f, "the clsact filter of interface {}", filter.index),
         }
     }
 }
@@ -167,17 +186,17 @@ pub(super) enum AttachError {
 }
 
 /// Whether the program with this id is an ipfilter's, of whichever version.
-fn is_ours(program: u32) -> io::Result<bool> {
+pub(super) fn is_ours(program: u32) -> io::Result<bool> {
     let name = sys::program_by_id(program).and_then(sys::program_name)?;
     Ok(name.starts_with(PROGRAM_NAME))
 }
 
-fn tcx_programs(interface: &str) -> Result<Vec<u32>, Error> {
+pub(super) fn tcx_programs(interface: &str) -> Result<Vec<u32>, Error> {
     let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)
         .map_err(|error| Error::failed(format!("can't look at `{interface}`"), error))?;
     Ok(programs.iter().map(ProgramInfo::id).collect())
 }
 
 fn look_failed(link: &Pinned, error: io::Error) -> Error {
-    Error::io(format!("can't look at `{}`", link.path.display()), error)
+    Error::io(format!("can't look at `{}`", link.shown().display()), error)
 }

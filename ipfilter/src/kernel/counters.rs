@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 
-use aya::maps::{Map, MapError, PerCpuArray};
+use aya::maps::{Map, MapError, PerCpuArray, PerCpuValues};
 use ipfilter_ebpf::abi::{Counter, GATE, Gate, NO_API, Reason, Row, row_index};
 
 use super::{error::Error, pins::Pins, shared, slots, sys::Raw};
@@ -78,6 +78,40 @@ impl<M: Borrow<Map>> Counters<M> {
             }
         }
         Ok(skip)
+    }
+}
+
+/// The counters of test runs, as they were before some: those of no interface.
+pub(super) struct TestRuns {
+    rows: Map,
+    before: Vec<(u32, PerCpuValues<Raw<Row>>)>,
+}
+
+impl TestRuns {
+    /// The counters as they are now, for the first `apis` APIs.
+    pub(super) fn before(pins: &Pins, apis: usize) -> Result<Self, Error> {
+        let rows = shared::COUNTERS.open(pins)?;
+        let array = PerCpuArray::<_, Raw<Row>>::try_from(&rows).map_err(failed)?;
+        let indices = (0..NO_API).take(apis).chain([NO_API]);
+        let indices = indices.map(|api| row_index(0, api));
+        let before = indices.map(|index| Ok((index, array.get(&index, 0).map_err(failed)?)));
+        Ok(Self {
+            before: before.collect::<Result<_, Error>>()?,
+            rows,
+        })
+    }
+
+    /// Puts them back. Interfaces without a slot of their own are counted there too, and lose what came
+    /// meanwhile: so where there are some, nothing is put back.
+    pub(super) fn forget(mut self, are_shared: bool) -> Result<(), Error> {
+        if are_shared {
+            return Ok(());
+        }
+        let mut array = PerCpuArray::<_, Raw<Row>>::try_from(&mut self.rows).map_err(failed)?;
+        for (index, values) in self.before {
+            array.set(index, values, 0).map_err(failed)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,25 +1,29 @@
 //! A plan in the kernel and at interfaces: how one takes over from the one before, and how it
 //! follows interfaces that come and go.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{mem::take, os::fd::OwnedFd, sync::Arc};
 
 use log::warn;
 
 use super::{
     attachment::Attachment,
     error::Error,
-    filter::{Attached, Filter},
+    filter::Filter,
     interface::Interface,
-    netlink,
+    netlink::{self, Link},
     object::Object,
     pins::{Pinned, Pins},
     programs::Programs,
+    proof::{Proof, Questions},
     shared::{self, Shared},
     slots::Slots,
     sys,
     tables::TableSizes,
 };
-use crate::{config::Mode, plan::Plan};
+use crate::{
+    config::Mode,
+    plan::{Deny, Plan},
+};
 
 /// A plan in the kernel, and the links that put it on interfaces, held by the process that deployed
 /// it: the filter stays while either the process or the pins last, and without both only where it
@@ -30,11 +34,10 @@ use crate::{config::Mode, plan::Plan};
 pub struct Deployment {
     pub(super) pins: Pins,
     pub(super) programs: Programs,
-    /// Where it stands; by the same position, what callers are told of it.
     pub(super) attachments: Vec<Attachment>,
-    pub(super) attached: Vec<Attached>,
     /// Interfaces that were moved to another network namespace, with the filter on them.
-    away: Vec<(Attached, Attachment)>,
+    away: Vec<Attachment>,
+    proof: Proof,
     tables: TableSizes,
     slots: Slots,
     /// What it hands on to the next one.
@@ -44,9 +47,9 @@ pub struct Deployment {
 /// What following the interfaces came to.
 #[derive(Debug, Default)]
 pub struct Followed {
-    /// Where the filter stands now, and did not before.
-    pub attached: Vec<Attached>,
-    /// Where it stood, and does not any more: the interface is gone, or no longer wanted.
+    /// Where the filter is attached now, and was not before.
+    pub attached: Vec<Attachment>,
+    /// Where it was attached, and is not any more: the interface is gone, or no longer wanted.
     pub left: Vec<Interface>,
     /// What went wrong, an error for each interface.
     pub failed: Vec<Error>,
@@ -58,6 +61,7 @@ pub struct Followed {
 pub struct Prepared {
     filter: Filter,
     programs: Programs,
+    questions: Questions,
     tables: TableSizes,
     slots: Slots,
     maps: Vec<Arc<Pinned>>,
@@ -97,23 +101,17 @@ impl Filter {
 
     fn try_prepare(&self, plan: &Plan, mode: Mode) -> Result<Prepared, Error> {
         let object = Object::load(plan, Some(&self.pins))?;
-        let hold = |map: &Shared| {
-            Ok(self
-                .pins
-                .hold(self.pins.shared(map), object.map_fd(map.map)?))
-        };
-        let maps = shared::ALL
-            .into_iter()
-            .map(hold)
-            .collect::<Result<_, _>>()?;
+        let maps = self.hold_maps(&object)?;
         let slots = Slots::new(
             object.share(&shared::INTERFACES)?,
             object.share(&shared::COUNTERS)?,
         );
         let tables = object.sizes();
+        let answer = plan.apis.iter().any(|api| api.deny != Deny::Drop);
         Ok(Prepared {
             filter: self.clone(),
-            programs: Programs::load(object, mode)?,
+            programs: Programs::load(object, mode, answer)?,
+            questions: Questions::of(plan),
             tables,
             slots,
             maps,
@@ -126,60 +124,84 @@ impl Filter {
         if unused { self.pins.remove() } else { Ok(()) }
     }
 
+    /// The maps that are handed on, held by this process besides their pins.
+    fn hold_maps(&self, object: &Object) -> Result<Vec<Arc<Pinned>>, Error> {
+        let hold = |map: &Shared| {
+            let held = object.map_fd(map.map)?;
+            Ok(self.pins.hold(self.pins.shared(map), held))
+        };
+        shared::ALL.into_iter().map(hold).collect()
+    }
+
     fn change(
         &self,
         programs: &mut Programs,
         interfaces: &[Interface],
+        links: &[Link],
         change: &mut Change,
     ) -> Result<(), Error> {
-        let (staying, leaving) = self.taken_over(programs, interfaces)?;
-        for place in staying {
-            let index = place.index;
-            match change.replace(place, programs) {
+        let (staying, leaving) = self.taken_over(programs, interfaces, links)?;
+        change.leaving = leaving;
+        for attachment in staying {
+            let index = attachment.interface.index;
+            match change.replace(attachment, programs) {
                 Err(error) if is_there(index) => return Err(error),
                 _ => {}
             }
         }
         for interface in interfaces {
-            if change.stands_at(interface) {
+            if change.is_attached_to(interface) {
                 continue;
             }
-            match programs.attach(&self.pins, interface) {
-                Ok(attached) => change.attached.push(attached),
+            match programs.attach(&self.pins, interface, links) {
+                Ok(attachment) => change.attached.push(attachment),
                 Err(error) if is_there(interface.index) => return Err(error),
                 // It has gone since it was listed, and needs no filter any more.
                 Err(_) => {}
             }
         }
-        change.leaving = leaving;
         Ok(())
     }
 
-    /// Where the instance stands and is to stay, one place at each interface, and where it is not.
+    /// Where the instance is attached and is to stay, one attachment to each interface, and the others.
     fn taken_over(
         &self,
         programs: &mut Programs,
         interfaces: &[Interface],
+        links: &[Link],
     ) -> Result<(Vec<Attachment>, Vec<Attachment>), Error> {
-        let links = netlink::links()?;
         let (mut staying, mut leaving) = (Vec::<Attachment>::new(), Vec::new());
         let mut attachments = Attachment::all(&self.pins)?;
-        attachments.sort_by_key(|place| programs.rank(place.hook));
-        for place in attachments {
-            let wanted = interfaces.iter().any(|other| other.index == place.index)
-                && programs.of(place.hook).is_ok()
-                && !staying.iter().any(|other| other.index == place.index)
-                && place.link_among(&links)?.is_some();
-            if wanted { &mut staying } else { &mut leaving }.push(place);
+        attachments.sort_by_key(|attachment| programs.rank(attachment.hook));
+        for mut attachment in attachments {
+            let index = attachment.interface.index;
+            let wanted = interfaces.iter().find(|other| other.index == index);
+            let lost = wanted
+                .and_then(|interface| programs.loses_answers(attachment.hook, interface, links));
+            let stays = wanted.filter(|_| {
+                (lost.is_none() || !programs.may_choose())
+                    && programs.of(attachment.hook).is_ok()
+                    && !staying.iter().any(|other| other.interface.index == index)
+            });
+            match stays {
+                Some(interface) if attachment.link_among(links)?.is_some() => {
+                    attachment.interface.clone_from(interface);
+                    attachment.warnings.extend(lost);
+                    staying.push(attachment);
+                }
+                _ => leaving.push(attachment),
+            }
         }
         Ok((staying, leaving))
     }
 }
 
 /// Whether the interface is in another network namespace by now.
-fn is_away(place: &Attachment, links: &[netlink::Link]) -> bool {
-    let is_here = links.iter().any(|link| link.index == place.index);
-    !is_here && matches!(place.program(), Ok(Some(_)))
+fn is_moved(attachment: &Attachment, interfaces: &[Interface], links: &[Link]) -> bool {
+    let index = attachment.interface.index;
+    let is_wanted = interfaces.iter().any(|other| other.index == index);
+    let is_here = links.iter().any(|link| link.index == index);
+    !is_wanted && !is_here && matches!(attachment.program(), Ok(Some(_)))
 }
 
 /// Whether an interface with this number is there; it is, if that can't be told.
@@ -191,55 +213,71 @@ impl Prepared {
     /// Enforces the plan at exactly these interfaces; there may be none yet.
     ///
     /// Where the instance is attached already, whoever deployed it, its program is replaced in place,
-    /// so that no packet goes unfiltered; then it is attached to the other interfaces, and last
-    /// detached from those no longer wanted. A deployment that this process held before is of no more
-    /// use then: drop it.
+    /// so that no packet goes unfiltered; then it is attached to the other interfaces. Each program is
+    /// asked, where it is attached, whether it does what the plan says. Last it is detached from
+    /// interfaces no longer wanted. A deployment that this process held before is of no more use then:
+    /// drop it.
     ///
     /// # Errors
     ///
-    /// When one interface fails, all are put back to what they had. One that is removed meanwhile is
-    /// no failure.
+    /// When one interface fails, or a program does not do what the plan says: all are put back to what
+    /// they had. An interface that is removed meanwhile is no failure.
     pub fn deploy(mut self, interfaces: &[Interface]) -> Result<Deployment, Error> {
         let filter = self.filter.clone();
-        // What is refused must not have taken a slot.
-        let assigned = netlink::links().and_then(|links| self.slots.assign(interfaces, &links));
         let mut change = Change::default();
-        let changed =
-            assigned.and_then(|()| filter.change(&mut self.programs, interfaces, &mut change));
-        if let Err(error) = changed {
-            let error = change.undo(error);
-            drop(self);
-            filter.remove_if_unused()?;
-            return Err(error);
-        }
-        // The plan is in force. What is left over must not undo it: a place that is cleared can't be put
-        // back, and it would be open.
-        let leftovers = change
-            .leaving
-            .drain(..)
-            .filter_map(|place| place.clear().err());
+        let proof = match self.put_in_force(interfaces, &mut change) {
+            Ok(proof) => proof,
+            Err(error) => {
+                let error = change.undo(error);
+                drop(self);
+                filter.remove_if_unused()?;
+                return Err(error);
+            }
+        };
+        // The plan is in force. What is left over must not undo it: an interface that was detached
+        // can't be put back, and it would be open.
+        let leftovers = take(&mut change.leaving);
+        let leftovers = leftovers
+            .iter()
+            .filter_map(|leaving| leaving.detach().err());
         for error in leftovers.chain(filter.pins.remove_other_versions().err()) {
             warn!("what is no longer needed is left behind: {error}");
         }
-        let (attached, attachments) = change.done(interfaces).into_iter().unzip();
         Ok(Deployment {
             pins: filter.pins,
             programs: self.programs,
-            attached,
-            attachments,
             away: Vec::new(),
+            attachments: change.done(interfaces),
+            proof,
             tables: self.tables,
             slots: self.slots,
             _maps: self.maps,
         })
     }
+
+    /// Attaches everywhere, and proves it.
+    fn put_in_force(
+        &mut self,
+        interfaces: &[Interface],
+        change: &mut Change,
+    ) -> Result<Proof, Error> {
+        let links = netlink::links()?;
+        // What is refused must not have taken a slot.
+        self.slots.assign(interfaces, &links)?;
+        let pins = &self.filter.pins;
+        self.filter
+            .change(&mut self.programs, interfaces, &links, change)?;
+        let proof = Proof::of(&self.questions, interfaces)?;
+        proof.ask(pins, &mut self.programs, change.attachments())?;
+        Ok(proof)
+    }
 }
 
 impl Deployment {
-    /// Where it stands.
+    /// Where it is attached.
     #[must_use]
-    pub fn attached(&self) -> &[Attached] {
-        &self.attached
+    pub fn attached(&self) -> &[Attachment] {
+        &self.attachments
     }
 
     /// How large its tables of sources are.
@@ -248,7 +286,7 @@ impl Deployment {
         self.tables
     }
 
-    /// Puts it on exactly these interfaces: attaches where it does not stand yet, with programs that
+    /// Puts it on exactly these interfaces: attaches where it is not attached yet, with programs that
     /// are loaded already, and lets go of those that are gone or no longer wanted. One interface that
     /// refuses does not keep the others from it.
     pub fn follow(&mut self, interfaces: &[Interface]) -> Followed {
@@ -260,53 +298,33 @@ impl Deployment {
                 return followed;
             }
         };
-        followed
-            .failed
-            .extend(self.slots.assign(interfaces, &links).err());
-        let before: Vec<_> = self
-            .attached
-            .drain(..)
-            .zip(self.attachments.drain(..))
-            .chain(self.away.drain(..))
-            .collect();
-        for (mut attached, place) in before {
-            let wanted = interfaces.iter().find(|other| other.index == place.index);
-            let stands = place.link_among(&links).map(|link| link.is_some());
-            match (wanted, stands) {
-                (Some(interface), Ok(true)) => attached.interface.clone_from(interface),
-                // What can't be looked at is left as it is.
-                (Some(_), Err(error)) => followed.failed.push(error),
-                (Some(_), Ok(false)) => {
-                    followed.failed.extend(place.clear().err());
-                    continue;
-                }
+        let assigned = self.slots.assign(interfaces, &links);
+        followed.failed.extend(assigned.err());
+        let mut before = take(&mut self.attachments);
+        before.append(&mut self.away);
+        for attachment in before {
+            if is_moved(&attachment, interfaces, &links) {
                 // It takes its filter with it, and may come back.
-                (None, _) if is_away(&place, &links) => {
-                    self.away.push((attached, place));
-                    continue;
-                }
-                (None, _) => {
-                    followed.failed.extend(place.clear().err());
-                    followed.left.push(attached.interface);
-                    continue;
-                }
-            }
-            self.attached.push(attached);
-            self.attachments.push(place);
-        }
-        for interface in interfaces {
-            if self
-                .attachments
-                .iter()
-                .any(|place| place.index == interface.index)
-            {
+                self.away.push(attachment);
                 continue;
             }
-            match self.programs.attach(&self.pins, interface) {
-                Ok((attached, place)) => {
-                    self.attached.push(attached.clone());
-                    self.attachments.push(place);
-                    followed.attached.push(attached);
+            let kept = keep(attachment, interfaces, &links, &mut followed);
+            self.attachments.extend(kept);
+        }
+        for interface in interfaces {
+            let mut attachments = self.attachments.iter();
+            if attachments.any(|attachment| attachment.interface.index == interface.index) {
+                continue;
+            }
+            match self.programs.attach(&self.pins, interface, &links) {
+                Ok(attachment) => {
+                    // Even if it is wrong, it is better than none.
+                    let proven = self
+                        .proof
+                        .ask(&self.pins, &mut self.programs, [&attachment]);
+                    followed.failed.extend(proven.err());
+                    self.attachments.push(attachment.clone());
+                    followed.attached.push(attachment);
                 }
                 Err(error) => followed.failed.push(error),
             }
@@ -315,32 +333,70 @@ impl Deployment {
     }
 }
 
+/// Keeps the attachment if its interface is there and wanted. What can't be looked at is left as it
+/// is.
+fn keep(
+    mut attachment: Attachment,
+    interfaces: &[Interface],
+    links: &[Link],
+    followed: &mut Followed,
+) -> Option<Attachment> {
+    let index = attachment.interface.index;
+    let wanted = interfaces.iter().find(|other| other.index == index);
+    let is_there = attachment.link_among(links).map(|link| link.is_some());
+    match (wanted, is_there) {
+        (Some(interface), Ok(true)) => {
+            attachment.interface.clone_from(interface);
+            Some(attachment)
+        }
+        (Some(_), Err(error)) => {
+            followed.failed.push(error);
+            Some(attachment)
+        }
+        (Some(_), Ok(false)) => {
+            followed.failed.extend(attachment.detach().err());
+            None
+        }
+        (None, _) => {
+            followed.failed.extend(attachment.detach().err());
+            followed.left.push(attachment.interface);
+            None
+        }
+    }
+}
+
 /// What a deployment has changed so far.
 #[derive(Default)]
 struct Change {
-    /// Places that stay, each with the program that was there before.
+    /// Attachments that stay, each with the program that was there before.
     replaced: Vec<(Attachment, OwnedFd)>,
-    attached: Vec<(Attached, Attachment)>,
-    /// Places that are no longer wanted.
+    attached: Vec<Attachment>,
+    /// Attachments that are no longer wanted.
     leaving: Vec<Attachment>,
 }
 
 impl Change {
-    fn replace(&mut self, place: Attachment, programs: &mut Programs) -> Result<(), Error> {
-        let before = place.program()?.ok_or_else(|| {
-            let what = "the filter was taken off while it was being replaced";
+    fn replace(&mut self, attachment: Attachment, programs: &mut Programs) -> Result<(), Error> {
+        let before = attachment.program()?.ok_or_else(|| {
+            let what = "the filter was detached while it was being replaced";
             Error::failed(what, "try again")
         })?;
         let before = sys::program_by_id(before)
             .map_err(|error| Error::io("can't open the program in force", error))?;
-        place.replace(programs.of(place.hook)?)?;
-        self.replaced.push((place, before));
+        attachment.replace(programs.of(attachment.hook)?)?;
+        self.replaced.push((attachment, before));
         Ok(())
     }
 
-    fn stands_at(&self, interface: &Interface) -> bool {
-        let mut replaced = self.replaced.iter();
-        replaced.any(|(place, _)| place.index == interface.index)
+    /// Everything that is to stay.
+    fn attachments(&self) -> impl Iterator<Item = &Attachment> {
+        let replaced = self.replaced.iter().map(|(attachment, _)| attachment);
+        replaced.chain(&self.attached)
+    }
+
+    fn is_attached_to(&self, interface: &Interface) -> bool {
+        self.attachments()
+            .any(|attachment| attachment.interface.index == interface.index)
     }
 
     /// Puts everything back, and says so if that fails too.
@@ -348,8 +404,8 @@ impl Change {
         let replaced = self.replaced.iter();
         let attached = self.attached.iter();
         let failures: Vec<String> = replaced
-            .filter_map(|(place, before)| place.replace(before).err())
-            .chain(attached.filter_map(|(_, place)| place.clear().err()))
+            .filter_map(|(attachment, before)| attachment.replace(before).err())
+            .chain(attached.filter_map(|attachment| attachment.detach().err()))
             .map(|failure| failure.to_string())
             .collect();
         if failures.is_empty() {
@@ -361,20 +417,12 @@ impl Change {
         )
     }
 
-    /// Every place, in the order of the interfaces.
-    fn done(self, interfaces: &[Interface]) -> Vec<(Attached, Attachment)> {
-        let taken_over = self.replaced.into_iter().filter_map(|(place, _)| {
-            let interface = interfaces.iter().find(|other| other.index == place.index)?;
-            let attached = Attached {
-                interface: interface.clone(),
-                hook: place.hook,
-                passed_over: Vec::new(),
-            };
-            Some((attached, place))
-        });
-        let mut all: Vec<_> = taken_over.chain(self.attached).collect();
+    /// Every attachment, in the order of the interfaces.
+    fn done(self, interfaces: &[Interface]) -> Vec<Attachment> {
+        let replaced = self.replaced.into_iter().map(|(attachment, _)| attachment);
+        let mut all: Vec<_> = replaced.chain(self.attached).collect();
         let position = |index| interfaces.iter().position(|other| other.index == index);
-        all.sort_by_key(|(_, place)| position(place.index));
+        all.sort_by_key(|attachment| position(attachment.interface.index));
         all
     }
 }

@@ -1,7 +1,7 @@
-//! An instance's filter in the kernel: look at it, take it off. Putting it on is in
+//! An instance's filter in the kernel: look at it, detach it. Attaching it is in
 //! [`deployment`](super::deployment).
 
-use std::{collections::HashMap, thread::sleep, time::Duration};
+use std::{collections::HashMap, fs::File, path::PathBuf, thread::sleep, time::Duration};
 
 use aya::{
     maps::{Array, Map, MapData, MapInfo},
@@ -10,7 +10,7 @@ use aya::{
 use ipfilter_ebpf::abi::{self, Config, names};
 
 use super::{
-    attachment::Attachment,
+    attachment::{Attachment, is_ours, tcx_programs},
     counters::{Count, Counters},
     error::Error,
     hook::Hook,
@@ -23,24 +23,13 @@ use super::{
 };
 use crate::instance::Instance;
 
-/// A filter at an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attached {
-    /// The interface.
-    pub interface: Interface,
-    /// Where it stands.
-    pub hook: Hook,
-    /// The hooks tried before, and why they would not do.
-    pub passed_over: Vec<String>,
-}
-
 /// What is found at an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     /// The interface. In another network namespace its name can't be asked for, and is its number
     /// after a `#`.
     pub interface: Interface,
-    /// Where the filter stands.
+    /// Where at the interface.
     pub hook: Hook,
     /// The deployment's constants; none if another version of ipfilter made them.
     pub config: Option<Config>,
@@ -52,14 +41,22 @@ pub struct Filter {
     pub(super) pins: Pins,
 }
 
-/// A place where the filter stands, and what is known of it.
+/// Where the filter is attached, and what is known of it.
 pub(super) struct Standing {
-    pub(super) interface: Interface,
+    pub(super) attachment: Attachment,
     /// Whether the interface is in this network namespace.
     is_here: bool,
-    pub(super) place: Attachment,
     /// The id of the program there.
     pub(super) program: u32,
+}
+
+/// A program of ipfilter at an interface of this network namespace that no pin in sight accounts for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stray {
+    /// The interface's name.
+    pub interface: String,
+    /// The id of the program.
+    pub program: u32,
 }
 
 impl Filter {
@@ -71,36 +68,78 @@ impl Filter {
         }
     }
 
-    /// Where the instance stands.
+    /// Where its pins are, by the path that this process reaches them by.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.pins.directory()
+    }
+
+    /// The directory of its pins, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When others than root could change it.
+    pub fn open_directory(&self) -> Result<Option<File>, Error> {
+        self.pins.open_directory()
+    }
+
+    /// The network namespaces in which instances of the same name have pins, for a reader.
+    #[must_use]
+    pub fn namesakes(&self) -> Vec<String> {
+        self.pins.namesakes()
+    }
+
+    /// Where the instance is attached.
     pub(super) fn standing(&self) -> Result<Vec<Standing>, Error> {
-        let all_here = |standing: &Vec<Standing>| standing.iter().all(|place| place.is_here);
+        let all_here = |standing: &Vec<Standing>| standing.iter().all(|it| it.is_here);
         look(|| self.look_around(), all_here)
     }
 
     fn look_around(&self) -> Result<Vec<Standing>, Error> {
         let links = netlink::links()?;
         let mut standing = Vec::new();
-        for place in Attachment::all(&self.pins)? {
-            let Some(program) = place.program()? else {
+        for mut attachment in Attachment::all(&self.pins)? {
+            let Some(program) = attachment.program()? else {
                 continue;
             };
-            let link = place.link_among(&links)?;
-            // In another network namespace it has a name that can't be asked for.
-            let name = link.map_or_else(|| format!("#{}", place.index), |link| link.name.clone());
+            let link = attachment.link_among(&links)?;
+            if let Some(link) = link {
+                attachment.interface.name.clone_from(&link.name);
+            }
             standing.push(Standing {
-                interface: Interface {
-                    name,
-                    index: place.index,
-                },
                 is_here: link.is_some(),
-                place,
+                attachment,
                 program,
             });
         }
         Ok(standing)
     }
 
-    /// What stands where.
+    /// Programs of ipfilter at interfaces of this network namespace that no pin in sight accounts for:
+    /// what a process holds in its hands, or on a BPF file system of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn strays(&self) -> Result<Vec<Stray>, Error> {
+        let pinned = self.pins.all_linked_programs();
+        let mut strays = Vec::new();
+        for link in netlink::links()? {
+            // Kernels before 6.6 have none.
+            let tcx = tcx_programs(&link.name).unwrap_or_default();
+            for program in link.xdp.iter().copied().chain(tcx) {
+                if !pinned.contains(&program) && is_ours(program).unwrap_or(false) {
+                    strays.push(Stray {
+                        interface: link.name.clone(),
+                        program,
+                    });
+                }
+            }
+        }
+        Ok(strays)
+    }
+
+    /// What is attached where.
     ///
     /// # Errors
     ///
@@ -115,8 +154,8 @@ impl Filter {
         standing
             .map(|standing| {
                 Ok(Found {
-                    interface: standing.interface,
-                    hook: standing.place.hook,
+                    interface: standing.attachment.interface,
+                    hook: standing.attachment.hook,
                     config: config_of(standing.program)?,
                 })
             })
@@ -167,19 +206,16 @@ impl Filter {
         keys::rotate(&self.pins)
     }
 
-    /// Takes the filter off all interfaces, and forgets its counters. Returns where it stood.
+    /// Detaches the filter from all interfaces, and forgets its counters. Returns where it was.
     ///
     /// # Errors
     ///
     /// When a pin can't be removed.
     pub fn detach(&self) -> Result<Vec<Interface>, Error> {
         let mut interfaces = Vec::new();
-        for Standing {
-            interface, place, ..
-        } in self.standing()?
-        {
-            place.clear()?;
-            interfaces.push(interface);
+        for Standing { attachment, .. } in self.standing()? {
+            attachment.detach()?;
+            interfaces.push(attachment.interface);
         }
         self.pins.remove()?;
         Ok(interfaces)

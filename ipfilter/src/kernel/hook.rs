@@ -1,4 +1,4 @@
-//! The places at an interface where a program can stand.
+//! Where at an interface a program can be attached.
 
 use std::{
     io,
@@ -12,7 +12,14 @@ use aya_obj::generated::{
 };
 use ipfilter_ebpf::abi::names;
 
-use super::{error::Error, interface::xdp_programs, object::Object, sys};
+use super::{
+    error::{Error, reason},
+    interface::xdp_programs,
+    netlink::{self, Link, LinkKind},
+    object::Object,
+    sys,
+    trial::Kind,
+};
 use crate::config::Mode;
 
 /// What to try for a mode, in order.
@@ -26,7 +33,7 @@ pub(super) fn hooks(mode: Mode) -> &'static [Hook] {
     }
 }
 
-/// Where a filter stands at an interface.
+/// Where at an interface a filter is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
     /// Native XDP.
@@ -51,7 +58,7 @@ impl Hook {
         }
     }
 
-    /// The programs that can stand there, the best first.
+    /// The programs that can be attached there, the best first.
     fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Native | Self::Generic => &[names::XDP_FRAGS, names::XDP],
@@ -59,7 +66,38 @@ impl Hook {
         }
     }
 
-    /// The program of `object` that stands here.
+    /// The kind of program that is attached there.
+    pub(super) fn kind(self) -> Kind {
+        match self {
+            Self::Native | Self::Generic => Kind::Xdp,
+            Self::Tcx | Self::Clsact => Kind::Tc,
+        }
+    }
+
+    /// Why answers that are sent from here are lost, if they are: what native XDP sends over a pair
+    /// arrives only if the other end takes packets in by NAPI (`veth_xdp_xmit` of the kernel's
+    /// `drivers/net/veth.c`). An XDP program there has it do so. GRO does too, but that can't be seen
+    /// from here.
+    pub(super) fn loses_answers(self, link: &Link, links: &[Link]) -> Option<String> {
+        if self != Self::Native || link.kind != LinkKind::Veth {
+            return None;
+        }
+        let (index, namespace) = link.below?;
+        let peer = match namespace {
+            None => links.iter().find(|link| link.index == index).cloned(),
+            Some(namespace) => netlink::link_in(namespace, index).ok().flatten(),
+        };
+        let takes_in = peer.is_some_and(|peer| !peer.xdp.is_empty());
+        (!takes_in).then(|| {
+            format!(
+                "answers would be lost: `{}` is one end of a veth pair whose other end has no XDP \
+                 program, and so may not take them in",
+                link.name
+            )
+        })
+    }
+
+    /// The program of `object` that is attached here.
     pub(super) fn program(self, object: &mut Object) -> Result<OwnedFd, Error> {
         let mut result = Err(Error::failed("no program", self.name()));
         for name in self.programs() {
@@ -105,7 +143,7 @@ impl Hook {
                  `cls_bpf`)"
                     .into()
             }
-            _ => error.to_string(),
+            _ => reason(error),
         }
     }
 }

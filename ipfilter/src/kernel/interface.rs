@@ -1,12 +1,14 @@
 //! Interfaces, by name and by pattern.
 
+use std::{fmt::Display, net::IpAddr};
+
 use aya::programs::loaded_programs;
 use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 use super::{
     error::Error,
-    netlink::{self, Link},
+    netlink::{self, Link, LinkKind},
 };
 
 /// A network interface.
@@ -26,7 +28,8 @@ impl Interface {
     ///
     /// # Errors
     ///
-    /// When a name is that of an interface without Ethernet, or the kernel does not tell.
+    /// When a name is that of an interface at which no filter sees anything, or the kernel does not
+    /// tell.
     pub fn matching(wanted: &[String], bound: &[Bound]) -> Result<Matched, Error> {
         let links = netlink::links()?;
         let mut matched = choose(wanted, &links)?;
@@ -44,12 +47,12 @@ impl From<&Link> for Interface {
     }
 }
 
-/// What names and patterns of interfaces stand for.
+/// What names and patterns of interfaces, and addresses, stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched {
     /// The interfaces that are there.
     pub interfaces: Vec<Interface>,
-    /// The names and patterns of which none is there (yet).
+    /// The names and patterns of which none is there (yet), and addresses that the host lacks.
     pub missing: Vec<String>,
     /// Interfaces that are meant though they are called otherwise by now, each with the name or pattern
     /// that it had.
@@ -58,6 +61,8 @@ pub struct Matched {
     pub bound: Vec<Bound>,
     /// The names of what could have been meant.
     there: Vec<String>,
+    /// The host's addresses, if some are to be protected.
+    addresses: Vec<IpAddr>,
 }
 
 /// An interface that a name or pattern stands for. It does so until the interface is gone, whatever
@@ -75,7 +80,7 @@ impl Matched {
     fn keep_renamed(&mut self, wanted: &[String], bound: &[Bound], links: &[Link]) {
         for bound in bound.iter().filter(|bound| wanted.contains(&bound.wanted)) {
             let link = links.iter().find(|link| link.index == bound.index);
-            let Some(link) = link.filter(|link| link.ethernet) else {
+            let Some(link) = link.filter(|link| blind(link).is_none()) else {
                 continue;
             };
             if self
@@ -92,6 +97,22 @@ impl Matched {
         }
     }
 
+    /// Looks for these addresses too, at whichever interface.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn with_addresses(mut self, wanted: &[IpAddr]) -> Result<Self, Error> {
+        if !wanted.is_empty() {
+            self.addresses = host_addresses()?;
+            let absent = wanted
+                .iter()
+                .filter(|address| !self.addresses.contains(address));
+            self.missing.extend(absent.map(ToString::to_string));
+        }
+        Ok(self)
+    }
+
     /// The interfaces, where none may be missing.
     ///
     /// # Errors
@@ -101,41 +122,82 @@ impl Matched {
         let Some(name) = self.missing.first() else {
             return Ok(self.interfaces);
         };
-        let quoted: Vec<_> = self.there.iter().map(|name| format!("`{name}`")).collect();
+        if name.parse::<IpAddr>().is_ok() {
+            let there = quoted(&self.addresses);
+            return Err(Error::failed(
+                format!("this host has no address `{name}`, so that nothing would be filtered"),
+                format!(
+                    "it has {}",
+                    if there.is_empty() {
+                        "none at all"
+                    } else {
+                        &there
+                    }
+                ),
+            ));
+        }
         Err(Error::failed(
             format!("no interface `{name}`"),
-            match quoted.as_slice() {
+            match self.there.as_slice() {
                 [] => "there is no Ethernet interface at all".to_owned(),
-                _ => format!("there are {}", quoted.join(", ")),
+                there => format!("there are {}", quoted(there)),
             },
         ))
     }
 }
 
+fn quoted(what: &[impl Display]) -> String {
+    let quoted: Vec<_> = what.iter().map(|it| format!("`{it}`")).collect();
+    quoted.join(", ")
+}
+
+/// The addresses of this host that others can send to, those of a single link last.
+///
+/// # Errors
+///
+/// When the kernel does not tell.
+pub fn host_addresses() -> Result<Vec<IpAddr>, Error> {
+    let addresses = netlink::addresses()?.into_iter();
+    Ok(addresses.map(|(_, address)| address).collect())
+}
+
+/// Why no filter at this interface would see what comes in, if so.
+fn blind(link: &Link) -> Option<&'static str> {
+    match link.kind {
+        LinkKind::Vrf => Some("is a VRF, which sees no packet come in: filter its ports instead"),
+        LinkKind::IpvlanL3s => Some(
+            "is an ipvlan interface in mode L3S, which sees no packet come in: filter the interface \
+             below it instead",
+        ),
+        _ if !link.ethernet => {
+            Some("is not an Ethernet interface: filter the interface its packets arrive by instead")
+        }
+        _ => None,
+    }
+}
+
 fn choose(wanted: &[String], links: &[Link]) -> Result<Matched, Error> {
-    let ethernet: Vec<_> = links.iter().filter(|link| link.ethernet).collect();
+    let seeing: Vec<_> = links.iter().filter(|link| blind(link).is_none()).collect();
     let mut matched = Matched {
         interfaces: Vec::new(),
         missing: Vec::new(),
         renamed: Vec::new(),
         bound: Vec::new(),
-        there: ethernet.iter().map(|link| link.name.clone()).collect(),
+        there: seeing.iter().map(|link| link.name.clone()).collect(),
+        addresses: Vec::new(),
     };
     for name in wanted {
         // An interface may itself be called `a*`: the name comes before the pattern.
         let named = links.iter().find(|link| link.name == *name);
         let named = named.or_else(|| links.iter().find(|link| link.altnames.contains(name)));
         let meant = match named {
-            Some(link) if link.ethernet => vec![link],
-            Some(_) => {
-                return Err(Error::Refused(format!(
-                    "`{name}` is not an Ethernet interface: filter the interface its packets \
-                     arrive by instead"
-                )));
-            }
+            Some(link) => match blind(link) {
+                None => vec![link],
+                Some(why) => return Err(Error::Refused(format!("`{name}` {why}"))),
+            },
             None => {
                 let pattern = WildMatch::new(name);
-                let mut meant = ethernet.clone();
+                let mut meant = seeing.clone();
                 meant.retain(|link| pattern.matches(&link.name));
                 meant
             }
@@ -186,10 +248,8 @@ mod tests {
         let link = |(index, name, ethernet): (u32, &str, bool)| Link {
             index,
             name: name.into(),
-            altnames: Vec::new(),
             ethernet,
-            mac: None,
-            xdp: Vec::new(),
+            ..Link::default()
         };
         [
             (1, "lo", false),
@@ -298,13 +358,23 @@ mod tests {
         let links = netlink::links().unwrap();
         let loopback = links.iter().find(|link| link.name == "lo").unwrap();
         assert_eq!((loopback.index, loopback.ethernet), (1, false));
-        assert!(
-            netlink::addresses(1)
-                .unwrap()
-                .iter()
-                .all(std::net::IpAddr::is_loopback)
-        );
+        assert!(!host_addresses().unwrap().iter().any(IpAddr::is_loopback));
         let matched = Interface::matching(&["lo*".to_owned()], &[]).unwrap();
         assert_eq!(matched.missing, ["lo*"]);
+    }
+
+    #[test]
+    fn what_sees_nothing_come_in_is_refused_and_no_pattern_means_it() {
+        let mut links = links();
+        links[2].kind = LinkKind::Vrf;
+        links[3].kind = LinkKind::IpvlanL3s;
+        for name in ["eth1", "ens5"] {
+            let refused = choose(&[name.to_owned()], &links).unwrap_err();
+            let said = refused.to_string();
+            assert!(said.contains("sees no packet come in"), "{said}");
+        }
+        let matched = choose(&["*".to_owned()], &links).unwrap();
+        let indices: Vec<_> = matched.interfaces.iter().map(|it| it.index).collect();
+        assert_eq!(indices, [2, 6]);
     }
 }

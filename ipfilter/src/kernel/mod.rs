@@ -4,6 +4,7 @@
 //! and knows nothing of policies, of the clock, or of who asked.
 
 mod attachment;
+mod bpffs;
 mod clsact;
 mod counters;
 mod deployment;
@@ -19,6 +20,7 @@ mod object;
 mod pins;
 mod probe;
 mod programs;
+mod proof;
 mod repair;
 mod reports;
 mod sections;
@@ -32,12 +34,13 @@ mod trace;
 mod trial;
 
 pub use crate::config::Mode;
+pub use attachment::Attachment;
 pub use counters::Count;
 pub use deployment::{Deployment, Followed, Prepared};
 pub use error::Error;
-pub use filter::{Attached, Filter, Found};
+pub use filter::{Filter, Found, Stray};
 pub use hook::Hook;
-pub use interface::{Bound, Interface, Matched};
+pub use interface::{Bound, Interface, Matched, host_addresses};
 pub use monitor::Monitor;
 pub use probe::Probed;
 pub use repair::Repaired;

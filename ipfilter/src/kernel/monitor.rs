@@ -1,4 +1,4 @@
-//! Hearing of interfaces that come, go, and get other names ("rtnetlink(7)", `RTNLGRP_LINK`).
+//! Hearing of interfaces that come, go, and get other names or addresses ("rtnetlink(7)").
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,9 @@ use std::{
     os::fd::{AsFd, BorrowedFd},
 };
 
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage, link::LinkAttribute};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage, address::AddressScope, link::LinkAttribute,
+};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::{
@@ -14,8 +16,9 @@ use super::{
     netlink::{self, Link},
 };
 
-/// `RTMGRP_LINK` of `linux/rtnetlink.h`: the group of messages about interfaces, as a mask.
-const LINKS: u32 = 1;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR` of `linux/rtnetlink.h`: the groups of
+/// messages about interfaces and addresses, as a mask.
+const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
 /// A watch over the interfaces of this network namespace. Its descriptor is readable when the kernel
 /// has said something that [`Self::drain`] must be called for.
@@ -43,8 +46,8 @@ impl Monitor {
     }
 
     /// Takes in what the kernel has said since, without waiting for more. Tells whether interfaces
-    /// have come, gone or got other names; also when the kernel had more to say than the socket
-    /// holds, so that nobody knows.
+    /// have come, gone or got other names, or addresses have come or gone; also when the kernel had
+    /// more to say than the socket holds, so that nobody knows.
     ///
     /// # Errors
     ///
@@ -106,6 +109,10 @@ impl Monitor {
             {
                 self.names.remove(&message.header.index).is_some()
             }
+            // Those of a single link come and go with it.
+            RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message) => {
+                message.header.scope == AddressScope::Universe
+            }
             _ => false,
         }
     }
@@ -119,7 +126,7 @@ impl AsFd for Monitor {
 
 fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind(&SocketAddr::new(0, LINKS))?;
+    socket.bind(&SocketAddr::new(0, GROUPS))?;
     socket.set_non_blocking(true)?;
     Ok(socket)
 }

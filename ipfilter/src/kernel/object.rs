@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Display,
-    io,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
     time::SystemTime,
@@ -19,7 +18,7 @@ use ipfilter_ebpf::abi::{
 use rustix::time::{ClockId, clock_getres};
 
 use super::{
-    error::Error,
+    error::{Error, reason},
     keys, memory,
     pins::Pins,
     sections,
@@ -142,15 +141,15 @@ impl Object {
     /// The named program, verified and ready to be attached.
     pub(super) fn program(&mut self, name: &str) -> Result<OwnedFd, Error> {
         let failed = |error: ProgramError| match &error {
-            ProgramError::LoadError { io_error, .. }
-                if io_error.kind() == io::ErrorKind::PermissionDenied
-                    && io_error.raw_os_error() == Some(libc::EPERM) =>
-            {
-                Error::Refused(
-                    "the kernel does not let this process load BPF programs; run it as root".into(),
-                )
-            }
-            _ => Error::failed(format!("the kernel did not take program `{name}`"), error),
+            // The verifier's own words come with the reason.
+            ProgramError::LoadError {
+                io_error,
+                verifier_log,
+            } if io_error.raw_os_error() != Some(libc::EPERM) => Error::failed(
+                format!("the kernel did not take program `{name}`"),
+                format!("{}{}", reason(io_error), words(&verifier_log.to_string())),
+            ),
+            _ => Error::caused(format!("the kernel did not take program `{name}`"), &error),
         };
         let program = self.ebpf.program_mut(name).ok_or_else(|| {
             Error::failed("the BPF object is damaged", format!("no program `{name}`"))
@@ -187,7 +186,7 @@ impl Object {
     where
         Raw<T>: Pod,
     {
-        let failed = |error: MapError| fill_failed(name, error);
+        let failed = |error: MapError| fill_refused(name, &error);
         let mut array = Array::<_, Raw<T>>::try_from(self.map(name)?).map_err(failed)?;
         for (index, value) in (0..).zip(values) {
             array.set(index, Raw(value), 0).map_err(failed)?;
@@ -196,7 +195,7 @@ impl Object {
     }
 
     fn fill_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
-        let failed = |error: MapError| fill_failed(names::ADDRESSES, error);
+        let failed = |error: MapError| fill_refused(names::ADDRESSES, &error);
         let map = self.map(names::ADDRESSES)?;
         let mut set = HashMap::<_, Raw<AddressKey>, u8>::try_from(map).map_err(failed)?;
         for address in addresses {
@@ -224,7 +223,7 @@ impl Object {
         key: impl Fn(A) -> K,
     ) -> Result<(), Error> {
         let mut trie = LpmTrie::<_, K, Raw<ApiSet>>::try_from(self.map(name)?)
-            .map_err(|error| fill_failed(name, error))?;
+            .map_err(|error| fill_refused(name, &error))?;
         for batch in entries.chunks(BATCH) {
             let (keys, values): (Vec<_>, Vec<_>) = batch
                 .iter()
@@ -239,7 +238,7 @@ impl Object {
             // Either the kernel takes no batches for tries, or what failed fails here again.
             for (key, value) in keys.iter().zip(values) {
                 trie.insert(key, value, 0)
-                    .map_err(|error| fill_failed(name, error))?;
+                    .map_err(|error| fill_refused(name, &error))?;
             }
         }
         Ok(())
@@ -394,22 +393,22 @@ fn map_data(map: &Map) -> Option<&MapData> {
 }
 
 fn load_failed(error: &aya::EbpfError) -> Error {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(cause) = source {
-        if cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::raw_os_error)
-            == Some(libc::EPERM)
-        {
-            return Error::Refused(
-                "the kernel does not let this process create BPF maps; run it as root".into(),
-            );
-        }
-        source = cause.source();
-    }
-    Error::failed("can't load the BPF object", error.to_string())
+    Error::caused("can't create the filter's maps", error)
 }
 
 fn fill_failed(name: &str, error: impl Display) -> Error {
     Error::failed(format!("can't fill table `{name}`"), error.to_string())
+}
+
+fn words(log: &str) -> String {
+    let log = log.trim();
+    if log.is_empty() {
+        String::new()
+    } else {
+        format!("\n{log}")
+    }
+}
+
+fn fill_refused(name: &str, error: &MapError) -> Error {
+    Error::caused(format!("can't fill table `{name}`"), error)
 }

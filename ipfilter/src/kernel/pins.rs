@@ -1,33 +1,32 @@
 //! Where an instance's links and maps are pinned, and what lies there.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use ipfilter_ebpf::abi;
-use rustix::{
-    fs::statfs,
-    mount::{MountFlags, mount},
-};
 
 use super::{
+    bpffs,
     error::Error,
     hook::Hook,
     repair::Repaired,
     shared::{self, Shared},
     sys::{self, Kind},
 };
-use crate::instance::{BPFFS, Instance};
+use crate::instance::{BPFFS, DIRECTORY, Instance};
 
 /// An instance's directory on the BPF file system, and what this process holds of what belongs
 /// there.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
-    directory: PathBuf,
-    instance: String,
+    instance: Instance,
+    /// The path by which this process reaches the file system.
+    root: Arc<Mutex<PathBuf>>,
     held: Arc<Mutex<Vec<Weak<Pinned>>>>,
 }
 
@@ -41,43 +40,75 @@ pub(super) struct Pinned {
 impl Pins {
     pub(super) fn of(instance: &Instance) -> Self {
         Self {
-            directory: instance.pins(),
-            instance: instance.name().to_owned(),
+            instance: instance.clone(),
+            root: Arc::new(Mutex::new(bpffs::root())),
             held: Arc::default(),
         }
     }
 
-    /// The instance's name.
-    pub(super) fn instance(&self) -> &str {
+    /// The instance.
+    pub(super) fn instance(&self) -> &Instance {
         &self.instance
+    }
+
+    fn root(&self) -> PathBuf {
+        self.root
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The directory, by the path that this process reaches it by.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.root().join(DIRECTORY).join(self.instance.key())
     }
 
     /// Makes the directory, and mounts the BPF file system where it isn't. Tells whether it was
     /// mounted.
     pub(super) fn create(&self) -> Result<bool, Error> {
-        let mounted = statfs(BPFFS).is_ok_and(|stat| stat.f_type == libc::BPF_FS_MAGIC);
-        if !mounted {
-            mount("bpf", BPFFS, "bpf", MountFlags::empty(), None).map_err(|errno| {
-                Error::io(
-                    format!("can't mount the BPF file system on `{BPFFS}`"),
-                    errno.into(),
-                )
-            })?;
-        }
-        fs::create_dir_all(&self.directory)
-            .map_err(|error| {
-                Error::io(
-                    format!("can't create `{}`", self.directory.display()),
-                    error,
-                )
-            })
-            .map(|()| !mounted)
+        let (root, mounted) = bpffs::mounted_root()?;
+        bpffs::directory(&root, &self.instance.key(), true)?;
+        *self.root.lock().unwrap_or_else(PoisonError::into_inner) = root;
+        Ok(mounted)
+    }
+
+    /// The directory, if it is there.
+    pub(super) fn open_directory(&self) -> Result<Option<File>, Error> {
+        let directory = bpffs::directory(&self.root(), &self.instance.key(), false)?;
+        Ok(directory.map(Into::into))
+    }
+
+    /// The instances of this name that have pins for other network namespaces, by namespace.
+    pub(super) fn namesakes(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root().join(DIRECTORY))
+            .into_iter()
+            .flatten();
+        let keys = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok());
+        let mut found: Vec<_> = keys
+            .filter_map(|key| self.instance.namesake(&key))
+            .collect();
+        found.sort_unstable();
+        found
+    }
+
+    /// The ids of the programs behind all pinned links, whichever instance's.
+    pub(super) fn all_linked_programs(&self) -> Vec<u32> {
+        let list = |directory: PathBuf| fs::read_dir(directory).into_iter().flatten().flatten();
+        let instances = list(self.root().join(DIRECTORY));
+        let pins = instances.flat_map(|instance| list(instance.path()));
+        let links = pins.filter(|pin| matches!(Name::of(&pin.path()), Some(Name::Link(_))));
+        links
+            .filter_map(|link| sys::open(&link.path()).ok())
+            .filter_map(|link| Some(sys::link_info(link).ok()?.program))
+            .collect()
     }
 
     /// A map that deployments hand on. Its layout is part of the ABI, and so the version is part of
     /// its name.
     pub(super) fn shared(&self, map: &Shared) -> PathBuf {
-        self.directory
+        self.directory()
             .join(format!("{}_v{}", map.pin, abi::VERSION))
     }
 
@@ -89,7 +120,7 @@ impl Pins {
     /// The link to the interface with this number. Names won't do: an interface can be renamed, and
     /// the file system takes no dots.
     pub(super) fn link(&self, ifindex: u32, hook: Hook) -> PathBuf {
-        self.directory
+        self.directory()
             .join(format!("link_{ifindex}_{}", hook.name()))
     }
 
@@ -128,31 +159,31 @@ impl Pins {
     pub(super) fn restore(&self) -> Repaired {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let held: Vec<_> = held.iter().filter_map(Weak::upgrade).collect();
-        let mut mended = Repaired::default();
+        let mut repaired = Repaired::default();
         if held.is_empty() {
-            return mended;
+            return repaired;
         }
         match self.create() {
-            Ok(true) => mended.done.push(format!(
+            Ok(true) => repaired.done.push(format!(
                 "the BPF file system on `{BPFFS}` was gone: mounted it again"
             )),
             Ok(false) => {}
             Err(error) => {
-                mended.failed.push(error);
-                return mended;
+                repaired.failed.push(error);
+                return repaired;
             }
         }
         for pinned in held {
             match pinned.restore() {
                 Ok(false) => {}
-                Ok(true) => mended.done.push(format!(
+                Ok(true) => repaired.done.push(format!(
                     "the pin `{}` was gone: pinned it again",
-                    pinned.path.display()
+                    pinned.shown().display()
                 )),
-                Err(error) => mended.failed.push(error),
+                Err(error) => repaired.failed.push(error),
             }
         }
-        mended
+        repaired
     }
 
     /// Removes the maps of other versions.
@@ -174,15 +205,16 @@ impl Pins {
                 unpin(&path)?;
             }
         }
-        match fs::remove_dir(&self.directory) {
+        match fs::remove_dir(self.directory()) {
             Err(error)
                 if !matches!(
                     error.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
                 ) =>
             {
+                let directory = self.instance.pins();
                 Err(Error::io(
-                    format!("can't remove `{}`", self.directory.display()),
+                    format!("can't remove `{}`", directory.display()),
                     error,
                 ))
             }
@@ -192,8 +224,12 @@ impl Pins {
 
     /// What lies there, in order.
     fn entries(&self) -> Result<Vec<PathBuf>, Error> {
-        let failed = |error| Error::io(format!("can't list `{}`", self.directory.display()), error);
-        let entries = match fs::read_dir(&self.directory) {
+        let shown = self.instance.pins();
+        let failed = |error| Error::io(format!("can't list `{}`", shown.display()), error);
+        if self.open_directory()?.is_none() {
+            return Ok(Vec::new());
+        }
+        let entries = match fs::read_dir(self.directory()) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(failed(error)),
@@ -210,7 +246,7 @@ impl Pinned {
     /// Pins it again if it is not pinned any more; tells whether it was so. A link that is
     /// attached nowhere is not worth a pin.
     fn restore(&self) -> Result<bool, Error> {
-        let failed = |error| Error::io(format!("can't pin `{}`", self.path.display()), error);
+        let failed = |error| Error::io(format!("can't pin `{}`", self.shown().display()), error);
         let identity = sys::identity(&self.object).map_err(failed)?;
         match sys::open(&self.path) {
             Ok(found) if sys::identity(&found).ok() == Some(identity) => Ok(false),
@@ -229,7 +265,12 @@ impl Pinned {
     /// Pins it.
     pub(super) fn pin(&self) -> Result<(), Error> {
         sys::pin(&self.object, &self.path)
-            .map_err(|error| Error::io(format!("can't pin `{}`", self.path.display()), error))
+            .map_err(|error| Error::io(format!("can't pin `{}`", self.shown().display()), error))
+    }
+
+    /// Its path as others know it.
+    pub(super) fn shown(&self) -> PathBuf {
+        bpffs::shown(&self.path)
     }
 }
 
@@ -258,13 +299,22 @@ impl Name {
 }
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
-    sys::open(path).map_err(|error| Error::io(format!("can't open `{}`", path.display()), error))
+    let failed = |error| {
+        Error::io(
+            format!("can't open `{}`", bpffs::shown(path).display()),
+            error,
+        )
+    };
+    sys::open(path).map_err(failed)
 }
 
 /// What lies at `path` is not what its name says.
 pub(super) fn strange(path: &Path) -> Error {
     Error::failed(
-        format!("`{}` is not what ipfilter put there", path.display()),
+        format!(
+            "`{}` is not what ipfilter put there",
+            bpffs::shown(path).display()
+        ),
         "remove it, then try again",
     )
 }
@@ -273,7 +323,7 @@ pub(super) fn strange(path: &Path) -> Error {
 pub(super) fn unpin(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(
-            format!("can't unpin `{}`", path.display()),
+            format!("can't unpin `{}`", bpffs::shown(path).display()),
             error,
         )),
         _ => Ok(()),

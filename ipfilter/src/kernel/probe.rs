@@ -4,6 +4,8 @@
 //! the packet is counted there, and why it was judged as it was is read off the counter that moved:
 //! other traffic may move some meanwhile, and then the program is asked again.
 
+use std::net::IpAddr;
+
 use ipfilter_ebpf::abi::{Counter, Outcome, Reason};
 
 use super::{
@@ -11,9 +13,8 @@ use super::{
     counters::{Count, Counters},
     error::Error,
     filter::Filter,
-    hook::Hook,
     netlink, sys,
-    trial::{self, Action, Kind},
+    trial::{self, Action},
 };
 
 /// What the program did with a packet.
@@ -37,22 +38,20 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// When nothing stands there, or the kernel does not run it.
+    /// When nothing is attached there, or the kernel does not run it.
     pub fn probe(&self, interface: &Interface, frame: &[u8], apis: usize) -> Result<Probed, Error> {
         let standing = self.standing()?;
-        let link = standing.iter().find(|link| link.interface == *interface);
-        let link = link.ok_or_else(|| {
+        let mut standing = standing.iter();
+        let there = standing.find(|it| it.attachment.interface.index == interface.index);
+        let there = there.ok_or_else(|| {
             Error::failed(
                 format!("nothing is deployed on `{}`", interface.name),
                 "`ipfilter status` tells where",
             )
         })?;
-        let program = sys::program_by_id(link.program)
+        let program = sys::program_by_id(there.program)
             .map_err(|error| Error::io("can't open the program in force", error))?;
-        let kind = match link.place.hook {
-            Hook::Native | Hook::Generic => Kind::Xdp,
-            Hook::Tcx | Hook::Clsact => Kind::Tc,
-        };
+        let kind = there.attachment.hook.kind();
         let counters = Counters::pinned(&self.pins)?;
         let mut attempts = 0;
         loop {
@@ -84,13 +83,26 @@ impl Interface {
         Ok(link.and_then(|link| link.mac))
     }
 
-    /// Its addresses.
+    /// Whether it goes by this name, or by it as an alternative one.
     ///
     /// # Errors
     ///
     /// When the kernel does not tell.
-    pub fn addresses(&self) -> Result<Vec<std::net::IpAddr>, Error> {
-        netlink::addresses(self.index)
+    pub fn is_called(&self, name: &str) -> Result<bool, Error> {
+        let links = netlink::links()?;
+        let link = links.iter().find(|link| link.index == self.index);
+        Ok(link.map_or(self.name == name, |link| link.is_called(name)))
+    }
+
+    /// The host's addresses, this interface's first.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not tell.
+    pub fn host_addresses(&self) -> Result<Vec<IpAddr>, Error> {
+        let mut all = netlink::addresses()?;
+        all.sort_by_key(|(index, _)| *index != self.index);
+        Ok(all.into_iter().map(|(_, address)| address).collect())
     }
 }
 

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 use super::{
     attachment::{AttachError, Attachment},
     error::Error,
-    filter::Attached,
     hook::{Hook, hooks},
     interface::Interface,
+    netlink::Link,
     object::Object,
     pins::Pins,
     sys,
@@ -19,6 +19,8 @@ use crate::config::Mode;
 pub(super) struct Programs {
     object: Object,
     by_hook: Vec<(Hook, Verified)>,
+    /// Whether some packets are answered.
+    answer: bool,
 }
 
 /// What the kernel makes of a program: nothing yet, a program, or why there is none.
@@ -27,10 +29,11 @@ type Verified = Option<Result<OwnedFd, String>>;
 impl Programs {
     /// Has the kernel verify what `mode` would have first. What comes after that is verified when it
     /// is needed: it takes a tenth of a second, which most reloads would spend in vain.
-    pub(super) fn load(object: Object, mode: Mode) -> Result<Self, Error> {
+    pub(super) fn load(object: Object, mode: Mode, answer: bool) -> Result<Self, Error> {
         let mut programs = Self {
             object,
             by_hook: hooks(mode).iter().map(|hook| (*hook, None)).collect(),
+            answer,
         };
         for hook in hooks(mode) {
             match programs.of(*hook) {
@@ -92,12 +95,30 @@ impl Programs {
         Ok(id)
     }
 
-    /// Attaches at the first hook that takes the program.
+    /// Why answers from `hook` at this interface are lost, if there are any and they are.
+    pub(super) fn loses_answers(
+        &self,
+        hook: Hook,
+        interface: &Interface,
+        links: &[Link],
+    ) -> Option<String> {
+        let link = links.iter().find(|link| link.index == interface.index)?;
+        let lost = self.answer.then(|| hook.loses_answers(link, links));
+        lost.flatten()
+    }
+
+    /// Whether there are other hooks to choose from.
+    pub(super) fn may_choose(&self) -> bool {
+        self.by_hook.len() > 1
+    }
+
+    /// Attaches at the first hook that takes the program, and does what the plan says.
     pub(super) fn attach(
         &mut self,
         pins: &Pins,
         interface: &Interface,
-    ) -> Result<(Attached, Attachment), Error> {
+        links: &[Link],
+    ) -> Result<Attachment, Error> {
         let mut passed_over = Vec::new();
         let mut ruled_out = Vec::new();
         let hooks: Vec<_> = self.by_hook.iter().map(|(hook, _)| *hook).collect();
@@ -105,16 +126,15 @@ impl Programs {
             if ruled_out.contains(hook) {
                 continue;
             }
-            let reason = match self.of(*hook) {
-                Err(error) => error.to_string(),
-                Ok(program) => match Attachment::attach(pins, *hook, program, interface.index) {
-                    Ok(place) => {
-                        let attached = Attached {
-                            interface: interface.clone(),
-                            hook: *hook,
-                            passed_over,
-                        };
-                        return Ok((attached, place));
+            let lost = self.loses_answers(*hook, interface, links);
+            let reason = match (lost, self.of(*hook)) {
+                (Some(lost), _) if hooks.len() > 1 => lost,
+                (_, Err(error)) => error.to_string(),
+                (lost, Ok(program)) => match Attachment::attach(pins, *hook, program, interface) {
+                    Ok(mut attachment) => {
+                        attachment.passed_over = passed_over;
+                        attachment.warnings.extend(lost);
+                        return Ok(attachment);
                     }
                     Err(AttachError::Pin(error)) => return Err(error),
                     Err(AttachError::Hook(error)) => {

@@ -1,8 +1,8 @@
 //! Putting right what others undid.
 
 use super::{
-    attachment::Attachment, deployment::Deployment, error::Error, filter::Attached, netlink,
-    pins::Pins, programs::Programs,
+    attachment::Attachment, deployment::Deployment, error::Error, netlink, pins::Pins,
+    programs::Programs,
 };
 
 /// What was put right.
@@ -16,57 +16,55 @@ pub struct Repaired {
 
 impl Deployment {
     /// Puts right what others undid: a BPF file system that was unmounted, pins that were removed,
-    /// filters that were taken off by force or had their program replaced. Interfaces that are gone
+    /// filters that were detached by force or had their program replaced. Interfaces that are gone
     /// are [`Self::follow`]'s business.
     pub fn repair(&mut self) -> Repaired {
-        let mut mended = self.pins.restore();
+        let mut repaired = self.pins.restore();
         let links = match netlink::links() {
             Ok(links) => links,
             Err(error) => {
-                mended.failed.push(error);
-                return mended;
+                repaired.failed.push(error);
+                return repaired;
             }
         };
-        let here = self.attached.iter_mut().zip(&mut self.attachments);
-        for (attached, place) in here.filter(|(attached, _)| is_among(&links, attached)) {
-            let result = mend_place(&self.pins, &mut self.programs, attached, place);
-            match result {
-                Ok(done) => mended.done.extend(done),
-                Err(error) => mended.failed.push(error),
+        for attachment in &mut self.attachments {
+            let is_there = links
+                .iter()
+                .any(|link| link.index == attachment.interface.index);
+            if !is_there {
+                continue;
+            }
+            match repair(&self.pins, &mut self.programs, attachment, &links) {
+                Ok(done) => repaired.done.extend(done),
+                Err(error) => repaired.failed.push(error),
             }
         }
-        mended
+        repaired
     }
 }
 
-/// Puts the program back where it stood, if something else stands there, or nothing.
-fn mend_place(
+/// Puts the program back, if another is attached there, or none.
+fn repair(
     pins: &Pins,
     programs: &mut Programs,
-    attached: &mut Attached,
-    place: &mut Attachment,
+    attachment: &mut Attachment,
+    links: &[netlink::Link],
 ) -> Result<Option<String>, Error> {
-    let name = attached.interface.name.clone();
-    match place.program()? {
-        Some(found) if found == programs.id(place.hook)? => Ok(None),
+    let name = attachment.interface.name.clone();
+    match attachment.program()? {
+        Some(found) if found == programs.id(attachment.hook)? => Ok(None),
         Some(_) => {
-            place.replace(programs.of(place.hook)?)?;
+            attachment.replace(programs.of(attachment.hook)?)?;
             Ok(Some(format!(
                 "the program on `{name}` was another: put this deployment's there again"
             )))
         }
         None => {
-            place.clear()?;
-            (*attached, *place) = programs.attach(pins, &attached.interface)?;
+            attachment.detach()?;
+            *attachment = programs.attach(pins, &attachment.interface, links)?;
             Ok(Some(format!(
-                "the filter was taken off `{name}`: put it there again"
+                "the filter was detached from `{name}`: attached it again"
             )))
         }
     }
-}
-
-fn is_among(links: &[netlink::Link], attached: &Attached) -> bool {
-    links
-        .iter()
-        .any(|link| link.index == attached.interface.index)
 }

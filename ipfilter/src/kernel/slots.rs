@@ -178,10 +178,8 @@ mod tests {
         let link = |&(index, name): &(u32, &str)| Link {
             index,
             name: name.into(),
-            altnames: Vec::new(),
             ethernet: true,
-            mac: None,
-            xdp: Vec::new(),
+            ..Link::default()
         };
         named.iter().map(link).collect()
     }

@@ -4,7 +4,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "this module is the boundary to the bpf system call"
+    reason = "this module is the boundary to the bpf system call, and to those on namespaces"
 )]
 
 use std::{
@@ -16,14 +16,17 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
-    ptr,
+    ptr, thread,
 };
 
 use aya_obj::generated::{
     bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_map_info, bpf_map_type, bpf_prog_info,
 };
 use ipfilter_ebpf::abi;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::{
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
+};
 
 /// A type of the BPF interface that aya may copy to and from the kernel byte by byte.
 #[derive(Clone, Copy, Debug)]
@@ -349,6 +352,25 @@ fn info_by_fd<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     attr.info.info_len = u32::try_from(size_of::<T>()).unwrap_or(u32::MAX);
     attr.info.info = ptr::from_mut(info).expose_provenance() as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
+}
+
+/// Runs `what` in another mount namespace, on a thread that ends with it.
+pub(super) fn in_mount_namespace<T: Send>(
+    namespace: impl AsFd + Sync,
+    what: impl FnOnce() -> T + Send,
+) -> io::Result<T> {
+    let entered = || {
+        // SAFETY: descriptors stay shared. The thread gets a root and a working directory of its own,
+        // without which it may not leave its namespace, and which nobody else sees.
+        unsafe { unshare_unsafe(UnshareFlags::FS)? };
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+        Ok(what())
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().spawn_scoped(scope, entered)?;
+        let failed = |_| Err(io::Error::other("the thread in the namespace failed"));
+        thread.join().unwrap_or_else(failed)
+    })
 }
 
 fn empty() -> bpf_attr {

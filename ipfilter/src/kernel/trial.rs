@@ -9,6 +9,7 @@ use super::{
     error::Error,
     interface::Interface,
     object::Object,
+    proof::{Proof, Questions},
     reports::{Follower, Reader},
     shared,
     slots::Slots,
@@ -112,6 +113,17 @@ impl Trial {
             [&shared::INTERFACES, &shared::COUNTERS].map(|map| self.object.share(map));
         Slots::new(interfaces?, counters?).assign(&[interface], &[])?;
         Stepper::new(&self.program)
+    }
+
+    /// Asks the program, as each program of a deployment is asked where it is attached, whether it does
+    /// what `plan` says.
+    ///
+    /// # Errors
+    ///
+    /// Names the packet that it judges otherwise.
+    pub fn prove(&self, plan: &Plan) -> Result<(), Error> {
+        let proof = Proof::of(&Questions::of(plan), &[])?;
+        proof.put_to(&self.program, self.kind, "no interface")
     }
 
     /// The counters so far.

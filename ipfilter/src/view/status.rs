@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     instance::Instance,
-    kernel::{Count, Found},
+    kernel::{Count, Found, Stray},
     overrides::{Override, Overrides, shown},
     state::{Deployed, Outcome, Record},
 };
@@ -42,6 +42,16 @@ pub struct Status {
     /// The deployments, the latest first.
     history: Vec<DeployedStatus>,
     counters: Vec<CounterStatus>,
+    /// Network namespaces in which instances of the same name are deployed.
+    elsewhere: Vec<String>,
+    /// Programs of ipfilter at interfaces here, whose pins are not in sight.
+    strays: Vec<StrayStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct StrayStatus {
+    interface: String,
+    program: u32,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -164,6 +174,8 @@ impl Status {
                 .map(|count| CounterStatus::new(count, counted, &apis))
                 .collect(),
             apis,
+            elsewhere: Vec::new(),
+            strays: Vec::new(),
             waiting: record.waiting,
             degraded: record.degraded,
             history,
@@ -177,6 +189,36 @@ impl Status {
                 message: reload.message,
             }),
         }
+    }
+}
+
+impl Status {
+    /// Adds what is not this instance's and could be taken for it.
+    #[must_use]
+    pub fn beside(mut self, namespaces: Vec<String>, strays: Vec<Stray>) -> Self {
+        self.elsewhere = namespaces;
+        self.strays = strays
+            .into_iter()
+            .map(|Stray { interface, program }| StrayStatus { interface, program })
+            .collect();
+        self
+    }
+
+    fn write_beside(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for namespace in &self.elsewhere {
+            writeln!(
+                f,
+                "elsewhere   another instance of this name, in {namespace}"
+            )?;
+        }
+        for StrayStatus { interface, program } in &self.strays {
+            writeln!(
+                f,
+                "stray       at {interface} program {program} of ipfilter, whose pins are not in sight: \
+                 it ends with the process or mount namespace that holds it"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -238,11 +280,14 @@ impl fmt::Display for Status {
         for name in &self.waiting {
             writeln!(f, "waiting for {name}")?;
         }
+        self.write_beside(f)?;
         if self.interfaces.is_empty() {
-            writeln!(
-                f,
-                "deployed    nothing: this instance lets every packet pass"
-            )?;
+            let rest = if self.strays.is_empty() {
+                ": this instance lets every packet pass"
+            } else {
+                " by this instance"
+            };
+            writeln!(f, "deployed    nothing{rest}")?;
             return self.write_others(f);
         }
         if let Some(why) = &self.degraded {

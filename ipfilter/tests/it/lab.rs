@@ -4,7 +4,7 @@ mod ask;
 
 use std::{
     fs::{self, File},
-    os::fd::AsFd as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     process::{self, Command, Output, Stdio},
     thread,
@@ -233,7 +233,13 @@ impl Lab {
     }
 
     pub(crate) fn pins(&self) -> PathBuf {
-        Path::new(PINS).join(&self.instance)
+        Path::new(PINS).join(self.key())
+    }
+
+    /// The name of the instance's directories: the network namespace is no one's but the test's.
+    pub(crate) fn key(&self) -> String {
+        let namespace = fs::metadata(self.network.host.path()).expect("a namespace");
+        format!("{}@{}", self.instance, namespace.ino())
     }
 
     /// What `status --format json` says.

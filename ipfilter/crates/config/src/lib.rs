@@ -8,6 +8,7 @@ mod authorize;
 pub mod endpoint;
 pub mod files;
 mod mode;
+pub mod protected;
 mod read;
 mod settings;
 mod source;

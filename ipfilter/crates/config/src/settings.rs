@@ -18,7 +18,7 @@ use super::{
     table::settings,
     value::{AnswerRate, Choice as _, OnError, choice, flag, path},
 };
-use crate::{endpoint::Endpoint, mode::Mode};
+use crate::{endpoint::Endpoint, mode::Mode, protected};
 
 settings! {
     /// What is filtered, and how.
@@ -27,8 +27,9 @@ settings! {
         #[arg(long = "interface", required_unless_present = "config", value_delimiter = ',', value_name = "IF,...")]
         pub interfaces: Vec<String>,
 
-        /// Filter only packets to this address of the host (default: to any address)
-        #[arg(long = "address", value_delimiter = ',', value_name = "IP,...", value_parser = address)]
+        /// Filter only packets to this address of the host (default: to any address of either family, as
+        /// with `::` or `0.0.0.0`)
+        #[arg(long = "address", value_delimiter = ',', value_name = "IP,...", value_parser = protected::parse)]
         pub addresses: Vec<IpAddr>,
 
         /// Where to attach the filter
@@ -174,7 +175,7 @@ settings! {
     }
 }
 
-/// One address of this host.
+/// One address.
 pub fn address(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| "write an IPv4 or IPv6 address, without a prefix length".to_owned())
@@ -183,6 +184,21 @@ pub fn address(text: &str) -> Result<IpAddr, String> {
 /// One block of addresses.
 pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
     parse_block(text).ok_or_else(|| "write a block such as `10.0.0.0/8` or `fc00::/7`".to_owned())
+}
+
+impl Config {
+    /// The addresses to protect; none for all.
+    #[must_use]
+    pub fn protected(&self) -> Vec<IpAddr> {
+        protected::addresses(&self.addresses)
+    }
+
+    /// Whether it names this interface, pattern or address.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.interfaces.iter().any(|other| other == name)
+            || self.addresses.iter().any(|other| other.to_string() == name)
+    }
 }
 
 impl ApiConfig {

@@ -21,8 +21,8 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::settings::{address, cidr};
-use crate::{endpoint::Endpoint, mode::Mode};
+use super::settings::cidr;
+use crate::{endpoint::Endpoint, mode::Mode, protected};
 
 /// A value of a setting.
 pub trait Value: Sized {
@@ -90,7 +90,7 @@ macro_rules! texts {
 texts! {
     String, word, "a string";
     PathBuf, |text| word(text).map(PathBuf::from), "a path, from the folder of this file";
-    IpAddr, |text| address(text).map_err(|advice| format!("`{}` is not an address: {advice}", clip(text))),
+    IpAddr, |text| protected::parse(text).map_err(|what| format!("`{}` is {what}", clip(text))),
         "an address such as \"192.0.2.1\"";
     IpNet, |text| cidr(text).map_err(|advice| format!("`{}` is not a block of addresses: {advice}", clip(text))),
         "a block of addresses such as \"10.0.0.0/8\"";

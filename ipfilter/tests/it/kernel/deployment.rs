@@ -23,7 +23,8 @@ use crate::lab::wait_for;
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "IPFILTER_TEST_INSIDE";
 
-/// Runs `body` in a process with its own network, mounts and BPF file system, which all end with it.
+/// Runs `body` in a process with its own network, mounts and BPF file system, which all end with it, and
+/// which are the host's to it: it is the first process of its own.
 fn alone(test: &str, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         // The machine's own is out of the way then, whatever a test does.
@@ -43,6 +44,7 @@ fn alone(test: &str, body: impl FnOnce()) {
         .expect("a crate and a module");
     let output = Command::new("unshare")
         .args(["--net", "--mount", "--propagation", "private"])
+        .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
         .arg(env::current_exe().expect("a test"))
         .args(["--exact", "--nocapture"])
         .arg(format!("{module}::{test}"))
@@ -389,9 +391,9 @@ fn what_others_undo_is_put_right() {
             let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], mode);
             let (before, pinned) = (standing(&filter), pins());
             let mut repair = |what: &str, expected: &str| {
-                let mended = deployment.repair();
-                assert!(mended.failed.is_empty(), "{what}: {mended:?}");
-                let done = mended.done.join("\n");
+                let repaired = deployment.repair();
+                assert!(repaired.failed.is_empty(), "{what}: {repaired:?}");
+                let done = repaired.done.join("\n");
                 assert!(done.contains(expected), "{what}: {done}");
                 assert_eq!(standing(&filter), before, "{what}");
                 assert_eq!(pins(), pinned, "{what}");
@@ -418,7 +420,7 @@ fn what_others_undo_is_put_right() {
             run("mount -t bpf bpf /sys/fs/bpf");
             repair("unmounted and mounted", "pinned it again");
             Filter::of(&instance()).detach().expect("it comes off");
-            repair("taken off by force", "taken off `in0`");
+            repair("detached by force", "detached from `in0`");
             let other = Filter::of(&instance());
             drop(other.deploy(&plan("192.0.2.7"), &interfaces(&["in0"]), mode));
             repair("replaced", "was another");
@@ -466,8 +468,8 @@ fn clsact_is_shared_with_others() {
 
         // Everything is gone, with the queueing discipline.
         run("tc qdisc del dev in0 clsact");
-        let mended = deployment.repair();
-        assert_eq!(mended.done.len(), 1, "{mended:?}");
+        let repaired = deployment.repair();
+        assert_eq!(repaired.done.len(), 1, "{repaired:?}");
         assert_eq!(names(&filter), ["in0"]);
         drop(another);
         other.detach().expect("nothing to take off");
@@ -514,20 +516,26 @@ fn what_is_not_ours_is_left_alone_or_named() {
 }
 
 #[test]
-fn another_network_namespace_has_other_interfaces_under_the_same_numbers() {
+fn an_instance_of_the_same_name_in_another_network_namespace_is_named_and_left_alone() {
     alone(
-        "another_network_namespace_has_other_interfaces_under_the_same_numbers",
+        "an_instance_of_the_same_name_in_another_network_namespace_is_named_and_left_alone",
         || {
             veth("in0", "out0");
             let filter = Filter::of(&instance());
             let _deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Native);
-            let number = interfaces(&["in0"])[0].index;
-            let status = Command::new("unshare")
-                .args(["--net", env!("CARGO_BIN_EXE_ipfilter")])
-                .args(["--instance", "test", "status", "--format", "json"])
-                .output();
-            let told = String::from_utf8(status.expect("unshare").stdout).expect("UTF-8");
-            assert!(told.contains(&format!(r##""name":"#{number}""##)), "{told}");
+            let elsewhere = |command: &str| {
+                let output = Command::new("unshare")
+                    .args(["--net", env!("CARGO_BIN_EXE_ipfilter")])
+                    .args(["--instance", "test", command])
+                    .output();
+                String::from_utf8(output.expect("unshare").stdout).expect("UTF-8")
+            };
+            let before = standing(&filter);
+            for command in ["status", "detach"] {
+                let told = elsewhere(command);
+                assert!(told.contains("the host's network namespace"), "{told}");
+                assert_eq!(standing(&filter), before, "{command}");
+            }
         },
     );
 }
@@ -546,6 +554,8 @@ fn the_monitor_tells_of_interfaces_that_come_go_and_are_renamed() {
             assert!(told("ip link add in0 type veth peer name out0"));
             assert!(!told("ip link set in0 up"));
             assert!(!told("ip link set in0 mtu 1400"));
+            assert!(told("ip addr add 192.0.2.1/32 dev in0"));
+            assert!(told("ip addr del 192.0.2.1/32 dev in0"));
             assert!(told("ip link set out0 name in1"));
             assert!(told("ip link del in0"));
             assert!(!told("true"));

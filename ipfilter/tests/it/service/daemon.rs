@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use testkit::process::{Guard, TICK};
 
 use crate::lab::{
-    BAD, EVERYONE, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, statuses, wait_for,
+    BAD, EVERYONE, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, allow, statuses, wait_for,
 };
 
 /// The arguments of a run with this policy.
@@ -74,7 +74,7 @@ fn reload_waits_and_hands_the_outcome_to_its_caller() {
     assert!(
         !lab.folder
             .join("run")
-            .join(&lab.instance)
+            .join(lab.key())
             .join("control")
             .exists()
     );
@@ -86,7 +86,7 @@ fn the_control_socket_bears_with_strangers() {
     let lab = Lab::new("strangers");
     let policy = lab.write("policy.json", allow(&GOOD));
     let filter = lab.run(&run(&policy, &[]), &[]);
-    let socket = lab.folder.join("run").join(&lab.instance).join("control");
+    let socket = lab.folder.join("run").join(lab.key()).join("control");
     let mode = fs::metadata(&socket)
         .expect("a socket")
         .permissions()
@@ -224,7 +224,7 @@ fn a_service_that_starts_with_a_broken_policy_takes_up_the_last_good_plan() {
         lab.write("policy.json", allow(&GOOD));
         let filter = lab.run(&arguments, &[]);
         lab.detach(filter);
-        for entry in fs::read_dir(lab.folder.join("state").join(&lab.instance)).expect("a state") {
+        for entry in fs::read_dir(lab.folder.join("state").join(lab.key())).expect("a state") {
             let path = entry.expect("a file").path();
             let mut bytes = fs::read(&path).expect("a file");
             let middle = bytes.len() / 2;
@@ -406,7 +406,7 @@ fn bursts_are_one_change(lab: &Lab) {
 fn a_state_that_cannot_be_kept_is_no_reason_to_stop() {
     let lab = Lab::new("full");
     let policy = lab.write("policy.json", allow(&GOOD));
-    let state = lab.folder.join("state").join(&lab.instance);
+    let state = lab.folder.join("state").join(lab.key());
     // A folder where the files should be: to this process, a disk that takes nothing.
     fs::create_dir_all(state.join("deployment.new")).expect("a folder");
     let filter = lab.run(&run(&policy, &[]), &[]);
@@ -543,38 +543,4 @@ fn pins_that_are_removed_come_back() {
 /// Dropping a guard is a kill -9.
 fn kill(guard: Guard) {
     drop(guard);
-}
-
-/// In a mount namespace of its own, so that this machine's is left alone.
-#[test]
-fn a_bpf_file_system_that_is_not_mounted_is_mounted_and_mounted_again() {
-    const UNMOUNTED: &str = "while umount /sys/fs/bpf 2>&-; do :; done; exec \"$@\"";
-    let lab = Lab::new("bpffs");
-    let policy = lab.write("policy.json", allow(&GOOD));
-    let mut command = lab.network.host.command("unshare");
-    command.args(["--mount", "--", "sh", "-c", UNMOUNTED, "sh"]);
-    let ipfilter = lab.ipfilter(&run(&policy, &[]));
-    // Without the `nsenter --net=… --` in front: it is in the namespace already.
-    command.args(ipfilter.get_args().skip(2));
-    let variables = ipfilter.get_envs();
-    command.envs(variables.filter_map(|(name, value)| Some((name, value?))));
-    let filter = lab.ready(command);
-    assert_eq!(statuses(&lab), ONLY_GOOD);
-    assert_eq!(links(&lab), 0, "it is pinned where it was not mounted");
-    let mut unmount = std::process::Command::new("nsenter");
-    unmount.args([
-        "--mount",
-        "--target",
-        &filter.id().to_string(),
-        "umount",
-        // The process holds its instance's folder.
-        "--lazy",
-        "/sys/fs/bpf",
-    ]);
-    assert!(unmount.status().expect("it starts").success());
-    lab.wait_log("run", "mounted it again", 1);
-    assert_eq!(statuses(&lab), ONLY_GOOD);
-    filter.stop(PATIENCE).expect("it ends");
-    // The mount went with the last process that could see it, and the pins with the mount.
-    assert_eq!(statuses(&lab), EVERYONE);
 }

@@ -4,6 +4,7 @@ mod busy;
 mod chaos;
 mod config;
 mod daemon;
+mod doors;
 mod explain_live;
 mod faults;
 pub(crate) mod live;

@@ -130,7 +130,7 @@ fn the_state_remembers_which_interface_is_meant() {
     let lab = Lab::empty("bound");
     let policy = lab.write("policy.json", allow(&GOOD));
     let filter = lab.filter(&["--policy", &policy]);
-    let record = lab.folder.join("state").join(&lab.instance);
+    let record = lab.folder.join("state").join(lab.key());
     let record = fs::read_to_string(Path::new(&record).join("deployment.json")).expect("a record");
     assert!(record.contains("\"wanted\": \"eth0\""), "{record}");
     lab.detach(filter);

@@ -10,7 +10,7 @@ use testkit::process::{Guard, TICK};
 use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses};
 
 fn runtime(lab: &Lab) -> PathBuf {
-    lab.folder.join("run").join(&lab.instance)
+    lab.folder.join("run").join(lab.key())
 }
 
 fn mode(path: PathBuf) -> u32 {
@@ -31,7 +31,7 @@ fn the_lock_and_the_state_are_roots_alone() {
     let filter = lab.filter(&["--policy", &policy]);
     assert_eq!(mode(runtime(&lab)), 0o700);
     assert_eq!(mode(runtime(&lab).join("lock")), 0o600);
-    let state = lab.folder.join("state").join(&lab.instance);
+    let state = lab.folder.join("state").join(lab.key());
     assert_eq!(mode(state.clone()), 0o700);
     for entry in fs::read_dir(state).expect("a state") {
         assert_eq!(mode(entry.expect("a file").path()), 0o600);

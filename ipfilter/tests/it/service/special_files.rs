@@ -94,7 +94,7 @@ fn a_daemon_does_not_wait_for_a_pipe() {
     let lab = Lab::new("pipes");
     let policy = lab.write("policy.json", allow(&GOOD));
     let filter = lab.filter(&["--policy", &policy, "--deny", "reject"]);
-    let state = lab.folder.join("state").join(&lab.instance);
+    let state = lab.folder.join("state").join(lab.key());
     let files = fs::read_dir(&state).expect("a state");
     let files = files.map(|entry| entry.expect("a file").path());
     for path in files.chain([policy.clone().into()]) {
