@@ -23,6 +23,6 @@ mod namespace;
 pub mod packet;
 pub mod progress;
 mod replay;
-mod session;
+pub mod session;
 pub mod state;
 pub mod view;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     fs,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     path::Path,
     process,
 };
@@ -16,22 +16,23 @@ const ANCESTORS: usize = 64;
 
 /// Somebody who is logged in from another host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Session {
+pub struct Session {
     /// Their address.
-    pub(crate) from: IpAddr,
+    pub from: IpAddr,
+    /// The address and port of this host that they use, where that is known.
+    pub at: Option<SocketAddr>,
     /// How that is known, for people.
-    pub(crate) known_by: String,
+    pub known_by: String,
 }
 
 /// The sessions that this process belongs to or that the login records name, each address once.
-pub(crate) fn all() -> Vec<Session> {
-    let own = own().map(|from| Session {
-        from,
-        known_by: "from which this session comes (SSH_CONNECTION)".into(),
-    });
+#[must_use]
+pub fn all() -> Vec<Session> {
+    let own = own();
     let recorded = fs::read(UTMP).unwrap_or_default();
     let recorded = logins(&recorded, RECORD).map(|from| Session {
         from,
+        at: None,
         known_by: "from which somebody is logged in (who(1))".into(),
     });
     let mut seen = HashSet::new();
@@ -39,15 +40,20 @@ pub(crate) fn all() -> Vec<Session> {
     all.filter(|session| seen.insert(session.from)).collect()
 }
 
-/// Where the session that this process belongs to comes from. `sudo` clears the environment, so those
+/// The session that this process belongs to, if it is one from elsewhere. `sudo` clears the environment, so those
 /// of the processes that started this one are looked at too.
-fn own() -> Option<IpAddr> {
+#[must_use]
+pub fn own() -> Option<Session> {
     let mut pid = process::id();
     for _ in 0..ANCESTORS {
         let folder = Path::new("/proc").join(pid.to_string());
         let environment = fs::read(folder.join("environ")).unwrap_or_default();
-        if let Some(address) = ssh_client(&environment) {
-            return Some(address);
+        if let Some((from, at)) = ssh_connection(&environment) {
+            return Some(Session {
+                from,
+                at: Some(at),
+                known_by: "from which this session comes (SSH_CONNECTION)".into(),
+            });
         }
         let stat = fs::read_to_string(folder.join("stat")).ok()?;
         pid = parent(&stat).filter(|pid| *pid > 1)?;
@@ -62,17 +68,21 @@ fn parent(stat: &str) -> Option<u32> {
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// The client's address in `SSH_CONNECTION` ("ssh(1)"), of an environment as `/proc` shows it.
-fn ssh_client(environment: &[u8]) -> Option<IpAddr> {
+/// The client's address, and the server's with its port, in `SSH_CONNECTION` ("ssh(1)"), of an environment as `/proc` shows it.
+fn ssh_connection(environment: &[u8]) -> Option<(IpAddr, SocketAddr)> {
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(b"SSH_CONNECTION="))?;
-    let client = std::str::from_utf8(value).ok()?.split(' ').next()?;
-    // A link-local address has its interface behind it.
-    let client = client.split('%').next()?;
-    client
-        .parse()
-        .ok()
-        .map(|address: IpAddr| address.to_canonical())
+    let mut fields = std::str::from_utf8(value).ok()?.split(' ');
+    let (client, _) = (fields.next()?, fields.next()?);
+    let (server, port) = (fields.next()?, fields.next()?);
+    let port = port.parse().ok()?;
+    Some((address(client)?, SocketAddr::new(address(server)?, port)))
+}
+
+/// An address that may have its interface behind it, and may be IPv4 written as IPv6.
+fn address(text: &str) -> Option<IpAddr> {
+    let address: IpAddr = text.split('%').next()?.parse().ok()?;
+    Some(address.to_canonical())
 }
 
 /// Where a login record has what ("utmp(5)"): its size, and the offset of the address.
@@ -126,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_clients_address_is_found_among_other_variables() {
-        let found = |text: &str| ssh_client(text.as_bytes()).map(|address| address.to_string());
+        let found = |text: &str| ssh_connection(text.as_bytes()).map(|(from, _)| from.to_string());
         for (environment, address) in [
             (
                 "A=b\0SSH_CONNECTION=203.0.113.7 51234 192.0.2.1 22\0",

@@ -1,7 +1,7 @@
 //! `ipfilter deploy`: attach the filter, and exit.
 
 use super::{Exit, Stop, require_root};
-use crate::{config::ConfigSource, daemon, instance::Instance};
+use crate::{config::ConfigSource, daemon, instance::Instance, session};
 
 /// Filter interfaces by a policy, and exit
 ///
@@ -16,12 +16,17 @@ pub(super) struct Args {
     /// Keep the plan of this moment for good, whatever dates the policy has
     #[arg(long)]
     freeze_time: bool,
+
+    /// Deploy even what cuts off the session that this command is given in
+    #[arg(long)]
+    force: bool,
 }
 
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     args.source.check().map_err(Stop::from)?;
     require_root("filtering an interface")?;
     let lock = instance.lock()?;
-    daemon::deploy(lock, &args.source, args.freeze_time).map_err(Stop::from)?;
+    let guarded = (!args.force).then(session::own).flatten();
+    daemon::deploy(lock, &args.source, guarded, args.freeze_time).map_err(Stop::from)?;
     Ok(Exit::Fine)
 }

@@ -16,6 +16,7 @@ use crate::{
     config::{Config, ConfigSource, OnError, Service},
     daemon::{Daemon, Events},
     instance::Instance,
+    session,
 };
 
 /// Filter interfaces by a policy, and keep running to keep the filter current
@@ -30,6 +31,10 @@ pub(super) struct Args {
 
     #[command(flatten)]
     service: Service,
+
+    /// Deploy even what cuts off the session that this command is given in
+    #[arg(long)]
+    force: bool,
 }
 
 /// What to do if a policy is broken and nobody is there to read why; none where a person is.
@@ -56,8 +61,11 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let runtime = new_runtime()?;
     // Before the filter can be seen: who sees it may send a signal.
     let events = listen(&runtime)?;
-    let mut daemon = Daemon::start(lock, source.clone(), |config| on_error(&source, config))
-        .map_err(Stop::from)?;
+    let guarded = (!args.force).then(session::own).flatten();
+    let mut daemon = Daemon::start(lock, source.clone(), guarded, |config| {
+        on_error(&source, config)
+    })
+    .map_err(Stop::from)?;
     serve(&mut daemon, runtime, events)?;
     // Nothing but a request to end gets here: an error leaves the filter attached.
     if daemon.service().detach_on_exit {

@@ -21,12 +21,14 @@ use crate::config::{Config, ConfigSource, OnError};
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::overrides::{Change, Overrides};
+use crate::session::Session;
 use crate::state::{Cause, History, Inputs, load_overrides, save_overrides};
 use crate::{
     kernel::{Bound, Deployment, Filter, Interface},
     lock::Lock,
+    plan::{Api, Plan},
     progress::Progress,
-    view::snapshot::Tally,
+    view::{explain::View, snapshot::Tally},
 };
 
 /// Where what is deployed first comes from.
@@ -61,6 +63,7 @@ impl Daemon {
     pub fn start(
         mut lock: Lock,
         source: ConfigSource,
+        guarded: Option<Session>,
         on_error: impl FnOnce(Option<&Config>) -> Option<OnError>,
     ) -> Result<Self, Failure> {
         let instance = lock.instance().clone();
@@ -70,6 +73,7 @@ impl Daemon {
         unread = unread.or(unreadable);
         let mut start = Start::of(instance, Frozen::No);
         start.unattended = on_error.is_some();
+        start.guarded = guarded;
         start.history.record.last_reload = None;
         let mut why: Option<Failure> = None;
         for origin in Origin::after(on_error) {
@@ -138,6 +142,8 @@ struct Start {
     /// Whether a plan that the clock changes is deployed by someone who does not stay to follow it.
     frozen: Frozen,
     overrides: Arc<Overrides>,
+    /// A session that no plan may cut off.
+    guarded: Option<Session>,
 }
 
 /// What becomes of boundaries of time.
@@ -177,6 +183,7 @@ impl Start {
             unattended: false,
             frozen,
             overrides: Arc::new(overrides),
+            guarded: None,
         }
     }
 
@@ -232,6 +239,9 @@ impl Start {
         let now = Timestamp::now();
         self.check_boundaries(&policies, now)?;
         let plan = policies.plan(now)?;
+        if let Some(session) = &self.guarded {
+            guard(session, &plan, &policies, now)?;
+        }
         let protected = inputs.spec.protected();
         let matched = Interface::matching(&inputs.spec.interfaces, &self.bound())?
             .with_addresses(&protected)?;
@@ -309,13 +319,60 @@ impl Start {
     }
 }
 
+/// Refuses a plan that would cut off `session` from the port that it uses.
+fn guard(
+    session: &Session,
+    plan: &Plan,
+    policies: &Policies,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let Some(at) = session.at else {
+        return Ok(());
+    };
+    let from = session.from;
+    if !plan.addresses.is_empty() && !plan.addresses.contains(&at.ip()) {
+        return Ok(());
+    }
+    let denies = |api: &Api| {
+        !api.monitor
+            && api.protocols.tcp
+            && api.ports.contains(at.port())
+            && !api.sources.contains(from)
+    };
+    let Some(index) = plan.apis.iter().position(denies) else {
+        return Ok(());
+    };
+    let apis = plan.apis.get(index).zip(policies.spec().apis.get(index));
+    let (name, file) = apis.map_or_else(Default::default, |(api, asked)| {
+        (api.name.clone(), asked.policy.display().to_string())
+    });
+    let why = match policies.overruled(index, from, now) {
+        Some(one) => one.to_string(),
+        None => policies
+            .explain(index, from, now)
+            .map(|explanation| View::of_source(from, &explanation).answer())
+            .unwrap_or_default(),
+    };
+    Err(Failure::Usage(format!(
+        "this would cut off {from}, {}, from port {}, which is the API `{name}`'s: `{file}` says \
+         {why}; let it in, or give `--force`",
+        session.known_by,
+        at.port()
+    )))
+}
+
 /// Deploys what `source` asks for, and leaves nobody to keep it current. A plan that the clock
 /// changes is refused, unless `freeze_time` says to keep that of this moment.
 ///
 /// # Errors
 ///
 /// When that fails; then nothing has changed.
-pub fn deploy(mut lock: Lock, source: &ConfigSource, freeze_time: bool) -> Result<(), Failure> {
+pub fn deploy(
+    mut lock: Lock,
+    source: &ConfigSource,
+    guarded: Option<Session>,
+    freeze_time: bool,
+) -> Result<(), Failure> {
     let instance = lock.instance().clone();
     let inputs = source
         .read()
@@ -327,6 +384,7 @@ pub fn deploy(mut lock: Lock, source: &ConfigSource, freeze_time: bool) -> Resul
         Frozen::Refused
     };
     let mut start = Start::of(instance, frozen);
+    start.guarded = guarded;
     start.history.record.last_reload = None;
     start.files(&inputs)?;
     // The directory may have been made only now.

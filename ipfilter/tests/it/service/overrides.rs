@@ -191,3 +191,41 @@ fn many_overrides_at_once_are_few_deployments() {
     assert!(deployments < 10, "{deployments}");
     lab.detach(filter);
 }
+
+/// A plan that would cut off the session that asks for it is refused, and `--force` is believed.
+#[test]
+fn nobody_locks_themselves_out_unawares() {
+    let lab = Lab::empty("lockout");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let deploy = [
+        "deploy",
+        "--interface",
+        "eth0",
+        "--policy",
+        &policy,
+        "--port",
+    ];
+    let tell = |port, from: &str, more: &[&str]| {
+        let mut command = lab.ipfilter(&[&deploy[..], &[port], more].concat());
+        command.env("SSH_CONNECTION", format!("{from} 51234 192.0.2.1 22"));
+        let output = command.output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = tell("22", "203.0.113.7", &[]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("would cut off 203.0.113.7") && said.contains("policy.json"),
+        "{said}"
+    );
+    lab.assert_nothing_is_left();
+    for (port, from, more) in [
+        ("22", "198.51.100.7", &[][..]),
+        ("80", "203.0.113.7", &[]),
+        ("22", "203.0.113.7", &["--force"]),
+    ] {
+        let (code, said) = tell(port, from, more);
+        assert_eq!(code, Some(0), "{said}");
+        done(&lab, &["detach"]);
+    }
+}
