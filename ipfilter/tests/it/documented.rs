@@ -36,13 +36,17 @@ fn every_reason_is_in_the_reference() {
     }
 }
 
-/// What `commands.md` says under this heading, which must be there.
-fn section(heading: &str) -> String {
-    let (_, rest) = COMMANDS
-        .split_once(&format!("\n## {heading}\n"))
-        .unwrap_or_else(|| panic!("commands.md has no section `{heading}`"));
-    let end = rest.find("\n## ").unwrap_or(rest.len());
-    rest[..end].to_owned()
+/// What `commands.md` says under this heading, or under one that lists several commands.
+fn section(wanted: &str) -> String {
+    let mut sections = COMMANDS.split("\n## ").skip(1);
+    let names = |section: &&str| {
+        let heading = section.lines().next().unwrap_or_default();
+        heading.split(", ").any(|name| name == wanted)
+    };
+    let found = sections.find(names);
+    found
+        .unwrap_or_else(|| panic!("commands.md has no section `{wanted}`"))
+        .to_owned()
 }
 
 fn help(arguments: &[&str]) -> String {
