@@ -108,7 +108,7 @@ fn targets(args: &Args, plan: &Plan) -> Result<Vec<Target>, Stop> {
     let targets: Vec<_> = targets.collect();
     match (targets.is_empty(), args.port) {
         (true, Some(port)) => Err(Stop::usage(format!(
-            "port {port} is not the API's: `ipfilter status` tells which are"
+            "port {port} is not the API's: `ipfilter status` shows which are"
         ))),
         _ => Ok(targets),
     }

@@ -101,7 +101,7 @@ fn chosen(found: Vec<Found>, wanted: Option<&str>) -> anyhow::Result<Found> {
         (Some(found), _) => Ok(found),
         (None, None) => bail!("nothing is deployed: every packet passes"),
         (None, Some(name)) => {
-            bail!("nothing is deployed on `{name}`; `ipfilter status` tells where")
+            bail!("nothing is deployed on `{name}`; `ipfilter status` shows where")
         }
     }
 }

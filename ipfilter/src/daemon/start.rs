@@ -222,7 +222,7 @@ impl Start {
     fn shut(&mut self, spec: Option<&Config>, why: Option<&Failure>) -> Taken {
         let spec = spec.ok_or_else(|| {
             Failure::Other(anyhow!(
-                "nothing tells which ports to shut: the configuration must be repaired"
+                "it is not known which ports to close: the configuration must be repaired"
             ))
         })?;
         let inputs = prepare::shut_the_broken(spec);

@@ -46,7 +46,7 @@ impl Filter {
         let there = there.ok_or_else(|| {
             Error::failed(
                 format!("nothing is deployed on `{}`", interface.name),
-                "`ipfilter status` tells where",
+                "`ipfilter status` shows where",
             )
         })?;
         let program = sys::program_by_id(there.program)

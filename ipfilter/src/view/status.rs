@@ -307,7 +307,7 @@ impl fmt::Display for Status {
             Some(pid) => writeln!(f, "kept by     process {pid}")?,
             None => writeln!(
                 f,
-                "kept by     nobody: the filter stands, changes are not picked up"
+                "kept by     nobody: the filter stays attached, changes are not picked up"
             )?,
         }
         for interface in &self.interfaces {

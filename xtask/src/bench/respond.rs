@@ -112,7 +112,7 @@ fn rate(bed: &Bed) -> Result<f64> {
     let told = output(&mut command)?;
     let denied = number(&told, "Non-2xx or 3xx responses:");
     let all = number(&told, "requests in").or_else(|| requests(&told));
-    let seconds = number(&told, "Requests/sec:").context("wrk told no rate")?;
+    let seconds = number(&told, "Requests/sec:").context("wrk printed no rate")?;
     if denied.is_none() || all.is_none() {
         anyhow::bail!("not all were denied: {told}");
     }
