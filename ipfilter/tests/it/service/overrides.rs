@@ -128,7 +128,7 @@ fn what_makes_no_sense_is_refused_and_nothing_is_changed() {
         "{said}"
     );
     // A folder in the way of the file: as with a full disk, nothing can be written.
-    let state = lab.folder.join("state").join(&lab.instance);
+    let state = lab.folder.join("state").join(lab.key());
     fs::create_dir(state.join("overrides.new")).expect("a folder");
     refused(
         &lab,
