@@ -11,11 +11,20 @@ use crate::{
 /// If anything is wrong, the plan in force stays. Exits with 2 if the configuration is wrong, with 3 if a
 /// policy is invalid, with 4 if a policy can be enforced only in part, and with 1 otherwise.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Close the established TCP connections of sources that the new plan denies
+    #[arg(long)]
+    cut: bool,
+}
 
-pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("reloading the filter")?;
-    finish(daemon::ask(instance, Request::Reload)?)
+    let request = if args.cut {
+        Request::ReloadAndCut
+    } else {
+        Request::Reload
+    };
+    finish(daemon::ask(instance, request)?)
 }
 
 /// Turns the process' answer into ours.

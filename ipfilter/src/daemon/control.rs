@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Request {
     /// Deploy anew from the files.
     Reload,
+    /// The same, and close the connections of sources that are denied then.
+    ReloadAndCut,
     /// Go back to the deployment before.
     Rollback,
     /// Change the overrides.
@@ -89,6 +91,17 @@ impl Answer {
             result,
             message,
             overrides: Vec::new(),
+        }
+    }
+
+    /// Adds what came of a step after the plan was put in force.
+    pub(super) fn add(&mut self, more: &Result<String, Failure>) {
+        match more {
+            Ok(done) => self.message = format!("{}; {done}", self.message),
+            Err(failure) => {
+                self.result = Ending::Failed;
+                self.message = format!("{}, but {failure}", self.message);
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     Answer, Daemon,
     addresses::warn_of_open,
     build::{Order, Product},
+    cut,
     machine::{Job, Span, Task},
     notify,
     upkeep::announce,
@@ -127,6 +128,7 @@ impl Daemon {
             task,
             replies,
             answers,
+            cut,
             ..
         } = job;
         match task {
@@ -142,6 +144,9 @@ impl Daemon {
             Task::BuildAhead(_) => {}
         }
         let digest = self.digest().to_owned();
+        let cut = cut || self.policies.spec().cut;
+        let is_new = result.is_ok() && !matches!(task, Task::BuildAhead(_));
+        let cut = (cut && is_new).then(|| Arc::clone(&self.policies));
         let answer = Answer::new(&result, || match task {
             Task::Rollback => format!("plan {digest} is in force again"),
             _ => format!("plan {digest} is in force"),
@@ -158,6 +163,11 @@ impl Daemon {
         self.keeper.run(move || {
             outcome.keep(&history);
             outcome.log();
+            let cut = cut.map(|policies| cut::close_denied(&policies));
+            let with_cut = |mut answer: Answer| {
+                cut.iter().for_each(|cut| answer.add(cut));
+                answer
+            };
             let is_done = outcome.result.is_ok();
             let own = answers.into_iter().filter(|_| is_done).map(Some);
             let own = own.chain(iter::repeat(None));
@@ -166,7 +176,8 @@ impl Daemon {
                     info!("override: {}", own.message.replace('\n', "; "));
                 }
                 // Who has asked may have gone away; the log has it as well.
-                let _: Result<(), Answer> = reply.send(own.unwrap_or_else(|| answer.clone()));
+                let _: Result<(), Answer> =
+                    reply.send(with_cut(own.unwrap_or_else(|| answer.clone())));
             }
             match task {
                 Task::BuildAhead(_) => {}

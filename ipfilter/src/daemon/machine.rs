@@ -70,6 +70,8 @@ pub(super) struct Job {
     pub(super) changes: Vec<Change>,
     /// What those came to, once that is known.
     pub(super) answers: Vec<Answer>,
+    /// Whether to close the connections of sources that the new plan denies, whatever the settings say.
+    pub(super) cut: bool,
     /// A boundary passed while it was built: once more, and not for ever.
     again: bool,
 }
@@ -81,6 +83,7 @@ impl Job {
             replies: reply.into_iter().collect(),
             changes: Vec::new(),
             answers: Vec::new(),
+            cut: false,
             again: false,
         }
     }
@@ -230,12 +233,16 @@ impl<P> Machine<P> {
             Event::Reload => self.enqueue(Job::new(Task::Reload(Cause::Signal), None)),
             Event::Files => self.enqueue(Job::new(Task::ReloadIfChanged, None)),
             Event::Asked(request, reply) => {
+                let cut = request == Request::ReloadAndCut;
                 let task = match request {
-                    Request::Reload => Task::Reload(Cause::Command),
+                    Request::Reload | Request::ReloadAndCut => Task::Reload(Cause::Command),
                     Request::Rollback => Task::Rollback,
                     Request::Override(change) => return self.gather(change, reply, now),
                 };
-                self.enqueue(Job::new(task, Some(reply)))
+                self.enqueue(Job {
+                    cut,
+                    ..Job::new(task, Some(reply))
+                })
             }
             Event::Clock => {
                 self.armed = None;
@@ -264,6 +271,7 @@ impl<P> Machine<P> {
                     last.task = job.task;
                 }
                 last.replies.extend(job.replies);
+                last.cut |= job.cut;
             }
             _ => self.queue.push_back(job),
         }

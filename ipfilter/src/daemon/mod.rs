@@ -8,6 +8,7 @@ mod addresses;
 mod build;
 mod clock;
 mod control;
+mod cut;
 mod denials;
 mod deploy;
 mod ephemeral;

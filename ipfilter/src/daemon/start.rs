@@ -10,6 +10,7 @@ use super::{
     Answer, Daemon, Ending,
     addresses::warn_of_open,
     build::{keep, report},
+    cut,
     deploy::{report_missing, require},
     machine::Span,
     overrule::override_with,
@@ -90,6 +91,8 @@ impl Daemon {
                     // The directory may have been made only now.
                     lock.claim_pins()?;
                     start.history.save();
+                    // A failure is in the log; the filter is needed all the more.
+                    let _: Result<(), Failure> = cut_if_asked(&started.policies);
                     let worker = |name| Worker::start(name).context("can't start a thread");
                     let as_asked = start.history.record.degraded.is_none();
                     return Ok(Self {
@@ -366,7 +369,7 @@ fn guard(
 ///
 /// # Errors
 ///
-/// When that fails; then nothing has changed.
+/// When that fails; then nothing has changed, unless the message says that the plan is in force.
 pub fn deploy(
     mut lock: Lock,
     source: &ConfigSource,
@@ -386,11 +389,23 @@ pub fn deploy(
     let mut start = Start::of(instance, frozen);
     start.guarded = guarded;
     start.history.record.last_reload = None;
-    start.files(&inputs)?;
+    let started = start.files(&inputs)?;
     // The directory may have been made only now.
     lock.claim_pins()?;
     start.history.save();
+    cut_if_asked(&started.policies).map_err(in_force_but)
+}
+
+/// Closes the connections of denied sources, if that is asked for.
+fn cut_if_asked(policies: &Policies) -> Result<(), Failure> {
+    if policies.spec().cut {
+        cut::close_denied(policies)?;
+    }
     Ok(())
+}
+
+fn in_force_but(failure: Failure) -> Failure {
+    Failure::Other(anyhow!("the plan is in force, but {failure}"))
 }
 
 /// Goes back to the deployment before, where no daemon runs the instance. Returns what is in force
@@ -406,6 +421,7 @@ pub fn rollback(lock: &Lock) -> Result<String, Failure> {
     let started = start.deploy(&inputs)?;
     start.keep(&inputs, &started, Cause::Rollback);
     start.history.save();
+    cut_if_asked(&started.policies).map_err(in_force_but)?;
     info!("rolled back: plan {}", started.digest);
     Ok(format!("plan {} is in force again", started.digest))
 }
@@ -436,7 +452,7 @@ pub fn change(lock: &Lock, change: &Change) -> Result<Answer, Failure> {
     let before = Arc::clone(&start.overrides);
     let policies = Policies::of(&inputs, Arc::clone(&before))?;
     let (overrides, mut answers) = override_with(&policies, slice::from_ref(change));
-    let answer = answers
+    let mut answer = answers
         .pop()
         .unwrap_or_else(|| Answer::new(&Err(nothing()), String::new));
     if answer.result != Ending::Done {
@@ -453,5 +469,8 @@ pub fn change(lock: &Lock, change: &Change) -> Result<Answer, Failure> {
     let history = &mut start.history;
     history.deployed(&inputs.spec, digest, Cause::Override, None, until);
     history.save();
+    if started.policies.spec().cut {
+        answer.add(&cut::close_denied(&started.policies));
+    }
     Ok(answer)
 }

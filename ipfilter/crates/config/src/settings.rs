@@ -57,6 +57,10 @@ settings! {
         #[arg(long)]
         pub log_denied: bool,
 
+        /// Whenever a plan is deployed, close the established TCP connections of sources that it denies
+        #[arg(long)]
+        pub cut: bool,
+
         /// The authorization service behind the filter
         #[arg(skip)]
         pub authorize: Option<Authorize>,

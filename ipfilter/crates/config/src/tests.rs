@@ -53,7 +53,7 @@ const FULL: &str = r#"{"interfaces": ["eth0", "ens?"],
        "api_arn": "arn:aws:execute-api:us-east-1:123456789012:abcdef1234"},
       {"name": "billing", "ports": ["8443"], "policy": "/etc/billing.json"}],
     "addresses": ["192.0.2.1", "2001:db8::1"], "mode": "tc", "lookup": "trie", "reject_rate": 5,
-    "events": 7, "log_denied": true, "metrics": "unix:metrics", "watch": true, "on_error": "fail",
+    "events": 7, "log_denied": true, "cut": true, "metrics": "unix:metrics", "watch": true, "on_error": "fail",
     "detach_on_exit": true, "confirm": "1m",
     "authorize": {"listen": "127.0.0.1:9478", "trusted_proxies": ["127.0.0.1/32"],
       "stage": {"from": "path"}, "principal_header": "X-Principal",
@@ -70,7 +70,9 @@ fn a_full_file_is_taken_as_it_says() {
         (Mode::Tc, 5)
     );
     assert_eq!((config.lookup, config.events), (Lookup::Trie, 7));
-    assert!(config.log_denied && config.service.watch && config.service.detach_on_exit);
+    assert!(
+        config.log_denied && config.cut && config.service.watch && config.service.detach_on_exit
+    );
     let metrics = config.service.metrics.as_ref().map(ToString::to_string);
     assert_eq!(metrics.as_deref(), Some("unix:conf/metrics"));
     assert_eq!(config.service.confirm.map(|time| time.as_secs()), Some(60));

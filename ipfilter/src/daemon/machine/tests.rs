@@ -106,6 +106,31 @@ fn a_storm_of_reloads_is_two() {
     );
 }
 
+/// Whoever asks for it gets it, though others asked for a reload before and after.
+#[test]
+fn a_reload_that_waits_cuts_if_anyone_asks_for_it() {
+    let mut machine = Machine::new(Span::default());
+    for request in [
+        Request::Reload,
+        Request::Reload,
+        Request::ReloadAndCut,
+        Request::Reload,
+    ] {
+        let (sender, _) = oneshot::channel();
+        machine.handle(Event::Asked(request, sender), at(0));
+    }
+    let mut cuts = Vec::new();
+    for _ in 0..2 {
+        for effect in machine.handle(built("plan", Span::default()), at(0)) {
+            if let Effect::Swap(job, _, span) = effect {
+                cuts.push(job.cut);
+                machine.handle(Event::Swapped(job, Ok(span)), at(0));
+            }
+        }
+    }
+    assert_eq!(cuts, [false, true]);
+}
+
 #[test]
 fn requests_keep_their_order() {
     let mut machine = Machine::new(Span::default());

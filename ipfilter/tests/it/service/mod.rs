@@ -3,6 +3,7 @@
 mod busy;
 mod chaos;
 mod config;
+mod cut;
 mod daemon;
 mod doors;
 mod explain_live;

@@ -1,0 +1,196 @@
+//! The TCP connections of this network namespace, by "sock_diag(7)": who is connected, and closing
+//! them.
+
+use std::{io, net::SocketAddr};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+};
+use netlink_packet_sock_diag::{
+    SockDiagDestroy, SockDiagMessage,
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
+};
+use netlink_sys::{Socket, SocketAddr as Address, protocols::NETLINK_SOCK_DIAG};
+
+use super::error::Error;
+
+/// A connection, as long as it is there.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    family: u8,
+    id: SocketId,
+}
+
+impl Connection {
+    /// Our end.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        SocketAddr::new(self.id.source_address.to_canonical(), self.id.source_port)
+    }
+
+    /// The other end.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        let address = self.id.destination_address.to_canonical();
+        SocketAddr::new(address, self.id.destination_port)
+    }
+}
+
+/// The TCP connections that were accepted here, or are about to be.
+///
+/// # Errors
+///
+/// When the kernel does not list them.
+pub fn connections() -> Result<Vec<Connection>, Error> {
+    let states = StateFlags::ESTABLISHED
+        | StateFlags::SYN_RECV
+        | StateFlags::FIN_WAIT1
+        | StateFlags::FIN_WAIT2
+        | StateFlags::CLOSE_WAIT
+        | StateFlags::CLOSING
+        | StateFlags::LAST_ACK;
+    let listed = list(&states).map_err(|error| Error::io("connections can't be listed", error))?;
+    let connections = listed.into_iter().map(|answer| Connection {
+        family: answer.header.family,
+        id: answer.header.socket_id,
+    });
+    Ok(connections.collect())
+}
+
+/// Closes connections at once: both ends are told by a reset. Returns how many were closed; those that
+/// have ended meanwhile are none of them.
+///
+/// # Errors
+///
+/// When the kernel can't, or does not.
+pub fn destroy<'a>(connections: impl Iterator<Item = &'a Connection>) -> Result<usize, Error> {
+    const WHAT: &str = "connections can't be closed";
+    let socket = open().map_err(|error| Error::io(WHAT, error))?;
+    let mut closed = 0;
+    for connection in connections {
+        let request = request(
+            connection.family,
+            StateFlags::empty(),
+            connection.id.clone(),
+        );
+        let request = SockDiagDestroy::new(SockDiagMessage::InetRequest(request));
+        match talk::<_, SockDiagMessage>(&socket, request, NLM_F_ACK) {
+            Ok(_) => closed += 1,
+            // It has ended by itself.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                return Err(Error::Refused(format!(
+                    "{WHAT}: this kernel is built without CONFIG_INET_DIAG_DESTROY; restart the API to \
+                     close them"
+                )));
+            }
+            Err(error) => return Err(Error::io(WHAT, error)),
+        }
+    }
+    Ok(closed)
+}
+
+/// All TCP sockets in these states, of both families.
+fn list(states: &StateFlags) -> io::Result<Vec<InetResponse>> {
+    let socket = open()?;
+    let mut all = Vec::new();
+    for (family, any) in [
+        (AF_INET, SocketId::new_v4()),
+        (AF_INET6, SocketId::new_v6()),
+    ] {
+        let request = SockDiagMessage::InetRequest(request(family, states.clone(), any));
+        for answer in talk::<_, SockDiagMessage>(&socket, request, NLM_F_DUMP)? {
+            if let SockDiagMessage::InetResponse(answer) = answer {
+                all.push(*answer);
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn request(family: u8, states: StateFlags, socket_id: SocketId) -> InetRequest {
+    InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states,
+        socket_id,
+    }
+}
+
+fn open() -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    socket.connect(&Address::new(0, 0))?;
+    Ok(socket)
+}
+
+/// Asks one thing, and returns all answers.
+fn talk<Q, A>(socket: &Socket, question: Q, flags: u16) -> io::Result<Vec<A>>
+where
+    Q: NetlinkSerializable,
+    A: NetlinkDeserializable,
+{
+    let payload = NetlinkPayload::InnerMessage(question);
+    let mut message = NetlinkMessage::new(NetlinkHeader::default(), payload);
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut answers = Vec::new();
+    loop {
+        let (datagram, _) = socket.recv_from_full()?;
+        if read(&datagram, &mut answers)? {
+            return Ok(answers);
+        }
+    }
+}
+
+/// Takes the answers out of a datagram, and tells whether it was the last.
+fn read<A: NetlinkDeserializable>(datagram: &[u8], answers: &mut Vec<A>) -> io::Result<bool> {
+    let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, format!("{error}"));
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let header = NetlinkBuffer::new_checked(rest).map_err(invalid)?;
+        let length = (header.length() as usize).next_multiple_of(4);
+        let message = NetlinkMessage::<A>::deserialize(rest).map_err(invalid)?;
+        match message.payload {
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) if error.code.is_none() => return Ok(true),
+            NetlinkPayload::Error(error) => return Err(error.to_io()),
+            NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+            _ => {}
+        }
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn connections_of_both_families_are_found() {
+        for (text, to) in [
+            ("127.0.0.1:0", "127.0.0.1"),
+            ("[::1]:0", "::1"),
+            // An IPv4 connection of an IPv6 socket.
+            ("[::]:0", "127.0.0.1"),
+        ] {
+            let listener = TcpListener::bind(text).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let to = SocketAddr::new(to.parse().unwrap(), port);
+            let client = TcpStream::connect(to).unwrap();
+            let _accepted = listener.accept().unwrap();
+            let from = client.local_addr().unwrap();
+            let is_it = |it: &Connection| it.local() == to && it.peer() == from;
+            assert!(connections().unwrap().iter().any(is_it), "{text}");
+        }
+    }
+}
