@@ -202,6 +202,10 @@ async fn answer(
     timeout(PATIENCE, reader.read_line(&mut line))
         .await
         .context("nothing was asked")??;
+    if line.is_empty() {
+        // Somebody wanted to know only which process listens.
+        return Ok(());
+    }
     let request: Request = serde_json::from_str(&line).context("it is no request")?;
     let (sender, receiver) = oneshot::channel();
     events.send(Event::Asked(request, sender)).await?;
