@@ -13,7 +13,7 @@ use anyhow::{Result, anyhow};
 use testkit::{
     need_root,
     process::Interrupt,
-    promtool,
+    program::Program,
     vm::{self, Emulator, Nic, Series},
 };
 
@@ -62,7 +62,7 @@ fn part(options: &Options, steps: &mut Steps<'_>) -> Result<Counts> {
     let interrupt = steps.interrupt;
     steps.timed("set-up", || {
         setup::run(interrupt)?;
-        promtool()
+        Program::fetch_all()
     })?;
     let mut skip = vec![kernels::TESTS];
     if options.quick {
@@ -87,7 +87,7 @@ fn whole(full: bool, steps: &mut Steps<'_>) -> Result<Counts> {
             setup::tools(why, vm::systemd::TOOLS, interrupt)?;
             setup::tools(why, dist::TOOLS, interrupt)?;
         }
-        promtool()?;
+        Program::fetch_all()?;
         Emulator::fetch()
     })?;
     steps.plain("format", cargo().args(["fmt", "--all", "--check"]))?;

@@ -59,7 +59,7 @@ fn sample(page: &str, name: &str, labels: &[&str]) -> Option<f64> {
 
 /// Runs `promtool`, and returns what it says.
 fn promtool(arguments: &[&str], input: &str) -> String {
-    let mut command = Command::new(testkit::promtool().expect("promtool"));
+    let mut command = testkit::program::PROMTOOL.command().expect("promtool");
     let mut child = command
         .args(arguments)
         .stdin(Stdio::piped())

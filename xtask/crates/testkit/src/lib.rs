@@ -6,11 +6,10 @@
 pub mod lists;
 pub mod netns;
 pub mod process;
-mod promtool;
+pub mod program;
 mod refused;
 mod target;
 pub mod vm;
 
-pub use promtool::promtool;
 pub use refused::{Refused, need_root, tool};
 pub use target::target_dir;
