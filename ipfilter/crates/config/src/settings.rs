@@ -139,6 +139,10 @@ settings! {
         #[arg(long, value_name = "MEDIA/TYPE", requires = "respond_body")]
         pub respond_type: Option<String>,
 
+        /// The names that clients know the API by (`Host`), for the authorization service to tell APIs apart
+        #[arg(skip)]
+        pub hosts: Vec<String>,
+
         /// Judge, count and report packets, but never deny one
         #[arg(long)]
         pub monitor: bool,

@@ -1,6 +1,6 @@
 //! Which API a policy is attached to.
 
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +50,18 @@ impl FromStr for ApiArn {
             account: (*account).to_owned(),
             id: id.to_owned(),
         })
+    }
+}
+
+impl fmt::Display for ApiArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            partition,
+            region,
+            account,
+            id,
+        } = self;
+        write!(f, "arn:{partition}:execute-api:{region}:{account}:{id}")
     }
 }
 

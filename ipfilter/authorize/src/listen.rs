@@ -1,0 +1,141 @@
+//! Taking connections in, and finding out which protocol each one speaks.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    },
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use ipfilter_config::Endpoint;
+use rustix::net::{RecvFlags, recv};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+use crate::{gate::Gate, http, question::Peer, spoe};
+
+/// The most connections at a time; others wait in the kernel.
+const MOST_CONNECTIONS: usize = 4096;
+
+/// How long the first byte of a connection may take.
+const FIRST_BYTE: Duration = Duration::from_secs(75);
+
+/// How long to wait where the kernel has no descriptor left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Who may connect to a Unix socket: its owner and its group.
+const MODE: u32 = 0o660;
+
+/// Where questions come in.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Listens at `endpoint`. Needs a runtime to be entered.
+    pub(crate) async fn bind(endpoint: &Endpoint) -> anyhow::Result<Self> {
+        let bound = match endpoint {
+            Endpoint::Tcp(address) => Self::tcp(*address).await,
+            Endpoint::Unix(path) => bind(path).map(Self::Unix),
+        };
+        bound.with_context(|| format!("can't listen at `{endpoint}`"))
+    }
+
+    async fn tcp(address: SocketAddr) -> anyhow::Result<Self> {
+        Ok(Self::Tcp(TcpListener::bind(address).await?))
+    }
+
+    /// Answers whoever connects, for ever.
+    pub(crate) async fn serve(self, gate: Arc<Gate>) {
+        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            let gate = Arc::clone(&gate);
+            let accepted = match &self {
+                Self::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
+                    tokio::spawn(async move {
+                        let _place = place;
+                        // Answers are small, and whoever asks waits for them.
+                        let _: io::Result<()> = stream.set_nodelay(true);
+                        converse(gate, Peer::Remote(from.ip()), stream).await;
+                    });
+                }),
+                Self::Unix(listener) => listener.accept().await.map(|(stream, _)| {
+                    tokio::spawn(async move {
+                        let _place = place;
+                        converse(gate, Peer::Local, stream).await;
+                    });
+                }),
+            };
+            if let Err(error) = accepted {
+                log::warn!("can't take in a connection: {error}");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A socket at `path`, in the place of one whose process has ended.
+fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+        Ok(there) if !there.file_type().is_socket() => {
+            bail!("something else is there: remove it, or choose another path")
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            bail!("another process listens there: choose another path")
+        }
+        Ok(_) => fs::remove_file(path)?,
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    Ok(listener)
+}
+
+/// A connection whose first byte can be looked at without taking it.
+trait Peek: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
+    async fn first_byte(&self) -> io::Result<Option<u8>>;
+}
+
+fn peek(stream: impl AsFd) -> io::Result<Option<u8>> {
+    let mut byte = [0];
+    let (read, _) = recv(stream, &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    Ok((read > 0).then_some(byte[0]))
+}
+
+impl Peek for TcpStream {
+    async fn first_byte(&self) -> io::Result<Option<u8>> {
+        self.async_io(Interest::READABLE, || peek(self)).await
+    }
+}
+
+impl Peek for UnixStream {
+    async fn first_byte(&self) -> io::Result<Option<u8>> {
+        self.async_io(Interest::READABLE, || peek(self)).await
+    }
+}
+
+/// HAProxy begins with the length of a frame, whose first byte is 0 as no frame is that long; HTTP begins
+/// with a letter.
+async fn converse(gate: Arc<Gate>, peer: Peer, stream: impl Peek) {
+    match timeout(FIRST_BYTE, stream.first_byte()).await {
+        Ok(Ok(Some(0))) => spoe::serve(gate, peer, stream).await,
+        Ok(Ok(Some(_))) => http::serve(gate, peer, stream).await,
+        Ok(Ok(None) | Err(_)) | Err(_) => {}
+    }
+}

@@ -1,0 +1,7 @@
+//! `ipfilter-authorize`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ipfilter_authorize::main()
+}

@@ -1,0 +1,96 @@
+//! What has been decided, for Prometheus.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// Upper bounds of the time a decision takes, in seconds.
+const BUCKETS: [f64; 10] = [
+    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1,
+];
+
+/// What has been decided.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    decided: IntCounterVec,
+    refused: IntCounterVec,
+    took: Histogram,
+    serves: IntGaugeVec,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let metrics = Self {
+            registry: Registry::new(),
+            decided: IntCounterVec::new(
+                Opts::new(
+                    "ipfilter_authorization_total",
+                    "Requests that were judged, by the statement that decided",
+                ),
+                &["api", "decision", "statement"],
+            )?,
+            refused: IntCounterVec::new(
+                Opts::new(
+                    "ipfilter_authorization_refused_total",
+                    "Requests that were denied without being judged",
+                ),
+                &["reason"],
+            )?,
+            took: Histogram::with_opts(
+                HistogramOpts::new(
+                    "ipfilter_authorization_seconds",
+                    "Time taken to judge a request",
+                )
+                .buckets(BUCKETS.to_vec()),
+            )?,
+            serves: IntGaugeVec::new(
+                Opts::new(
+                    "ipfilter_authorization_info",
+                    "The digest of the policies in force, SHA-256",
+                ),
+                &["digest"],
+            )?,
+        };
+        metrics
+            .registry
+            .register(Box::new(metrics.decided.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.refused.clone()))?;
+        metrics.registry.register(Box::new(metrics.took.clone()))?;
+        metrics
+            .registry
+            .register(Box::new(metrics.serves.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(crate) fn decided(&self, api: &str, allowed: bool, statement: &str) {
+        let decision = if allowed { "allow" } else { "deny" };
+        self.decided
+            .with_label_values(&[api, decision, statement])
+            .inc();
+    }
+
+    pub(crate) fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    pub(crate) fn took(&self, time: Duration) {
+        self.took.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn serves(&self, digest: &str) {
+        self.serves.reset();
+        self.serves.with_label_values(&[digest]).set(1);
+    }
+
+    /// The page, in Prometheus's text format.
+    pub(crate) fn page(&self) -> prometheus::Result<Vec<u8>> {
+        let mut page = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
+        Ok(page)
+    }
+}

@@ -1,0 +1,140 @@
+//! From files to the policies in force.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use ipfilter_config::{Authorize, Config, PolicyOptions, Unusable, files};
+use ipfilter_diagnostics::render_all;
+use ipfilter_policy::{Severity, parse};
+use sha2::{Digest as _, Sha256};
+
+use crate::service::{Api, Service};
+
+/// Where the policies come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// A configuration file with an `authorize` section.
+    Config(PathBuf),
+    /// One policy, and what else the command line says.
+    Policy {
+        file: PathBuf,
+        options: Box<PolicyOptions>,
+        authorize: Box<Authorize>,
+    },
+}
+
+/// Why the policies can't be used.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A policy or the configuration is wrong; what is, rendered.
+    Policy(String),
+    Config(String),
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// The policies as they are on disk now, and how the service is to listen.
+pub(crate) fn read(origin: &Origin) -> Result<(Service, Authorize), Failure> {
+    let (authorize, apis) = match origin {
+        Origin::Config(path) => {
+            let config = config(path)?;
+            let authorize = config.authorize.clone().with_context(|| {
+                format!(
+                    "`{}` has no `authorize` section: add one",
+                    files::shown(path)
+                )
+            })?;
+            let apis = config.apis.into_iter();
+            let apis: Vec<_> = apis
+                .map(|api| (api.name, api.hosts, api.policy, api.options))
+                .collect();
+            (authorize, apis)
+        }
+        Origin::Policy {
+            file,
+            options,
+            authorize,
+        } => {
+            let api = (
+                "api".to_owned(),
+                Vec::new(),
+                file.clone(),
+                (**options).clone(),
+            );
+            ((**authorize).clone(), vec![api])
+        }
+    };
+    let mut digest = Sha256::new();
+    digest.update(format!("{authorize:?}"));
+    let apis = apis
+        .into_iter()
+        .map(|(name, hosts, policy, options)| api(name, hosts, &policy, &options, &mut digest))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let digest = digest
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let service = Service::new(apis, &authorize, digest);
+    Ok((service, authorize))
+}
+
+fn config(path: &Path) -> Result<Config, Failure> {
+    let read = ipfilter_config::ConfigSource::file(path).read();
+    read.map_err(|unusable| match unusable {
+        Unusable::Invalid(invalid) => {
+            Failure::Config(render_all(&invalid.source, &invalid.problems))
+        }
+        Unusable::Other(message) => Failure::Config(message),
+    })
+}
+
+fn api(
+    name: String,
+    hosts: Vec<String>,
+    path: &Path,
+    options: &PolicyOptions,
+    digest: &mut Sha256,
+) -> Result<Api, Failure> {
+    let source = files::read_policy(path)
+        .with_context(|| format!("can't read the policy `{}`", files::shown(path)))?;
+    digest.update(format!("{name}\0{hosts:?}\0{options:?}\0"));
+    digest.update(source.text());
+    let parsed = parse(&source, &options.into());
+    let Some(policy) = parsed.policy else {
+        return Err(Failure::Policy(render_all(&source, &parsed.problems)));
+    };
+    // What an interface could not decide is no problem here.
+    let warnings = parsed
+        .problems
+        .iter()
+        .filter(|problem| problem.severity == Severity::Warning);
+    let warnings = render_all(&source, warnings);
+    if !warnings.is_empty() {
+        log::warn!("{warnings}");
+    }
+    Ok(Api {
+        name,
+        hosts,
+        policy,
+        arn: options.api_arn.clone(),
+    })
+}
+
+/// Refuses a listener that strangers reach and nobody is trusted at.
+pub(crate) fn check(authorize: &Authorize) -> anyhow::Result<()> {
+    let is_tcp = matches!(authorize.listen, ipfilter_config::Endpoint::Tcp(_));
+    if is_tcp && authorize.trusted_proxies.is_empty() {
+        bail!(
+            "nobody is trusted at `{}`, so every request would be denied: name the proxies in \
+             `trusted_proxies` (`--trusted-proxy`), or listen on a Unix socket",
+            authorize.listen
+        );
+    }
+    Ok(())
+}

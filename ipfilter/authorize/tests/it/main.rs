@@ -1,0 +1,12 @@
+//! The service as a proxy meets it: the real binary, asked over its sockets.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on fails"
+)]
+
+mod corpus;
+mod proxies;
+mod service;

@@ -1,0 +1,293 @@
+//! Real proxies, configured by the snippets that are shipped, between a client and an API.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use testkit::{
+    process::Guard,
+    program::{CADDY, HAPROXY, NGINX},
+};
+
+use crate::service::{Answer, Service, ask};
+
+const SNIPPETS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/integrations");
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the API answers to what reaches it.
+const REACHED: &str = "reached";
+
+/// Requests of 127.0.0.1 that must not reach the API.
+const DENIED: &[(&str, &str, &str)] = &[
+    ("GET", "/", ""),
+    ("GET", "/admin", ""),
+    ("DELETE", "/pets/1", ""),
+    // Another client's rights are not to be had by naming it.
+    ("GET", "/partner/1", "X-Forwarded-For: 203.0.113.9\r\n"),
+    ("GET", "/partner/1", "X-Real-IP: 203.0.113.9\r\n"),
+    ("GET", "/partner/1", "Forwarded: for=203.0.113.9\r\n"),
+    // Nor is another request.
+    ("GET", "/admin", "X-Original-URI: /pets/1\r\n"),
+    ("GET", "/admin", "X-Original-URL: http://api/pets/1\r\n"),
+    ("GET", "/admin", "X-Forwarded-Uri: /pets/1\r\n"),
+    ("DELETE", "/pets/1", "X-Original-Method: GET\r\n"),
+    ("DELETE", "/pets/1", "X-Forwarded-Method: GET\r\n"),
+    ("GET", "/admin", "X-Ipfilter-Api: api\r\n"),
+    // Nor a path that somebody reads as another one.
+    ("GET", "/pets/../admin", ""),
+    ("GET", "/pets/%2e%2e/admin", ""),
+    ("GET", "/pets/%2e%2e%2fadmin", ""),
+    ("GET", "/pets/%252e%252e%252fadmin", ""),
+    ("GET", "/pets/..%5cadmin", ""),
+    ("GET", "/pets/..;/admin", ""),
+    ("GET", "/pets/..%c0%afadmin", ""),
+    ("GET", "//admin", ""),
+    ("GET", "/pets/./../admin", ""),
+    ("GET", "/pets/%00/../../admin", ""),
+    ("GET", "http://api.example/admin", ""),
+];
+
+/// Requests of 127.0.0.1 that must reach it.
+const ALLOWED: &[(&str, &str, &str)] = &[
+    ("GET", "/pets/1", ""),
+    ("GET", "/pets/1?from=/admin", ""),
+    ("GET", "/pets/a%20b", ""),
+    ("HEAD", "/pets/1", ""),
+    ("GET", "/pets/1", "User-Agent: curl/8.5\r\nReferer: x\r\n"),
+];
+
+#[test]
+fn nginx_asks() {
+    converse("nginx", &|home, text| {
+        let text = format!(
+            "daemon off; master_process off; pid {0}/pid; error_log stderr;\n\
+             events {{ }}\nhttp {{ access_log off;\n\
+             client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f;\n\
+             uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n{text}\n}}\n",
+            home.display()
+        );
+        let file = written(home, "nginx.conf", &text);
+        let mut command = NGINX.command().unwrap();
+        command.arg("-p").arg(home).arg("-c").arg(file);
+        command.args(["-e", "stderr"]);
+        command
+    });
+}
+
+#[test]
+fn haproxy_asks() {
+    converse("haproxy", &|home, text| {
+        let messages = fs::read_to_string(Path::new(SNIPPETS).join("haproxy-spoe.conf")).unwrap();
+        let messages = written(home, "haproxy-spoe.conf", &messages);
+        let here = messages.display().to_string();
+        let text = replaced(text, "/etc/haproxy/haproxy-spoe.conf", &here);
+        let file = written(home, "haproxy.cfg", &text);
+        let mut command = HAPROXY.command().unwrap();
+        command.arg("-db").arg("-f").arg(file);
+        command
+    });
+}
+
+#[test]
+fn caddy_asks() {
+    converse("caddy", &|home, text| {
+        let file = written(home, "Caddyfile", &format!("{{\n\tadmin off\n}}\n{text}"));
+        let mut command = CADDY.command().unwrap();
+        command
+            .args(["run", "--adapter", "caddyfile", "--config"])
+            .arg(file);
+        command.env("HOME", home).env("XDG_DATA_HOME", home);
+        command.env("XDG_CONFIG_HOME", home);
+        command
+    });
+}
+
+/// Puts a proxy between us and an API, and tries it; then again when the service has been killed.
+fn converse(proxy: &str, command: &dyn Fn(&Path, &str) -> Command) {
+    let (snippet, port) = match proxy {
+        "nginx" => ("nginx.conf", "listen 80;"),
+        "haproxy" => ("haproxy.cfg", "bind :80"),
+        _ => ("Caddyfile", ":80 {"),
+    };
+    let mut service = Service::start(&policy(), &json!({}), &json!({"stage": "prod"}));
+    let api = api();
+    let front = free();
+    let text = fs::read_to_string(Path::new(SNIPPETS).join(snippet)).unwrap();
+    let socket = service.socket().display().to_string();
+    let text = replaced(&text, "/run/ipfilter-authorize/authorize.sock", &socket);
+    let text = replaced(&text, "127.0.0.1:8080", &api.to_string());
+    let there = match proxy {
+        "nginx" => format!("listen {front};"),
+        "haproxy" => format!("bind {front}"),
+        // Caddy answers 200, and nothing else, to a host that it does not know.
+        _ => format!(":{} {{\n\tbind {}", front.port(), front.ip()),
+    };
+    let text = replaced(&text, port, &there);
+    let mut command = command(service.folder(), &text);
+    let log = service.folder().join("proxy.log");
+    let output = fs::File::create(&log).unwrap();
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().unwrap())
+        .stderr(output);
+    let mut running = Guard::spawn(&mut command).unwrap();
+    wait(front, &mut running, &log);
+    for &request in ALLOWED {
+        let answer = try_one(front, request);
+        let said = service.said();
+        assert_eq!(
+            answer.status, 200,
+            "{proxy}: {request:?}: {answer:?}\n{said}"
+        );
+        if request.0 != "HEAD" {
+            assert_eq!(answer.body, REACHED, "{proxy}: {request:?}");
+        }
+    }
+    for &request in DENIED {
+        let answer = try_one(front, request);
+        println!(
+            "{proxy}: {request:?}: {} {}",
+            answer.status,
+            answer.body.trim_end()
+        );
+        assert_ne!(answer.status, 200, "{proxy}: {request:?}: {answer:?}");
+        assert!(
+            !answer.body.contains(REACHED),
+            "{proxy}: {request:?}: {answer:?}"
+        );
+    }
+    let plain = try_one(front, ("GET", "/admin", ""));
+    assert_eq!(plain.status, 403, "{proxy}: {plain:?}");
+    assert!(
+        plain.body.starts_with("{\"Message\":\""),
+        "{proxy}: {plain:?}"
+    );
+    assert_eq!(
+        plain.headers["x-amzn-errortype"], "ForbiddenException",
+        "{proxy}"
+    );
+    killed(proxy, front, &mut service);
+}
+
+/// Kills the service while requests come in: none gets through that must not, and after it none at all.
+fn killed(proxy: &str, front: SocketAddr, service: &mut Service) {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let strangers: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut asked = 0;
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        let answer = try_one(front, ("GET", "/admin", ""));
+                        assert_ne!(answer.status, 200, "{proxy}: {answer:?}");
+                        asked += 1;
+                    }
+                    asked
+                })
+            })
+            .collect();
+        for _ in 0..20 {
+            try_one(front, ("GET", "/pets/1", ""));
+        }
+        service.guard.signal(Signal::KILL).unwrap();
+        assert!(service.guard.wait(PATIENCE).unwrap().is_some());
+        for _ in 0..20 {
+            let answer = try_one(front, ("GET", "/pets/1", ""));
+            assert_ne!(
+                answer.status, 200,
+                "{proxy} without the service: {answer:?}"
+            );
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        for stranger in strangers {
+            assert!(stranger.join().unwrap() > 0);
+        }
+    });
+}
+
+fn policy() -> Value {
+    let allow = |resource: &str, source: &str| {
+        json!({
+            "Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke",
+            "Resource": resource,
+            "Condition": {"IpAddress": {"aws:SourceIp": source}},
+        })
+    };
+    json!({"Version": "2012-10-17", "Statement": [
+        allow("execute-api:/prod/GET/pets/*", "127.0.0.1/32"),
+        allow("execute-api:/prod/HEAD/pets/*", "127.0.0.1/32"),
+        allow("execute-api:/prod/GET/partner/*", "203.0.113.9/32"),
+        {
+            "Sid": "Admin", "Effect": "Deny", "Principal": "*", "Action": "execute-api:Invoke",
+            "Resource": ["execute-api:/prod/*/admin", "execute-api:/prod/*/admin/*"],
+        },
+    ]})
+}
+
+/// An API that answers 200 to everything.
+fn api() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { continue };
+            thread::spawn(move || {
+                let lines = BufReader::new(&stream).lines();
+                let lines = lines.map_while(Result::ok);
+                let _: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+                let length = REACHED.len();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{REACHED}"
+                );
+                let _: std::io::Result<()> = stream.write_all(answer.as_bytes());
+            });
+        }
+    });
+    address
+}
+
+/// An address to listen at.
+fn free() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn wait(front: SocketAddr, running: &mut Guard, log: &Path) {
+    let start = Instant::now();
+    while TcpStream::connect(front).is_err() {
+        let said = fs::read_to_string(log).unwrap_or_default();
+        assert!(running.ended().unwrap().is_none(), "{said}");
+        assert!(start.elapsed() < PATIENCE, "never listens: {said}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn try_one(front: SocketAddr, (method, target, headers): (&str, &str, &str)) -> Answer {
+    let mut stream = TcpStream::connect(front).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: api.example\r\n{headers}Connection: close\r\n\r\n"
+    );
+    ask(&mut stream, head.as_bytes()).unwrap_or_else(|error| panic!("{target}: {error}"))
+}
+
+fn written(home: &Path, name: &str, text: &str) -> PathBuf {
+    let file = home.join(name);
+    fs::write(&file, text).unwrap();
+    file
+}
+
+/// `text` with `from`, which must be there, replaced.
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "the snippet does not say `{from}`");
+    text.replace(from, to)
+}
