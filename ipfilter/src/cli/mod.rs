@@ -4,6 +4,7 @@
 //! everything else to standard error; only [`main`] turns an outcome into an exit code.
 
 mod allow;
+mod authorize;
 mod block;
 mod check;
 mod compile;
@@ -164,6 +165,7 @@ enum Command {
     Top(top::Args),
     Stop(stop::Args),
     Detach(detach::Args),
+    Authorize(authorize::Args),
     Mock(mock::Args),
     #[command(hide = true)]
     Manual(manual::Args),
@@ -241,6 +243,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Overrides(args) => overrides::run(args, &instance),
         Command::Stop(args) => stop::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
+        Command::Authorize(args) => authorize::run(&args),
         Command::Mock(args) => mock::run(args),
         Command::Manual(args) => manual::run(&args),
     }
