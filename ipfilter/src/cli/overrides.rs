@@ -104,7 +104,7 @@ impl Remove {
 /// Has the daemon make the change, or makes it where none runs.
 fn change(change: Change, instance: &Instance) -> anyhow::Result<Answer> {
     if instance.owner()?.is_some() {
-        return daemon::ask(instance, Request::Override(change));
+        return daemon::ask(instance, &Request::Override(change));
     }
     let lock = instance.lock()?;
     Ok(daemon::change(&lock, &change).map_err(Stop::from)?)

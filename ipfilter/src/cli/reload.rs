@@ -24,7 +24,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     } else {
         Request::Reload
     };
-    finish(daemon::ask(instance, request)?)
+    finish(daemon::ask(instance, &request)?)
 }
 
 /// Turns the process' answer into ours.

@@ -16,7 +16,7 @@ pub(super) struct Args {}
 pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("rolling back the filter")?;
     if instance.owner()?.is_some() {
-        return reload::finish(daemon::ask(instance, Request::Rollback)?);
+        return reload::finish(daemon::ask(instance, &Request::Rollback)?);
     }
     let lock = instance.lock()?;
     println!("{}", daemon::rollback(&lock).map_err(Stop::from)?);

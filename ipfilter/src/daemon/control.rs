@@ -111,7 +111,7 @@ impl Answer {
 /// # Errors
 ///
 /// When none runs it, or it ends before it has answered.
-pub fn ask(instance: &Instance, request: Request) -> anyhow::Result<Answer> {
+pub fn ask(instance: &Instance, request: &Request) -> anyhow::Result<Answer> {
     let mut stream = match UnixStream::connect(path(instance)) {
         Ok(stream) => stream,
         Err(error)

@@ -393,7 +393,7 @@ pub fn deploy(
     // The directory may have been made only now.
     lock.claim_pins()?;
     start.history.save();
-    cut_if_asked(&started.policies).map_err(in_force_but)
+    cut_if_asked(&started.policies).map_err(|failure| in_force_but(&failure))
 }
 
 /// Closes the connections of denied sources, if that is asked for.
@@ -404,7 +404,7 @@ fn cut_if_asked(policies: &Policies) -> Result<(), Failure> {
     Ok(())
 }
 
-fn in_force_but(failure: Failure) -> Failure {
+fn in_force_but(failure: &Failure) -> Failure {
     Failure::Other(anyhow!("the plan is in force, but {failure}"))
 }
 
@@ -421,7 +421,7 @@ pub fn rollback(lock: &Lock) -> Result<String, Failure> {
     let started = start.deploy(&inputs)?;
     start.keep(&inputs, &started, Cause::Rollback);
     start.history.save();
-    cut_if_asked(&started.policies).map_err(in_force_but)?;
+    cut_if_asked(&started.policies).map_err(|failure| in_force_but(&failure))?;
     info!("rolled back: plan {}", started.digest);
     Ok(format!("plan {} is in force again", started.digest))
 }
