@@ -16,7 +16,7 @@ use ipfilter::{
     kernel::{Deployment, Filter, Hook, Interface, Mode, Monitor, Reader},
     plan::{Api, Deny, Plan, Protocols, Response},
 };
-use ipfilter_ebpf::abi::Reason;
+use ipfilter_ebpf::abi::{self, Reason};
 
 use crate::lab::wait_for;
 
@@ -70,16 +70,24 @@ fn run(line: &str) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
+/// The pin of a map that deployments hand on.
+fn map(name: &str) -> String {
+    format!("{name}_v{}", abi::VERSION)
+}
+
 /// What deployments hand on.
-const MAPS: [&str; 7] = [
-    "counters_v3",
-    "events_v3",
-    "interfaces_v3",
-    "keys_v3",
-    "log_v3",
-    "reports_v3",
-    "top_sources_v3",
-];
+fn maps() -> Vec<String> {
+    let names = [
+        "counters",
+        "events",
+        "interfaces",
+        "keys",
+        "log",
+        "reports",
+        "top_sources",
+    ];
+    names.map(map).to_vec()
+}
 
 const MODES: [Mode; 4] = [Mode::Native, Mode::Tc, Mode::Clsact, Mode::Generic];
 
@@ -159,7 +167,7 @@ fn a_deployment_follows_interfaces() {
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &[], mode);
             assert!(deployment.attached().is_empty());
-            assert_eq!(pins(), MAPS);
+            assert_eq!(pins(), maps());
 
             veth("in0", "out0");
             veth("in1", "out1");
@@ -188,7 +196,7 @@ fn a_deployment_follows_interfaces() {
             assert_eq!(followed.left[0].name, "in0");
             assert_eq!(names(&filter), ["in2"]);
             let links = usize::from(mode != Mode::Clsact);
-            assert_eq!(pins().len(), MAPS.len() + links);
+            assert_eq!(pins().len(), maps().len() + links);
             filter.detach().expect("it comes off");
             run("ip link del in0");
             run("ip link del in2");
@@ -411,8 +419,8 @@ fn what_others_undo_is_put_right() {
                     "link_"
                 },
             );
-            fs::remove_file(pin("counters_v3")).expect("a pin");
-            repair("counters removed", "counters_v3");
+            fs::remove_file(pin(&map("counters"))).expect("a pin");
+            repair("counters removed", &map("counters"));
             run("umount /sys/fs/bpf");
             repair("unmounted", "mounted it again");
             // Someone mounted it again already.
@@ -485,14 +493,14 @@ fn what_is_not_ours_is_left_alone_or_named() {
         let filter = Filter::of(&instance());
         let deployment = deploy(&filter, "192.0.2.1", &["in0"], Mode::Native);
         // An older version's counters, and things of others.
-        fs::hard_link(pin("counters_v3"), pin("counters_v1")).expect("a pin");
-        fs::hard_link(pin("counters_v3"), pin("mine")).expect("a pin");
+        fs::hard_link(pin(&map("counters")), pin("counters_v1")).expect("a pin");
+        fs::hard_link(pin(&map("counters")), pin("mine")).expect("a pin");
         let second = deploy(&filter, "192.0.2.2", &["in0"], Mode::Native);
         assert!(!pin("counters_v1").exists());
         assert!(pin("mine").exists());
 
         // A name of ours, but no link behind it.
-        fs::hard_link(pin("counters_v3"), pin("link_99_native")).expect("a pin");
+        fs::hard_link(pin(&map("counters")), pin("link_99_native")).expect("a pin");
         let said = filter.inspect().expect_err("strange").to_string();
         assert!(said.contains("link_99_native"), "{said}");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
@@ -504,12 +512,12 @@ fn what_is_not_ours_is_left_alone_or_named() {
 
         // Counters of another shape.
         drop((deployment, second));
-        fs::rename(pin("keys_v3"), pin("counters_v3")).expect("a pin");
+        fs::rename(pin(&map("keys")), pin(&map("counters"))).expect("a pin");
         let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
         let Err(error) = failed else {
             panic!("took strange counters over")
         };
-        assert!(error.to_string().contains("counters_v3"), "{error}");
+        assert!(error.to_string().contains(&map("counters")), "{error}");
         filter.detach().expect("it comes off");
         assert_eq!(pins(), ["mine"]);
     });
