@@ -68,14 +68,8 @@ impl Instance {
     /// The network namespace of the instance that has this name too and these directories; none if it
     /// has another name.
     pub(crate) fn namesake(&self, key: &str) -> Option<String> {
-        let (name, inode) = match key.split_once(SEPARATOR) {
-            Some((name, inode)) => (name, Some(inode.parse().ok()?)),
-            None => (key, None),
-        };
-        (name == self.name && inode != self.namespace).then(|| {
-            let host = || "the host's network namespace".to_owned();
-            inode.map_or_else(host, namespace::describe)
-        })
+        let (name, inode) = parts(key)?;
+        (name == self.name && inode != self.namespace).then(|| described(inode))
     }
 
     /// Where links and counters are pinned.
@@ -84,13 +78,25 @@ impl Instance {
         Path::new(BPFFS).join(DIRECTORY).join(self.key())
     }
 
-    /// The names of the other instances on this host that have something pinned, sorted.
+    /// The names of the other instances of this network namespace that have something pinned, sorted.
     #[must_use]
     pub fn others(&self) -> Vec<String> {
-        let folder = Path::new(BPFFS).join("ipfilter");
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<_> = names.filter(|name| *name != self.name).collect();
+        let others =
+            pinned().filter(|(name, inode)| *inode == self.namespace && *name != self.name);
+        let mut names: Vec<_> = others.map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The instances of other network namespaces that have something pinned and another name, each with
+    /// its namespace, sorted.
+    #[must_use]
+    pub fn elsewhere(&self) -> Vec<String> {
+        let others =
+            pinned().filter(|(name, inode)| *inode != self.namespace && *name != self.name);
+        let mut names: Vec<_> = others
+            .map(|(name, inode)| format!("{name} of {}", described(inode)))
+            .collect();
         names.sort_unstable();
         names
     }
@@ -113,6 +119,27 @@ impl Instance {
             .map_or_else(|| PathBuf::from(default), PathBuf::from)
             .join(self.key())
     }
+}
+
+/// The name and the network namespace of the instance that has these directories.
+fn parts(key: &str) -> Option<(&str, Option<u64>)> {
+    Some(match key.split_once(SEPARATOR) {
+        Some((name, inode)) => (name, Some(inode.parse().ok()?)),
+        None => (key, None),
+    })
+}
+
+/// All instances that have something pinned.
+fn pinned() -> impl Iterator<Item = (String, Option<u64>)> {
+    let folder = Path::new(BPFFS).join(DIRECTORY);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let keys = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    keys.filter_map(|key| parts(&key).map(|(name, inode)| (name.to_owned(), inode)))
+}
+
+fn described(inode: Option<u64>) -> String {
+    let host = || "the host's network namespace".to_owned();
+    inode.map_or_else(host, namespace::describe)
 }
 
 #[cfg(test)]

@@ -25,6 +25,9 @@ use crate::{
 /// The most bytes of one request.
 const LONGEST: usize = 64 << 10;
 
+/// The context extension of a route that names the API.
+const API: &str = "ipfilter_api";
+
 struct Check(Arc<Gate>);
 
 /// Headers as Envoy hands them on, with names in lower case and repeated ones joined by commas.
@@ -70,6 +73,9 @@ impl Authorization for Check {
                     target: &request.path,
                     last: source(check),
                     secure: secure(attributes, &request.scheme),
+                    api: attributes
+                        .and_then(|all| all.context_extensions.get(API))
+                        .map(String::as_str),
                     is_clients: true,
                 };
                 let mut headers = request.headers.clone();

@@ -55,7 +55,10 @@ pub(crate) struct Line<'a> {
     pub(crate) last: Option<IpAddr>,
     /// Whether the client's connection is encrypted, where that is known apart from headers.
     pub(crate) secure: Option<bool>,
-    /// Whether this is the client's own request line, whatever headers say: then they may not.
+    /// Which API it is for, where the proxy says so apart from headers.
+    pub(crate) api: Option<&'a str>,
+    /// Whether line and headers are the client's own, apart from the hops: then no header says what was
+    /// asked for, in which way, or of which API.
     pub(crate) is_clients: bool,
 }
 
@@ -73,10 +76,18 @@ impl Question {
             _ => Err(Refusal::Repeated(name)),
         };
         let told = |name: &'static str| if line.is_clients { Ok(None) } else { one(name) };
+        // The last hop is known apart from headers: those that no proxy adds to are the client's.
+        let own = |name: &'static str| {
+            if line.is_clients {
+                Ok(Vec::new())
+            } else {
+                all(name)
+            }
+        };
         let hops = Hops {
             x_forwarded_for: all("x-forwarded-for")?,
-            forwarded: all("forwarded")?,
-            x_real_ip: all("x-real-ip")?,
+            forwarded: own("forwarded")?,
+            x_real_ip: own("x-real-ip")?,
             last: line.last,
         };
         let client = trusted.client(&hops).map_err(Refusal::Client)?;
@@ -96,12 +107,12 @@ impl Question {
         )?;
         let asked = Target::of(line.target);
         // Where headers name the request, the line is free to name the API.
-        let api = match one("x-ipfilter-api")? {
+        let api = match told("x-ipfilter-api")?.or(line.api) {
             Some(name) => Some(name),
             None if path.is_some() => asked.path.strip_prefix('/').filter(|name| !name.is_empty()),
             None => None,
         };
-        let host = match one("x-forwarded-host")? {
+        let host = match told("x-forwarded-host")? {
             Some(host) => Some(host),
             None => url.and_then(|url| url.authority).or(asked.authority),
         };
@@ -109,7 +120,7 @@ impl Question {
             Some(host) => Some(host),
             None => one("host")?,
         };
-        let scheme = match one("x-forwarded-proto")? {
+        let scheme = match told("x-forwarded-proto")? {
             Some(scheme) => Some(scheme),
             None => url.and_then(|url| url.scheme).or(asked.scheme),
         };
@@ -291,6 +302,37 @@ mod tests {
         ] {
             assert_eq!(ask(headers), Err(refusal));
         }
+    }
+
+    #[test]
+    fn headers_of_the_clients_own_name_nothing() {
+        let headers = Given(vec![
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-forwarded-method", "PUT"),
+            ("x-forwarded-uri", "/public"),
+            ("x-original-url", "https://other.example/public"),
+            ("x-forwarded-host", "other.example"),
+            ("x-forwarded-proto", "https"),
+            ("x-ipfilter-api", "other"),
+            ("forwarded", "for=198.51.100.1"),
+            ("x-real-ip", "198.51.100.1"),
+            ("host", "api.example"),
+        ]);
+        let line = Line {
+            last: Some("192.0.2.1".parse().unwrap()),
+            method: "GET",
+            target: "/admin",
+            secure: Some(false),
+            is_clients: true,
+            ..Line::default()
+        };
+        let question = Question::new(&Trusted::default(), &headers, line).unwrap();
+        assert_eq!(
+            (question.method.as_str(), question.path.as_str()),
+            ("GET", "/admin")
+        );
+        assert_eq!(question.host.as_deref(), Some("api.example"));
+        assert_eq!((question.secure, question.api), (false, None));
     }
 
     #[test]

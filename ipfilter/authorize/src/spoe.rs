@@ -1,7 +1,7 @@
 //! HAProxy's stream processing offload protocol (HAProxy, `SPOE.txt`).
 //!
 //! HAProxy sends a message whose arguments are named after what they are: `src`, `method`, `path` (or
-//! `url`), `ssl`, `host`, and headers by their names in lower case. The answer is the variable `allowed`, of
+//! `url`), `ssl`, `host`, `api`, and headers by their names in lower case. The answer is the variable `allowed`, of
 //! the transaction, and for a denial `body`. Without an answer the variable is not there, so a configuration
 //! that denies unless it is true fails closed.
 
@@ -141,6 +141,7 @@ fn asked(gate: &Gate, peer: Peer, message: &Message) -> Result<(), Denial> {
             Some(TypedData::Bool(ssl)) => Some(*ssl),
             _ => None,
         },
+        api: text("api"),
         is_clients: true,
     };
     gate.ask(peer, &Arguments(message), line)

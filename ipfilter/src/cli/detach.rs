@@ -22,6 +22,9 @@ pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
                 "instance `{other}` is there: `ipfilter --instance {other} detach` detaches it"
             );
         }
+        for other in instance.elsewhere() {
+            println!("instance {other} is there too: detach it from there");
+        }
     }
     for interface in interfaces {
         println!("detached from `{}`", interface.name);

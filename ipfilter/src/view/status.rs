@@ -30,8 +30,10 @@ pub struct Status {
     apis: Vec<ApiStatus>,
     /// What is decided above the policies.
     overrides: Vec<Override>,
-    /// The other instances on this host that have something pinned.
+    /// The other instances of this network namespace that have something pinned.
     others: Vec<String>,
+    /// Instances of other network namespaces, each with its namespace.
+    elsewhere: Vec<String>,
     /// Why what is in force is not what was asked for.
     degraded: Option<String>,
     /// When the policies give another plan by the clock.
@@ -157,6 +159,7 @@ impl Status {
             instance: instance.name().into(),
             overrides: overrides.active(Timestamp::now()).cloned().collect(),
             others: instance.others(),
+            elsewhere: instance.elsewhere(),
             pid,
             next_boundary,
             overdue: next_boundary.is_some_and(|time| time <= Timestamp::now()),
@@ -378,14 +381,17 @@ impl Status {
     }
 
     fn write_others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.others.is_empty() {
-            return Ok(());
+        if !self.others.is_empty() {
+            let names = self.others.join(", ");
+            writeln!(
+                f,
+                "others      {names}: see `ipfilter --instance NAME status`"
+            )?;
         }
-        writeln!(
-            f,
-            "others      {}: see `ipfilter --instance NAME status`",
-            self.others.join(", ")
-        )
+        if !self.elsewhere.is_empty() {
+            writeln!(f, "elsewhere   {}", self.elsewhere.join(", "))?;
+        }
+        Ok(())
     }
 
     /// The counters, over all interfaces.
