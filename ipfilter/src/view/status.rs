@@ -32,8 +32,8 @@ pub struct Status {
     overrides: Vec<Override>,
     /// The other instances of this network namespace that have something pinned.
     others: Vec<String>,
-    /// Instances of other network namespaces, each with its namespace.
-    elsewhere: Vec<String>,
+    /// Instances of other names in other network namespaces, each with its namespace.
+    other_namespaces: Vec<String>,
     /// Why what is in force is not what was asked for.
     degraded: Option<String>,
     /// When the policies give another plan by the clock.
@@ -159,7 +159,7 @@ impl Status {
             instance: instance.name().into(),
             overrides: overrides.active(Timestamp::now()).cloned().collect(),
             others: instance.others(),
-            elsewhere: instance.elsewhere(),
+            other_namespaces: instance.elsewhere(),
             pid,
             next_boundary,
             overdue: next_boundary.is_some_and(|time| time <= Timestamp::now()),
@@ -388,8 +388,8 @@ impl Status {
                 "others      {names}: see `ipfilter --instance NAME status`"
             )?;
         }
-        if !self.elsewhere.is_empty() {
-            writeln!(f, "elsewhere   {}", self.elsewhere.join(", "))?;
+        if !self.other_namespaces.is_empty() {
+            writeln!(f, "there too   {}", self.other_namespaces.join(", "))?;
         }
         Ok(())
     }

@@ -122,7 +122,7 @@ fn a_boundary_of_time_is_met() {
         if Timestamp::now() + ahead / 2 < opens {
             break opens;
         }
-        ahead = ahead * 2;
+        ahead *= 2;
     };
     let done = AtomicBool::new(false);
     let first = thread::scope(|scope| {

@@ -8,7 +8,7 @@ use std::{
     net::TcpStream,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
