@@ -229,12 +229,17 @@ fn one_file_serves_two_apis_on_two_interfaces_in_every_mode() {
             let told = host.probe(&format!("{arguments} --interface eth0"));
             assert_eq!(told, format!("eth0 {verdict}"), "{mode}: {arguments}");
         }
-        for (source, verdict) in [
+        // The host takes in packets to its protected addresses by each of its interfaces.
+        for (packet, verdict) in [
             ("203.0.113.10", "respond syn_ack petstore"),
-            ("2001:db8:113::10", "pass other_address -"),
+            ("2001:db8:113::10", "respond syn_ack petstore"),
+            (
+                "2001:db8:113::10 --address 2001:db8::99",
+                "pass other_address -",
+            ),
         ] {
-            let told = host.probe(&format!("--source {source} --port 443 --interface eth1"));
-            assert_eq!(told, format!("eth1 {verdict}"), "{mode}");
+            let told = host.probe(&format!("--source {packet} --port 443 --interface eth1"));
+            assert_eq!(told, format!("eth1 {verdict}"), "{mode}: {packet}");
         }
     }
     host.fine(&["detach"]);
@@ -349,8 +354,10 @@ fn options_say_the_same_as_a_file_and_are_refused_with_one() {
         host.probe(&format!("{source} --protocol udp")),
         "eth0 drop reject_limited api"
     );
+    let beside = "--source 203.0.113.10 --port 443 --interface eth1";
+    assert_eq!(host.probe(beside), "eth1 drop reject_limited api");
     assert_eq!(
-        host.probe("--source 203.0.113.10 --port 443 --interface eth1"),
+        host.probe(&format!("{beside} --address 192.0.2.99")),
         "eth1 pass other_address -"
     );
     for (more, outcome) in [
