@@ -90,7 +90,8 @@ check "systemd starts it anew" soon sh -c "systemctl is-active ipfilter && ! sys
 check "the one started anew adopts the plan" is "$plan" sh -c 'ipfilter status | grep ^plan'
 check "it is reloaded as before" systemctl reload ipfilter
 
-umount /sys/fs/bpf
+# The process holds its pins there.
+umount --lazy /sys/fs/bpf
 check "without the BPF file system the filter is in place" is 403 http $DENIED
 mount -t bpf bpf /sys/fs/bpf
 check "when that is back, the pins are put there again" soon sh -c 'ls /sys/fs/bpf/ipfilter/default/link_*'
