@@ -81,8 +81,7 @@ fn overrides_are_in_force_when_the_command_ends_and_until_their_time() {
     done(&lab, &["allow", "203.0.113.0/24", "--for", "2s"]);
     wait_for("the override ends", || listed(&lab) == 0);
     wait_for("the plan follows", || statuses(&lab) == ONLY_GOOD);
-    let log = lab.log("run");
-    assert!(log.contains("override ended"), "{log}");
+    lab.wait_log("run", "override ended", 1);
     lab.detach(filter);
 }
 
