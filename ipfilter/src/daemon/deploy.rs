@@ -59,7 +59,7 @@ impl Daemon {
         let matched = Interface::matching(&spec.interfaces, bound)?.with_addresses(&protected)?;
         if matches!(task, Task::Reload(_) | Task::ReloadIfChanged) {
             // An interface that was there, or was waited for, may be away. A name that is new must be
-            // right: were it waited for, a slip of the pen would take the filter off the old one.
+            // right: waiting for it would let a typing error detach the filter from the old one.
             let known = self.policies.spec();
             require(&matched, |name| known.names(name))?;
         }
