@@ -21,7 +21,7 @@ pub(crate) struct Period {
     pub(crate) apis: Vec<ApiChange>,
     /// The change in a line.
     pub(crate) summary: String,
-    /// Whether the order of the APIs or the protected addresses change.
+    /// Whether the order of the APIs, the protected addresses or settings of the instance change.
     pub(crate) rest: bool,
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn at(before: &Policies, after: &Policies, at: Timestamp) -> Result<P
         from: at,
         apis: apis.collect(),
         summary: diff.to_string(),
-        rest: diff.addresses || diff.order,
+        rest: diff.addresses || diff.order || diff.settings,
     })
 }
 

@@ -21,16 +21,20 @@ use crate::{
     instance::Instance,
     kernel::{Filter, Prepared},
     overrides::{Change, Overrides},
+    plan::Plan,
     progress::Progress,
-    state::{Inputs, save_overrides},
+    state::{Inputs, PlanRecord, save_overrides},
 };
 
 /// A plan that was built, and what is to be written down of it.
 #[derive(Debug)]
 pub(super) struct Product {
     pub(super) policies: Arc<Policies>,
-    /// SHA-256 of the plan, in hexadecimal.
-    pub(super) digest: String,
+    pub(super) plan: Arc<Plan>,
+    /// The plan's record.
+    pub(super) record: PlanRecord,
+    /// The plan that `record` compares it with.
+    pub(super) compared: Arc<Plan>,
     /// The name under which its inputs are kept; none where they are those in force.
     pub(super) inputs: Option<String>,
     /// The name of the inputs that were read from the files, if they were.
@@ -51,6 +55,7 @@ pub(super) struct Order {
     pub(super) instance: Instance,
     pub(super) filter: Filter,
     pub(super) policies: Arc<Policies>,
+    pub(super) plan: Arc<Plan>,
     pub(super) digest: String,
     /// The name of the inputs that the files held when they were last read.
     pub(super) last_read: Option<String>,
@@ -129,7 +134,14 @@ impl Order {
         };
         let plan = Product {
             policies,
-            digest,
+            record: PlanRecord {
+                digest,
+                planned: now,
+                next_boundary: span.until,
+                change: self.plan.diff(&plan).to_string(),
+            },
+            plan: Arc::new(plan),
+            compared: Arc::clone(&self.plan),
             inputs: kept,
             read,
             base: Arc::clone(overrides),

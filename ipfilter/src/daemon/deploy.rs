@@ -34,6 +34,7 @@ impl Daemon {
             instance: self.history.instance.clone(),
             filter: self.filter.clone(),
             policies: self.policies.clone(),
+            plan: self.plan.clone(),
             digest: self.digest().to_owned(),
             last_read: self.last_read.clone(),
             last_failure: last.and_then(|last| last.message.clone()),
@@ -51,8 +52,14 @@ impl Daemon {
         config.into_iter().chain(named).collect()
     }
 
-    /// Puts a plan that was built in the place of what is in force.
-    pub(super) fn swap(&mut self, task: Task, product: Product, span: Span) -> Result<(), Failure> {
+    /// Puts a plan that was built in the place of what is in force. Returns what that changes, in a
+    /// line.
+    pub(super) fn swap(
+        &mut self,
+        task: Task,
+        product: Product,
+        span: Span,
+    ) -> Result<String, Failure> {
         let bound = &self.history.record.bound;
         let spec = product.policies.spec();
         let protected = spec.protected();
@@ -77,14 +84,15 @@ impl Daemon {
             task == Task::Override && !Arc::ptr_eq(&product.base, self.policies.overrides());
         let before = mem::replace(&mut self.policies, product.policies);
         let cause = task.cause();
+        let mut record = product.record;
+        if !Arc::ptr_eq(&product.compared, &self.plan) {
+            // A boundary of time passed while it was built.
+            record.change = self.plan.diff(&product.plan).to_string();
+        }
+        self.plan = product.plan;
+        let change = record.change.clone();
         let history = &mut self.history;
-        history.deployed(
-            self.policies.spec(),
-            product.digest,
-            cause,
-            product.inputs,
-            span.until,
-        );
+        history.deployed(self.policies.spec(), record, cause, product.inputs);
         self.span = span;
         self.forget_ended();
         if is_overwritten {
@@ -101,7 +109,7 @@ impl Daemon {
                 warn!("what is no longer needed can't be removed: {error:#}");
             }
         });
-        Ok(())
+        Ok(change)
     }
 
     /// Takes note of which interfaces are meant.
@@ -128,6 +136,7 @@ impl Daemon {
             task,
             replies,
             answers,
+            change,
             cut,
             ..
         } = job;
@@ -148,12 +157,13 @@ impl Daemon {
         let is_new = result.is_ok() && !matches!(task, Task::BuildAhead(_));
         let cut = (cut && is_new).then(|| Arc::clone(&self.policies));
         let answer = Answer::new(&result, || match task {
-            Task::Rollback => format!("plan {digest} is in force again"),
-            _ => format!("plan {digest} is in force"),
+            Task::Rollback => format!("plan {digest} is in force again; {change}"),
+            _ => format!("plan {digest} is in force; {change}"),
         });
         let outcome = Outcome {
             task,
             digest,
+            change,
             late: self.span.from,
             result,
             at: Timestamp::now(),
@@ -230,6 +240,8 @@ impl Daemon {
 struct Outcome {
     task: Task,
     digest: String,
+    /// What it changed, in a line.
+    change: String,
     /// The boundary that the plan is for.
     late: Option<Timestamp>,
     result: Result<(), Failure>,
@@ -245,27 +257,32 @@ impl Outcome {
     }
 
     fn log(&self) {
-        let digest = self.digest.as_str();
+        let (digest, change) = (self.digest.as_str(), self.change.as_str());
         let cause = self.task.cause();
         match (self.task, &self.result) {
             (Task::Reload(_) | Task::ReloadIfChanged, Ok(())) => {
-                info!(cause:%, digest; "reloaded: plan {digest}");
+                info!(cause:%, digest, change; "reloaded: plan {digest}; {change}");
             }
             (Task::Reload(_) | Task::ReloadIfChanged, Err(failure)) => {
                 error!(cause:%; "reload failed, the old plan stays: {failure}");
             }
-            (Task::Override, Ok(())) => {}
+            (Task::Override, Ok(())) => info!(digest, change; "overrides changed: {change}"),
             (Task::Override, Err(failure)) => {
                 error!("the overrides stay as they were: {failure}");
             }
-            (Task::Rollback, Ok(())) => info!(digest; "rolled back: plan {digest}"),
+            (Task::Rollback, Ok(())) => {
+                info!(digest, change; "rolled back: plan {digest}; {change}");
+            }
             (Task::Rollback, Err(failure)) => error!("rollback failed, the plan stays: {failure}"),
             (Task::CatchUp, Ok(())) => {
                 let late = self
                     .late
                     .map(|time| self.at.duration_since(time).as_millis());
                 let late = late.unwrap_or_default();
-                info!(digest, late; "plan {digest} is in force since its time, {late} ms ago");
+                info!(
+                    digest, change, late;
+                    "plan {digest} is in force since its time, {late} ms ago; {change}"
+                );
             }
             (Task::CatchUp, Err(failure)) => {
                 error!("the plan for this time can't be deployed yet: {failure}");

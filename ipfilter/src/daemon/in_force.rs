@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::Path, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 
 use super::prepare::Policies;
@@ -19,6 +19,10 @@ pub struct InForce {
     policies: Policies,
     /// When it was deployed.
     pub since: Timestamp,
+    /// SHA-256 of the plan, in hexadecimal.
+    digest: String,
+    /// The time for which the policies were evaluated.
+    planned: Timestamp,
 }
 
 impl InForce {
@@ -28,7 +32,16 @@ impl InForce {
     ///
     /// When none are kept, or they are damaged.
     pub fn of(instance: &Instance) -> Result<Self, Failure> {
-        let record = Record::load(instance)?;
+        let overrides = load_overrides(instance)?;
+        Self::recorded(instance, &Record::load(instance)?, Arc::new(overrides))
+    }
+
+    /// Those that `record` names, under these overrides.
+    pub(super) fn recorded(
+        instance: &Instance,
+        record: &Record,
+        overrides: Arc<Overrides>,
+    ) -> Result<Self, Failure> {
         let current = record.current();
         let current = current.context("nothing is written down of what is deployed")?;
         let name = current.inputs.as_ref().context(
@@ -36,11 +49,12 @@ impl InForce {
              state directory could not be written",
         )?;
         let inputs = Inputs::load(instance, name)?;
-        let overrides = Arc::new(load_overrides(instance)?);
         Ok(Self {
             policies: Policies::of(&inputs, overrides)?,
             inputs,
             since: current.since,
+            digest: current.digest.clone(),
+            planned: current.planned.unwrap_or(current.since),
         })
     }
 
@@ -62,6 +76,24 @@ impl InForce {
     /// When the APIs don't fit together.
     pub fn plan(&self, now: Timestamp) -> Result<Plan, Failure> {
         self.policies.plan(now)
+    }
+
+    /// The plan as it was deployed: compiled again, for the same time.
+    ///
+    /// # Errors
+    ///
+    /// When another plan comes of it than was recorded.
+    pub fn deployed(&self) -> Result<Plan, Failure> {
+        let plan = self.policies.plan(self.planned)?;
+        let digest = plan.digest().to_string();
+        if digest != self.digest {
+            return Err(Failure::Other(anyhow!(
+                "the policies that are kept come to plan {digest:.12}, and {:.12} was deployed: \
+                 another version of ipfilter deployed it, or the overrides changed meanwhile",
+                self.digest
+            )));
+        }
+        Ok(plan)
     }
 
     /// What the policy of the API with this index says to a source.

@@ -70,6 +70,8 @@ pub(super) struct Job {
     pub(super) changes: Vec<Change>,
     /// What those came to, once that is known.
     pub(super) answers: Vec<Answer>,
+    /// What it changed, in a line, once it is in force.
+    pub(super) change: String,
     /// Whether to close the connections of sources that the new plan denies, whatever the settings say.
     pub(super) cut: bool,
     /// A boundary passed while it was built: once more, and not for ever.
@@ -83,6 +85,7 @@ impl Job {
             replies: reply.into_iter().collect(),
             changes: Vec::new(),
             answers: Vec::new(),
+            change: String::new(),
             cut: false,
             again: false,
         }

@@ -52,6 +52,7 @@ use crate::{
     config::ConfigSource,
     kernel::{Deployment, Filter},
     lock::Lock,
+    plan::Plan,
     state::History,
     view::snapshot::Tally,
 };
@@ -64,6 +65,7 @@ pub struct Daemon {
     filter: Filter,
     /// What is in force, and when it is right.
     policies: Arc<Policies>,
+    plan: Arc<Plan>,
     span: Span,
     deployment: Deployment,
     /// The name of the inputs that the files held when they were last read; none if they could not be.

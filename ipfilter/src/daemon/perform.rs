@@ -254,9 +254,11 @@ impl Daemon {
                 return Outcome::End;
             }
             Effect::Build(task, changes) => self.build(task, changes, open.sender.clone()),
-            Effect::Swap(job, product, span) => {
-                let result = self.swap(job.task, product, span);
-                let result = result.map(|()| span);
+            Effect::Swap(mut job, product, span) => {
+                let result = self.swap(job.task, product, span).map(|change| {
+                    job.change = change;
+                    span
+                });
                 return Outcome::Event(Event::Swapped(job, result).into());
             }
             Effect::Settle(job, result) => self.settle(job, result),

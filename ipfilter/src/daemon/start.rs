@@ -12,6 +12,7 @@ use super::{
     build::{keep, report},
     cut,
     deploy::{report_missing, require},
+    in_force::InForce,
     machine::Span,
     overrule::override_with,
     prepare::{self, Policies},
@@ -23,9 +24,9 @@ use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::overrides::{Change, Overrides};
 use crate::session::Session;
-use crate::state::{Cause, History, Inputs, load_overrides, save_overrides};
+use crate::state::{Cause, History, Inputs, PlanRecord, load_overrides, save_overrides};
 use crate::{
-    kernel::{Bound, Deployment, Filter, Interface},
+    kernel::{Bound, Deployment, Filter, Found, Interface},
     lock::Lock,
     plan::{Api, Plan},
     progress::Progress,
@@ -102,6 +103,7 @@ impl Daemon {
                         history: start.history,
                         filter: start.filter,
                         policies: Arc::new(started.policies),
+                        plan: Arc::new(started.plan),
                         span: started.span,
                         deployment: started.deployment,
                         renamed: Vec::new(),
@@ -145,6 +147,8 @@ struct Start {
     /// Whether a plan that the clock changes is deployed by someone who does not stay to follow it.
     frozen: Frozen,
     overrides: Arc<Overrides>,
+    /// Those of the deployment in force.
+    overrides_before: Arc<Overrides>,
     /// A session that no plan may cut off.
     guarded: Option<Session>,
 }
@@ -163,8 +167,8 @@ enum Frozen {
 /// What is in force.
 struct Started {
     policies: Policies,
-    /// SHA-256 of the plan, in hexadecimal.
-    digest: String,
+    plan: Plan,
+    record: PlanRecord,
     span: Span,
     deployment: Deployment,
 }
@@ -178,7 +182,8 @@ impl Start {
         let loaded = load_overrides(&instance).inspect_err(|error| {
             error!("the overrides are lost, and the policies hold without them: {error:#}");
         });
-        let mut overrides = loaded.unwrap_or_default();
+        let overrides_before = loaded.unwrap_or_default();
+        let mut overrides = overrides_before.clone();
         overrides.forget_ended(Timestamp::now());
         Self {
             filter: Filter::of(&instance),
@@ -186,6 +191,7 @@ impl Start {
             unattended: false,
             frozen,
             overrides: Arc::new(overrides),
+            overrides_before: Arc::new(overrides_before),
             guarded: None,
         }
     }
@@ -214,9 +220,8 @@ impl Start {
         }
         let started = self.deploy(&inputs)?;
         error!("degraded: the last good plan is in force, not that of the files");
-        let (digest, until) = (started.digest.clone(), started.span.until);
         let history = &mut self.history;
-        history.deployed(&inputs.spec, digest, Cause::Clock, None, until);
+        history.deployed(&inputs.spec, started.record.clone(), Cause::Clock, None);
         history.record.degraded = why.map(Failure::plain);
         Ok(started)
     }
@@ -232,8 +237,7 @@ impl Start {
         let started = self.deploy(&inputs)?;
         error!("degraded: APIs with a broken policy are shut to everyone until it is repaired");
         let why = why.map(Failure::plain).unwrap_or_default();
-        let (digest, until) = (started.digest.clone(), started.span.until);
-        self.history.degraded(spec, digest, why, until);
+        self.history.degraded(spec, started.record.clone(), why);
         Ok(started)
     }
 
@@ -249,6 +253,7 @@ impl Start {
         let matched = Interface::matching(&inputs.spec.interfaces, &self.bound())?
             .with_addresses(&protected)?;
         require(&matched, |_| self.unattended)?;
+        let change = self.change_to(&plan);
         let progress = Progress::of("loading tables");
         let deployed = self
             .filter
@@ -266,12 +271,48 @@ impl Start {
         }
         self.history.record.waiting = matched.missing;
         self.history.record.bound = matched.bound;
-        Ok(Started {
+        let span = policies.span(now);
+        let record = PlanRecord {
             digest: plan.digest().to_string(),
-            span: policies.span(now),
+            planned: now,
+            next_boundary: span.until,
+            change,
+        };
+        info!(digest = record.digest.as_str(), change = record.change.as_str(); "plan {}; {}", record.digest, record.change);
+        Ok(Started {
+            record,
+            span,
             policies,
+            plan,
             deployment,
         })
+    }
+
+    /// What changes by `plan`, in a line.
+    fn change_to(&self, plan: &Plan) -> String {
+        let digest = |found: Found| found.config.map(|config| config.digest);
+        let found = self.filter.inspect();
+        let digests: Option<Vec<_>> = found
+            .ok()
+            .map(|found| found.into_iter().map(digest).collect());
+        let own = Some(plan.digest().0);
+        match digests.as_deref() {
+            Some([]) => plan.first_diff().to_string(),
+            Some(digests) if digests.iter().all(|digest| *digest == own) => {
+                "nothing changes".to_owned()
+            }
+            _ => self.plan_before().map_or_else(
+                |failure| format!("what changes is not known: {}", failure.plain()),
+                |before| before.diff(plan).to_string(),
+            ),
+        }
+    }
+
+    /// The plan in force.
+    fn plan_before(&self) -> Result<Plan, Failure> {
+        let History { instance, record } = &self.history;
+        let overrides = Arc::clone(&self.overrides_before);
+        InForce::recorded(instance, record, overrides)?.deployed()
     }
 
     /// Refuses or reports boundaries of time that nobody would follow.
@@ -311,9 +352,8 @@ impl Start {
     /// Records what was deployed, and keeps its inputs.
     fn keep(&mut self, inputs: &Inputs, started: &Started, cause: Cause) {
         let kept = keep(inputs, &self.history.instance);
-        let (digest, until) = (started.digest.clone(), started.span.until);
         self.history
-            .deployed(&inputs.spec, digest, cause, kept, until);
+            .deployed(&inputs.spec, started.record.clone(), cause, kept);
         if let Err(error) =
             Inputs::forget_but(&self.history.instance, &self.history.record.inputs())
         {
@@ -422,8 +462,9 @@ pub fn rollback(lock: &Lock) -> Result<String, Failure> {
     start.keep(&inputs, &started, Cause::Rollback);
     start.history.save();
     cut_if_asked(&started.policies).map_err(|failure| in_force_but(&failure))?;
-    info!("rolled back: plan {}", started.digest);
-    Ok(format!("plan {} is in force again", started.digest))
+    let PlanRecord { digest, change, .. } = started.record;
+    info!("rolled back: plan {digest}; {change}");
+    Ok(format!("plan {digest} is in force again; {change}"))
 }
 
 /// Changes the overrides of what is deployed where no daemon runs the instance. Nobody would end one
@@ -465,9 +506,8 @@ pub fn change(lock: &Lock, change: &Change) -> Result<Answer, Failure> {
             error!("the overrides on the disk are not those in force: {error:#}");
         }
     })?;
-    let (digest, until) = (started.digest, started.span.until);
     let history = &mut start.history;
-    history.deployed(&inputs.spec, digest, Cause::Override, None, until);
+    history.deployed(&inputs.spec, started.record, Cause::Override, None);
     history.save();
     if started.policies.spec().cut {
         answer.add(&cut::close_denied(&started.policies));

@@ -9,7 +9,7 @@ use log::warn;
 
 use super::{
     inputs::Inputs,
-    record::{Cause, Deployed, Outcome, Record, Reload},
+    record::{Cause, Deployed, Outcome, PlanRecord, Record, Reload},
 };
 use crate::{config::Config, failure::Failure, instance::Instance};
 
@@ -46,24 +46,21 @@ impl History {
         Ok(Inputs::load(&self.instance, name)?)
     }
 
-    /// Records that the plan with this digest is in force, made from the inputs of that name; the
+    /// Records that this plan is in force, made from the inputs of that name; the
     /// clock makes another plan of the same inputs.
     pub(crate) fn deployed(
         &mut self,
         spec: &Config,
-        digest: String,
+        plan: PlanRecord,
         cause: Cause,
         inputs: Option<String>,
-        next_boundary: Option<Timestamp>,
     ) {
         let current = self.record.current().and_then(|now| now.inputs.clone());
         let inputs = match cause {
             Cause::Clock | Cause::Override => current.clone(),
             _ => inputs,
         };
-        let mut now = Deployed::now(spec, digest, cause, inputs);
-        now.next_boundary = next_boundary;
-        self.record.push(now);
+        self.record.push(Deployed::now(spec, plan, cause, inputs));
         if !matches!(cause, Cause::Clock | Cause::Override) {
             self.record.turned_away = current.filter(|_| cause == Cause::Rollback);
             self.record.degraded = None;
@@ -71,14 +68,8 @@ impl History {
     }
 
     /// Records that a plan is in force which is not what was asked for.
-    pub(crate) fn degraded(
-        &mut self,
-        spec: &Config,
-        digest: String,
-        why: String,
-        next_boundary: Option<Timestamp>,
-    ) {
-        self.deployed(spec, digest, Cause::Start, None, next_boundary);
+    pub(crate) fn degraded(&mut self, spec: &Config, plan: PlanRecord, why: String) {
+        self.deployed(spec, plan, Cause::Start, None);
         self.record.degraded = Some(why);
     }
 

@@ -11,4 +11,5 @@ mod store;
 pub use history::History;
 pub use inputs::Inputs;
 pub(crate) use overrides::{load as load_overrides, save as save_overrides};
+pub(crate) use record::PlanRecord;
 pub use record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload};

@@ -49,6 +49,25 @@ pub struct Deployed {
     /// When the policies come to another plan by the clock, if ever.
     #[serde(default)]
     pub next_boundary: Option<Timestamp>,
+    /// The time for which the policies were evaluated.
+    #[serde(default)]
+    pub(crate) planned: Option<Timestamp>,
+    /// What it changed, in a line.
+    #[serde(default)]
+    pub change: Option<String>,
+}
+
+/// A plan in force, as a record has it.
+#[derive(Clone, Debug)]
+pub(crate) struct PlanRecord {
+    /// SHA-256 of the plan, in hexadecimal.
+    pub(crate) digest: String,
+    /// The time for which the policies were evaluated.
+    pub(crate) planned: Timestamp,
+    /// When the policies come to another plan by the clock, if ever.
+    pub(crate) next_boundary: Option<Timestamp>,
+    /// What it changes, in a line.
+    pub(crate) change: String,
 }
 
 /// Who asked for a deployment.
@@ -141,7 +160,12 @@ pub enum Outcome {
 }
 
 impl Deployed {
-    pub(super) fn now(spec: &Config, digest: String, cause: Cause, inputs: Option<String>) -> Self {
+    pub(super) fn now(
+        spec: &Config,
+        plan: PlanRecord,
+        cause: Cause,
+        inputs: Option<String>,
+    ) -> Self {
         let apis = spec.apis.iter().map(|api| ApiRecord {
             name: api.name.clone(),
             ports: api
@@ -151,12 +175,14 @@ impl Deployed {
             deny: api.deny.to_string(),
         });
         Self {
-            digest,
+            digest: plan.digest,
             since: Timestamp::now(),
             cause,
             apis: apis.collect(),
             inputs,
-            next_boundary: None,
+            next_boundary: plan.next_boundary,
+            planned: Some(plan.planned),
+            change: Some(plan.change),
         }
     }
 }
@@ -184,6 +210,7 @@ impl Record {
         if same {
             if let Some(now) = self.history.first_mut() {
                 now.next_boundary = deployed.next_boundary;
+                now.planned = deployed.planned;
             }
             return;
         }
@@ -243,6 +270,8 @@ mod tests {
             apis: Vec::new(),
             inputs: inputs.map(Into::into),
             next_boundary: None,
+            planned: None,
+            change: None,
         }
     }
 

@@ -62,6 +62,8 @@ struct DeployedStatus {
     time: Timestamp,
     /// Who asked for it.
     cause: &'static str,
+    /// What it changed, in a line.
+    change: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -244,6 +246,7 @@ impl DeployedStatus {
             digest: deployed.digest.clone(),
             time: deployed.since,
             cause: deployed.cause.name(),
+            change: deployed.change.clone(),
         }
     }
 }

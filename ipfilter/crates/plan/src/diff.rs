@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipfilter_addresses::{AddressSet, Difference, words};
 
-use super::{Api, Plan};
+use super::{Api, Lookup, Plan};
 
 /// What is different in a later plan. APIs are the same if their names are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct Diff<'a> {
     pub addresses: bool,
     /// Whether the APIs that both have are in another order.
     pub order: bool,
+    /// Whether limits, logging or the kind of table differ.
+    pub settings: bool,
 }
 
 /// An API that changes.
@@ -43,14 +45,37 @@ impl<'a> Diff<'a> {
                 .collect(),
             addresses: before.addresses != after.addresses,
             order: !common(before, after).eq(common(after, before)),
+            settings: settings(before) != settings(after),
+        }
+    }
+
+    pub(super) fn first(plan: &'a Plan) -> Self {
+        let apis = plan.apis.iter();
+        let new = apis.map(|api| Change::between(None, Some(api)));
+        Self {
+            apis: new.collect(),
+            addresses: false,
+            order: false,
+            settings: false,
         }
     }
 
     /// Whether the plans enforce the same.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.apis.is_empty() && !self.addresses && !self.order
+        self.apis.is_empty() && !self.addresses && !self.order && !self.settings
     }
+}
+
+/// What a plan has beside its APIs and addresses.
+fn settings(plan: &Plan) -> (u32, u32, u32, bool, Lookup) {
+    (
+        plan.reject_rate,
+        plan.respond_rate,
+        plan.events,
+        plan.log_denied,
+        plan.lookup,
+    )
 }
 
 /// The names that both plans have, in the order of the first.
@@ -89,11 +114,16 @@ impl<'a> Change<'a> {
         let deny = (before.deny != after.deny)
             .then(|| format!("deny action {} becomes {}", before.deny, after.deny));
         let response = (before.response != after.response).then(|| "another response".to_owned());
+        let monitor = (before.monitor != after.monitor).then(|| match after.monitor {
+            true => "monitored only, nothing is dropped".to_owned(),
+            false => "enforced, no longer monitored only".to_owned(),
+        });
         let phrases = [
             moved("ports", &before.ports, &after.ports),
             moved("protocols", &before.protocols, &after.protocols),
             deny,
             response,
+            monitor,
         ];
         phrases.into_iter().flatten().collect()
     }
@@ -135,7 +165,11 @@ impl fmt::Display for Diff<'_> {
         let apis = self.apis.iter().map(ToString::to_string);
         let addresses = self.addresses.then(|| "other addresses".to_owned());
         let order = self.order.then(|| "APIs in another order".to_owned());
-        let all: Vec<_> = apis.chain(addresses).chain(order).collect();
+        let settings = self
+            .settings
+            .then(|| "other limits, logging or tables".to_owned());
+        let rest = addresses.into_iter().chain(order).chain(settings);
+        let all: Vec<_> = apis.chain(rest).collect();
         if all.is_empty() {
             return f.write_str("nothing changes");
         }

@@ -159,6 +159,12 @@ impl Plan {
     pub fn diff<'a>(&'a self, later: &'a Self) -> Diff<'a> {
         Diff::between(self, later)
     }
+
+    /// What changes when this plan is put in force where nothing was filtered.
+    #[must_use]
+    pub fn first_diff(&self) -> Diff<'_> {
+        Diff::first(self)
+    }
 }
 
 /// What must hold for APIs to be one plan, but for their number.

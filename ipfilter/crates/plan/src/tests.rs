@@ -162,6 +162,22 @@ fn a_diff_says_what_changes() {
     );
 
     let mut apis = two();
+    apis[0].monitor = true;
+    let mut after = plan(&apis);
+    assert_eq!(
+        before.diff(&after).to_string(),
+        "petstore: monitored only, nothing is dropped"
+    );
+    after.reject_rate += 1;
+    assert_eq!(
+        after.diff(&before).to_string(),
+        "petstore: enforced, no longer monitored only. other limits, logging or tables"
+    );
+
+    let first = before.first_diff().to_string();
+    assert!(first.starts_with("petstore: new, ports 443,"), "{first}");
+
+    let mut apis = two();
     apis[0].sources = AddressSet::all();
     let after = plan(&apis);
     let text = before.diff(&after).to_string();
