@@ -30,7 +30,7 @@
 //!   of the smallest prefix around its boundaries, and for what lies below and above that. The
 //!   prefix is one of the high 64 bits, or of the low ones of a single /64, in which lists then hold
 //!   low halves. Up to [`FAN_DEPTH`] fans follow each other.
-//! - The *palette* lists the distinct answers, as the bits of an [`ApiSet`].
+//! - The *palette* lists the distinct answers, as the bits of an [`ApiSet`](crate::abi::ApiSet).
 //!
 //! With two answers or fewer ([`Answers::lanes`] 0), as with one API, they alternate along the
 //! boundaries, and the rank's lowest bit tells them apart; a bitmap has the answer itself, one bit
@@ -48,9 +48,6 @@ pub use v4::{
     SMALL_SLOT_MOST, TableV4, inline_prefix, lookup_v4, search_v4,
 };
 pub use v6::{FAN_DEPTH, FAN_HEADER, Fan, KindV6, LayoutV6, TableV6, lookup_v6, search_v6};
-
-#[cfg(doc)]
-use crate::abi::ApiSet;
 
 /// A wide root: its first word is a [`Root`]. An element of a map of its own, as looking for an element
 /// costs more than reading its words.
