@@ -1,8 +1,13 @@
 //! What a denied client is told: as API Gateway does it.
 
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use ipfilter_policy::ApiArn;
 
 use crate::service::Outcome;
+
+/// The body of an HTTP answer.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What a denied client is told.
 #[derive(Clone, Debug, PartialEq, Eq)]

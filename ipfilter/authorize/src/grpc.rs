@@ -15,9 +15,8 @@ use tonic::Status;
 use tower_service::Service as _;
 
 use crate::{
-    answer::{Denial, HEADERS, STATEMENT_HEADER},
+    answer::{Body, Denial, HEADERS, STATEMENT_HEADER},
     gate::Gate,
-    http::Body,
     question::{Headers, Line, Peer},
     refusal::Refusal,
 };

@@ -2,8 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
     body::Incoming,
@@ -17,13 +16,11 @@ use hyper_util::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    answer::{Denial, HEADERS, STATEMENT_HEADER},
+    answer::{Body, Denial, HEADERS, STATEMENT_HEADER},
     gate::Gate,
     grpc,
     question::{Headers, Line, Peer},
 };
-
-pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// The most bytes of a request's head.
 const LONGEST_HEAD: usize = 32 << 10;
