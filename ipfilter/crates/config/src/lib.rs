@@ -5,6 +5,7 @@
 //! write, [`endpoint`] says where something is served.
 
 mod authorize;
+mod choice;
 pub mod endpoint;
 pub mod files;
 mod mode;
@@ -18,12 +19,12 @@ mod tests;
 mod value;
 
 pub use authorize::{Authorize, Stage, VpcEndpoint};
+pub use choice::{Choice, OnError, choice};
 pub use endpoint::Endpoint;
 pub use mode::Mode;
-pub use read::{Invalid, ReadApi, Reading, Unusable, read};
+pub use read::{ReadApi, Reading, Unusable, read};
 pub use settings::address;
 pub use settings::{ApiConfig, Config, PolicyOptions, Service};
 pub use source::{ConfigSource, GivenOptions};
 pub use table::{Field, Given, Settings};
-pub use value::choice;
-pub use value::{AnswerRate, Choice, OnError};
+pub use value::AnswerRate;

@@ -9,14 +9,15 @@ use std::{net::IpAddr, path::PathBuf};
 use ipfilter_plan::{
     Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, RESPOND_RATE, Response,
 };
-use ipfilter_policy::{ApiArn, Authorizer, parse_block};
+use ipfilter_policy::{ApiArn, Authorizer};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 
 use super::{
     authorize::Authorize,
+    choice::{Choice as _, OnError, choice},
     table::settings,
-    value::{AnswerRate, Choice as _, OnError, choice, flag, path},
+    value::{AnswerRate, cidr, flag, path},
 };
 use crate::{endpoint::Endpoint, mode::Mode, protected};
 
@@ -187,11 +188,6 @@ settings! {
 pub fn address(text: &str) -> Result<IpAddr, String> {
     text.parse()
         .map_err(|_| "write an IPv4 or IPv6 address, without a prefix length".to_owned())
-}
-
-/// One block of addresses.
-pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
-    parse_block(text).ok_or_else(|| "write a block such as `10.0.0.0/8` or `fc00::/7`".to_owned())
 }
 
 impl Config {

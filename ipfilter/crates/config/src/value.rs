@@ -7,22 +7,19 @@ use std::{
     str::FromStr,
 };
 
-use clap::builder::{
-    FalseyValueParser, OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser,
-};
+use clap::builder::{FalseyValueParser, OsStringValueParser, TypedValueParser};
 use ipfilter_document::{
     json::{Kind, Node},
-    problem::{Advice, Path, clip, nearest},
+    problem::{Advice, Path, clip},
     reader::Reader,
 };
-use ipfilter_plan::{Deny, Lookup, PortSet, Protocol, Protocols};
-use ipfilter_policy::{ApiArn, Authorizer};
+use ipfilter_plan::{PortSet, Protocol, Protocols};
+use ipfilter_policy::{ApiArn, parse_block};
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use super::settings::cidr;
-use crate::{endpoint::Endpoint, mode::Mode, protected};
+use crate::{endpoint::Endpoint, protected};
 
 /// A value of a setting.
 pub trait Value: Sized {
@@ -39,7 +36,7 @@ pub trait Value: Sized {
 }
 
 /// Notes that something else is there than `wanted`.
-fn unexpected(reader: &mut Reader, node: Node<'_>, path: &Path<'_>, wanted: &str) {
+pub(super) fn unexpected(reader: &mut Reader, node: Node<'_>, path: &Path<'_>, wanted: &str) {
     reader.error("kind", &(path, node.span()), || {
         Advice::new(format!(
             "expected {wanted}, found {}",
@@ -104,6 +101,11 @@ texts! {
     }, "\"tcp\" or \"udp\"";
 }
 
+/// One block of addresses.
+pub(super) fn cidr(text: &str) -> Result<IpNet, String> {
+    parse_block(text).ok_or_else(|| "write a block such as `10.0.0.0/8` or `fc00::/7`".to_owned())
+}
+
 /// A string that says something, and does nothing to a terminal.
 fn word(text: &str) -> Result<String, &'static str> {
     if text.trim().is_empty() {
@@ -125,36 +127,37 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
     })
 }
 
-impl Value for bool {
-    fn takes() -> String {
-        "true or false".to_owned()
-    }
+/// Values that JSON has itself, by what takes one, and by whether it is worth mentioning as a default.
+macro_rules! plain {
+    ($($type:ty, $takes:expr, $shown:literal;)+) => {$(
+        impl Value for $type {
+            fn takes() -> String {
+                $takes
+            }
 
-    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
-        let value = node.text().parse().ok();
-        if value.is_none() {
-            unexpected(reader, node, path, &Self::takes());
+            fn shown(&self) -> Option<String> {
+                $shown.then(|| self.to_string())
+            }
+
+            fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+                let value = node.text().parse().ok();
+                if value.is_none() {
+                    unexpected(reader, node, path, &Self::takes());
+                }
+                value
+            }
         }
-        value
-    }
+    )+};
 }
 
-impl Value for u32 {
-    fn takes() -> String {
-        format!("a whole number from 0 to {}", Self::MAX)
-    }
+plain! {
+    bool, "true or false".to_owned(), false;
+    u32, up_to(Self::MAX), true;
+    AnswerRate, up_to(Self::MAX), true;
+}
 
-    fn shown(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-
-    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
-        let value = node.text().parse().ok();
-        if value.is_none() {
-            unexpected(reader, node, path, &Self::takes());
-        }
-        value
-    }
+fn up_to(most: u32) -> String {
+    format!("a whole number from 0 to {most}")
 }
 
 /// How many answers `reject` or `respond` may send per second per CPU. The filter keeps the time between two of them
@@ -184,26 +187,8 @@ impl FromStr for AnswerRate {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let rate = text.parse().ok().filter(|rate| *rate <= Self::MAX);
-        let rate = rate.ok_or_else(|| format!("write {}", <Self as Value>::takes()))?;
+        let rate = rate.ok_or_else(|| format!("write {}", up_to(Self::MAX)))?;
         Ok(Self(rate))
-    }
-}
-
-impl Value for AnswerRate {
-    fn takes() -> String {
-        format!("a whole number from 0 to {}", Self::MAX)
-    }
-
-    fn shown(&self) -> Option<String> {
-        Some(self.to_string())
-    }
-
-    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
-        let value = node.text().parse().ok();
-        if value.is_none() {
-            unexpected(reader, node, path, &Self::takes());
-        }
-        value
     }
 }
 
@@ -278,33 +263,6 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-/// A value that is one of a few names.
-pub trait Choice: Copy + Default + PartialEq + Send + Sync + 'static {
-    /// Each name, what it stands for, and what that is.
-    const CHOICES: &'static [(&'static str, Self, &'static str)];
-
-    /// Its name.
-    #[must_use]
-    fn name(self) -> &'static str {
-        let found = Self::CHOICES.iter().find(|(_, value, _)| *value == self);
-        found.map_or("", |(name, ..)| name)
-    }
-}
-
-/// The value called `text`.
-fn named<T: Choice>(text: &str) -> Option<T> {
-    let found = T::CHOICES.iter().find(|(name, ..)| *name == text);
-    found.map(|(_, value, _)| *value)
-}
-
-/// What takes a choice on the command line.
-pub fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
-    let values = T::CHOICES.iter();
-    let values = values.map(|(name, _, help)| PossibleValue::new(*name).help(*help));
-    PossibleValuesParser::new(values)
-        .try_map(|text| named::<T>(&text).ok_or("it is not one of the choices"))
-}
-
 /// What takes an option without a value, for a setting that is not a Boolean.
 pub(super) fn flag<T: Clone + Send + Sync + 'static>(
     without: T,
@@ -322,98 +280,4 @@ pub(super) fn flag<T: Clone + Send + Sync + 'static>(
 /// What takes a path that is empty where the option is not given.
 pub(super) fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
-}
-
-macro_rules! choices {
-    ($($type:ident { $($name:literal = $variant:ident $help:literal,)+ })+) => {$(
-        impl Choice for $type {
-            const CHOICES: &'static [(&'static str, Self, &'static str)] =
-                &[$(($name, Self::$variant, $help)),+];
-        }
-
-        impl Value for $type {
-            fn takes() -> String {
-                let names = Self::CHOICES.iter().map(|(name, ..)| format!("\"{name}\""));
-                let names: Vec<_> = names.collect();
-                match names.split_last() {
-                    Some((last, rest)) if !rest.is_empty() => {
-                        format!("{} or {last}", rest.join(", "))
-                    }
-                    _ => names.concat(),
-                }
-            }
-
-            fn shown(&self) -> Option<String> {
-                Some(format!("\"{}\"", self.name()))
-            }
-
-            fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
-                read_choice(reader, node, path)
-            }
-        }
-    )+};
-}
-
-fn read_choice<T: Choice + Value>(
-    reader: &mut Reader,
-    node: Node<'_>,
-    path: &Path<'_>,
-) -> Option<T> {
-    if node.kind() != Kind::String {
-        unexpected(reader, node, path, &T::takes());
-        return None;
-    }
-    let text = reader.text(node, path, "this value")?;
-    let value = named(&text);
-    if value.is_none() {
-        let names = T::CHOICES.iter().map(|(name, ..)| *name);
-        reader.error("value", &(path, node.span()), || {
-            let advice = Advice::new(format!("`{}` is not {}", clip(&text), T::takes()));
-            match nearest(&text, names) {
-                Some(name) => advice.hint(format!("did you mean `{name}`?")),
-                None => advice,
-            }
-        });
-    }
-    value
-}
-
-/// What to do at the start if a policy is broken and there is no last good plan.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnError {
-    /// Deny everyone at the APIs whose policies are broken.
-    #[default]
-    DenyAll,
-    /// End with an error.
-    Fail,
-}
-
-choices! {
-    Deny {
-        "drop" = Drop "Drop them without an answer",
-        "reject" = Reject "Answer with a TCP reset, or ICMP for UDP",
-        "respond" = Respond "Answer with 403 Forbidden, or a TLS alert",
-    }
-    Mode {
-        "auto" = Auto "Native XDP, else traffic control, else generic XDP",
-        "native" = Native "XDP in the driver",
-        "generic" = Generic "XDP after the driver",
-        "tc" = Tc "Traffic control, ingress",
-    }
-    Lookup {
-        "auto" = Auto "Whichever is faster for the policy",
-        "trie" = Trie "The kernel's longest-prefix-match trie",
-        "intervals" = Intervals "The interval table",
-    }
-    Authorizer {
-        "none" = None "The policy alone",
-        "cognito" = Cognito "A Cognito user pool",
-        "iam" = Iam "IAM",
-        "lambda" = Lambda "A Lambda function",
-    }
-    OnError {
-        "deny-all" = DenyAll "Deny everyone at the APIs whose policies are broken",
-        "fail" = Fail "End with an error",
-    }
 }
