@@ -11,7 +11,7 @@ use crate::{
     class::Class,
     syntax::{
         action::INVOKE,
-        condition::{CallerPart, Key, Offer, Origin},
+        key::{CallerPart, Key, Offer, Origin},
         principal::{account, other, role},
     },
     verdict::Verdict,

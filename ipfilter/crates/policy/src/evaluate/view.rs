@@ -6,7 +6,7 @@ use ipfilter_addresses::AddressSet;
 use jiff::Timestamp;
 
 use super::answer::Answer;
-use crate::syntax::{condition::Key, template::Value, time::whole_second};
+use crate::syntax::{key::Key, template::Value, time::whole_second};
 
 /// What is known of that which is asked about.
 pub(crate) trait View {

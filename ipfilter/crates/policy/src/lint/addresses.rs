@@ -6,7 +6,8 @@ use crate::{
     class::{Class, Classes},
     syntax::{
         address::{has_host_bits, mapped},
-        condition::{Block, Condition, Origin, Test},
+        condition::{Block, Condition, Test},
+        key::Origin,
     },
     text::problem::{Advice, Problems, Severity},
 };

@@ -8,7 +8,8 @@ use crate::{
     network::reach::Interface,
     policy::Policy,
     syntax::{
-        condition::{Condition, Offer, Test},
+        condition::{Condition, Test},
+        key::Offer,
         time::Instant,
     },
     text::problem::{Advice, Problems, Severity, clip},

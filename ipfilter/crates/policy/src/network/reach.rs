@@ -10,7 +10,8 @@ use crate::{
     evaluate::{Answer, Attribute, Caller, ClockText, Factor, Findings, Found, Reach, Rules, View},
     syntax::{
         action::INVOKE,
-        condition::{Condition, Key, Origin, Presence},
+        condition::Condition,
+        key::{Key, Origin, Presence},
         statement::Statement,
     },
     verdict::Verdict,

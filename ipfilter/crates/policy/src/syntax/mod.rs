@@ -7,6 +7,7 @@ pub(crate) mod address;
 pub(crate) mod condition;
 pub(crate) mod container;
 pub(crate) mod document;
+pub(crate) mod key;
 mod language;
 pub(crate) mod principal;
 pub(crate) mod reader;

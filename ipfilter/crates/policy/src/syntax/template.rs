@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::condition::Key;
+use super::key::Key;
 use crate::{
     text::{
         glob::{self, Piece},

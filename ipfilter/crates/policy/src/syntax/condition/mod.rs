@@ -3,18 +3,19 @@
 //! Follows the IAM User Guide's "IAM JSON policy elements: Condition" and "Conditions with multiple
 //! context keys or values": operators AND, keys AND, values OR, values of a negated operator NOR.
 
-mod key;
 mod operator;
 mod value;
 
-pub(crate) use key::{CallerPart, Key, Offer, Origin, Presence};
 pub(crate) use operator::{Operator, Quantifier, TextMatch};
 pub(crate) use value::{Block, Test, Texts, Written, parse_number};
 
 use std::{collections::HashMap, ops::Range};
 
-use self::{key::Holds, operator::Family};
-use super::reader::{Member, Reader};
+use self::operator::Family;
+use super::{
+    key::{Holds, Key, Origin},
+    reader::{Member, Reader},
+};
 use crate::text::{
     json::Node,
     problem::{Advice, Path, clip},

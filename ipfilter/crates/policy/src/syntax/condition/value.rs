@@ -10,12 +10,13 @@ use ipfilter_addresses::AddressSet;
 use ipnet::IpNet;
 
 use super::{
-    Key, Operator,
+    Operator,
     operator::{Family, TextMatch},
 };
 use crate::{
     syntax::{
         address::{explain_bad_block, parse_block},
+        key::Key,
         reader::{Reader, intrinsic, not_deployed},
         template::{Style, Template},
         time::{Comparison, Instant},
