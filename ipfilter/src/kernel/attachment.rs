@@ -14,7 +14,8 @@ use super::{
     hook::Hook,
     interface::Interface,
     netlink::Link,
-    pins::{Pinned, Pins, strange, unpin},
+    pin::{Pinned, strange, unpin},
+    pins::Pins,
     sys,
 };
 

@@ -31,8 +31,8 @@ impl Counters<Map> {
     /// Those pinned for an instance.
     pub(super) fn pinned(pins: &Pins) -> Result<Self, Error> {
         Ok(Self {
-            rows: shared::COUNTERS.open(pins)?,
-            interfaces: shared::INTERFACES.open(pins)?,
+            rows: pins.map(&shared::COUNTERS)?,
+            interfaces: pins.map(&shared::INTERFACES)?,
         })
     }
 }
@@ -90,7 +90,7 @@ pub(super) struct TestRuns {
 impl TestRuns {
     /// The counters as they are now, for the first `apis` APIs.
     pub(super) fn before(pins: &Pins, apis: usize) -> Result<Self, Error> {
-        let rows = shared::COUNTERS.open(pins)?;
+        let rows = pins.map(&shared::COUNTERS)?;
         let array = PerCpuArray::<_, Raw<Row>>::try_from(&rows).map_err(failed)?;
         let indices = (0..NO_API).take(apis).chain([NO_API]);
         let indices = indices.map(|api| row_index(0, api));

@@ -177,7 +177,7 @@ impl Filter {
     ///
     /// When they can't be read.
     pub fn interface_names(&self) -> Result<HashMap<u32, String>, Error> {
-        let named = slots::named(&shared::INTERFACES.open(&self.pins)?)?;
+        let named = slots::named(&self.pins.map(&shared::INTERFACES)?)?;
         Ok(named
             .into_iter()
             .map(|slot| (slot.index, slot.name))

@@ -13,12 +13,11 @@ use aya_obj::generated::{
 use ipfilter_ebpf::abi::names;
 
 use super::{
-    error::{Error, reason},
+    error::reason,
     interface::xdp_programs,
     netlink::{self, Link, LinkKind},
-    object::Object,
     sys,
-    trial::Kind,
+    test_run::Kind,
 };
 use crate::config::Mode;
 
@@ -59,7 +58,7 @@ impl Hook {
     }
 
     /// The programs that can be attached there, the best first.
-    fn programs(self) -> &'static [&'static str] {
+    pub(super) fn programs(self) -> &'static [&'static str] {
         match self {
             Self::Native | Self::Generic => &[names::XDP_FRAGS, names::XDP],
             Self::Tcx | Self::Clsact => &[names::TC],
@@ -95,18 +94,6 @@ impl Hook {
                 link.name
             )
         })
-    }
-
-    /// The program of `object` that is attached here.
-    pub(super) fn program(self, object: &mut Object) -> Result<OwnedFd, Error> {
-        let mut result = Err(Error::failed("no program", self.name()));
-        for name in self.programs() {
-            result = object.program(name);
-            if !matches!(result, Err(Error::Failed { .. })) {
-                break;
-            }
-        }
-        result
     }
 
     /// Whether `other`, which comes later, is of no use either where the kernel gave this error.

@@ -28,7 +28,7 @@ pub(super) fn fill(map: &mut Map) -> Result<(), Error> {
 
 /// Gives the next slot a new key.
 pub(super) fn rotate(pins: &Pins) -> Result<(), Error> {
-    let map = shared::KEYS.open(pins)?;
+    let map = pins.map(&shared::KEYS)?;
     let mut keys = Array::<_, Raw<Key>>::try_from(map).map_err(failed)?;
     put(&mut keys, key_index(present_slot().wrapping_add(1)))
 }

@@ -8,13 +8,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use aya::maps::{Map, MapData};
 use ipfilter_ebpf::abi;
 
 use super::{
     bpffs,
     error::Error,
     hook::Hook,
-    repair::Repaired,
+    pin::{Pinned, open, strange, unpin},
     shared::{self, Shared},
     sys::{self, Kind},
 };
@@ -30,11 +31,13 @@ pub(super) struct Pins {
     held: Arc<Mutex<Vec<Weak<Pinned>>>>,
 }
 
-/// A link or a map that is pinned, and held by this process besides: it outlives its pin.
-#[derive(Debug)]
-pub(super) struct Pinned {
-    pub(super) path: PathBuf,
-    pub(super) object: OwnedFd,
+/// What was repaired.
+#[derive(Debug, Default)]
+pub struct Repaired {
+    /// A sentence for each thing that was repaired.
+    pub done: Vec<String>,
+    /// What could not be.
+    pub failed: Vec<Error>,
 }
 
 impl Pins {
@@ -115,6 +118,13 @@ impl Pins {
     /// The map at [`Self::shared`], opened.
     pub(super) fn open(&self, map: &Shared) -> Result<OwnedFd, Error> {
         open(&self.shared(map))
+    }
+
+    /// The map at [`Self::shared`], to be read and written.
+    pub(super) fn map(&self, map: &Shared) -> Result<Map, Error> {
+        let path = self.shared(map);
+        let map = MapData::from_fd(self.open(map)?).and_then(Map::from_map_data);
+        map.map_err(|error| Error::failed(format!("can't open `{}`", path.display()), error))
     }
 
     /// The link to the interface with this number. Names won't do: an interface can be renamed, and
@@ -242,38 +252,6 @@ impl Pins {
     }
 }
 
-impl Pinned {
-    /// Pins it again if it is not pinned any more; tells whether it was so. A link that is
-    /// attached nowhere is not worth a pin.
-    fn restore(&self) -> Result<bool, Error> {
-        let failed = |error| Error::io(format!("can't pin `{}`", self.shown().display()), error);
-        let identity = sys::identity(&self.object).map_err(failed)?;
-        match sys::open(&self.path) {
-            Ok(found) if sys::identity(&found).ok() == Some(identity) => Ok(false),
-            Ok(_) => Err(strange(&self.path)),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
-            Err(_) if self.is_detached_link() => Ok(false),
-            Err(_) => self.pin().map(|()| true),
-        }
-    }
-
-    fn is_detached_link(&self) -> bool {
-        matches!(sys::identity(&self.object), Ok((Kind::Link, _)))
-            && sys::link_info(&self.object).is_ok_and(|info| info.ifindex == 0)
-    }
-
-    /// Pins it.
-    pub(super) fn pin(&self) -> Result<(), Error> {
-        sys::pin(&self.object, &self.path)
-            .map_err(|error| Error::io(format!("can't pin `{}`", self.shown().display()), error))
-    }
-
-    /// Its path as others know it.
-    pub(super) fn shown(&self) -> PathBuf {
-        bpffs::shown(&self.path)
-    }
-}
-
 /// What a name in the directory says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
@@ -295,38 +273,6 @@ impl Name {
         let (map, version) = name.rsplit_once("_v")?;
         let known = shared::ALL.iter().any(|shared| shared.pin == map);
         (known && is_number(version)).then_some(Self::Map)
-    }
-}
-
-fn open(path: &Path) -> Result<OwnedFd, Error> {
-    let failed = |error| {
-        Error::io(
-            format!("can't open `{}`", bpffs::shown(path).display()),
-            error,
-        )
-    };
-    sys::open(path).map_err(failed)
-}
-
-/// What lies at `path` is not what its name says.
-pub(super) fn strange(path: &Path) -> Error {
-    Error::failed(
-        format!(
-            "`{}` is not what ipfilter put there",
-            bpffs::shown(path).display()
-        ),
-        "remove it, then try again",
-    )
-}
-
-/// Removes one pin, if it is there. A link that nobody holds open is detached by that.
-pub(super) fn unpin(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io(
-            format!("can't unpin `{}`", bpffs::shown(path).display()),
-            error,
-        )),
-        _ => Ok(()),
     }
 }
 

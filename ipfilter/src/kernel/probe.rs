@@ -14,7 +14,7 @@ use super::{
     error::Error,
     filter::Filter,
     netlink, sys,
-    trial::{self, Action},
+    test_run::{self, Action},
 };
 
 /// What the program did with a packet.
@@ -56,7 +56,7 @@ impl Filter {
         let mut attempts = 0;
         loop {
             let before = counters.read(apis)?;
-            let (action, left) = trial::run(&program, kind, frame)?;
+            let (action, left) = test_run::run(&program, kind, frame)?;
             let after = counters.read(apis)?;
             let counted = only_moved(&before, &after, frame.len() as u64, action);
             attempts += 1;

@@ -26,6 +26,18 @@ pub(super) struct Programs {
 /// What the kernel makes of a program: nothing yet, a program, or why there is none.
 type Verified = Option<Result<OwnedFd, String>>;
 
+/// The best program of `object` that the kernel takes for `hook`.
+fn verify(object: &mut Object, hook: Hook) -> Result<OwnedFd, Error> {
+    let mut result = Err(Error::failed("no program", hook.name()));
+    for name in hook.programs() {
+        result = object.program(name);
+        if !matches!(result, Err(Error::Failed { .. })) {
+            break;
+        }
+    }
+    result
+}
+
 impl Programs {
     /// Has the kernel verify what `mode` would have first. What comes after that is verified when it
     /// is needed: it takes a tenth of a second, which most reloads would spend in vain.
@@ -72,7 +84,7 @@ impl Programs {
             ));
         };
         if verified.is_none() {
-            *verified = Some(match hook.program(&mut self.object) {
+            *verified = Some(match verify(&mut self.object, hook) {
                 Err(error @ Error::Refused(_)) => return Err(error),
                 Err(error) => Err(error.to_string()),
                 Ok(program) => Ok(program),

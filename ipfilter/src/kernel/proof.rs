@@ -20,7 +20,7 @@ use super::{
     pins::Pins,
     programs::Programs,
     sys,
-    trial::{self, Action, Kind},
+    test_run::{self, Action, Kind},
 };
 use crate::{
     addresses::{Address, Intervals},
@@ -172,7 +172,7 @@ impl Proof {
     /// Asks one program, which is attached at `place`.
     pub(super) fn put_to(&self, program: impl AsFd, kind: Kind, place: &str) -> Result<(), Error> {
         self.questions.iter().try_for_each(|question| {
-            let (action, _) = trial::run(&program, kind, &question.frame)?;
+            let (action, _) = test_run::run(&program, kind, &question.frame)?;
             question.check(action, place)
         })
     }

@@ -1,23 +1,18 @@
-//! Putting right what others undid.
+//! Repairing what others undid.
 
 use super::{
-    attachment::Attachment, deployment::Deployment, error::Error, netlink, pins::Pins,
+    attachment::Attachment,
+    deployment::Deployment,
+    error::Error,
+    netlink,
+    pins::{Pins, Repaired},
     programs::Programs,
 };
 
-/// What was put right.
-#[derive(Debug, Default)]
-pub struct Repaired {
-    /// A sentence for each thing that was put right.
-    pub done: Vec<String>,
-    /// What could not be.
-    pub failed: Vec<Error>,
-}
-
 impl Deployment {
-    /// Puts right what others undid: a BPF file system that was unmounted, pins that were removed,
+    /// Repairs what others undid: a BPF file system that was unmounted, pins that were removed,
     /// filters that were detached by force or had their program replaced. Interfaces that are gone
-    /// are [`Self::follow`]'s business.
+    /// are left to [`Self::follow`].
     pub fn repair(&mut self) -> Repaired {
         let mut repaired = self.pins.restore();
         let links = match netlink::links() {

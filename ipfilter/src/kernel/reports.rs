@@ -86,7 +86,7 @@ impl Filter {
     /// When nothing is deployed, or its pins can't be opened.
     pub fn follow_denials(&self, reader: Reader) -> Result<Follower, Error> {
         let (ring, _) = reader.ring();
-        let reports = shared::REPORTS.open(&self.pins)?;
+        let reports = self.pins.map(&shared::REPORTS)?;
         Follower::new(
             self.pins.open(ring)?,
             reports,
@@ -103,7 +103,7 @@ impl Filter {
     ///
     /// When the kernel's counts can't be read.
     pub fn unreported(&self, reader: Reader) -> Result<u64, Error> {
-        let reports = shared::REPORTS.open(&self.pins)?;
+        let reports = self.pins.map(&shared::REPORTS)?;
         unreported(&reports, &Counters::pinned(&self.pins)?, reader)
     }
 }

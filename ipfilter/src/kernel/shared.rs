@@ -2,17 +2,13 @@
 
 use std::{io, path::Path};
 
-use aya::maps::{Map, MapData, MapType};
+use aya::maps::{MapData, MapType};
 use ipfilter_ebpf::{
     abi::{self, names},
     reply,
 };
 
-use super::{
-    error::Error,
-    pins::{Pins, strange},
-    sys,
-};
+use super::{error::Error, pin::strange, sys};
 
 /// A map that is handed on.
 #[derive(Debug)]
@@ -115,12 +111,5 @@ impl Shared {
             }
             _ => Err(strange(path)),
         }
-    }
-
-    /// The one that is pinned for an instance.
-    pub(super) fn open(&self, pins: &Pins) -> Result<Map, Error> {
-        let path = pins.shared(self);
-        let map = MapData::from_fd(pins.open(self)?).and_then(Map::from_map_data);
-        map.map_err(|error| Error::failed(format!("can't open `{}`", path.display()), error))
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn pinned(pins: &Pins) -> Result<Interfaces, Error> {
     if !pins.shared(&shared::INTERFACES).exists() {
         return Ok(Interfaces::default());
     }
-    let map = shared::INTERFACES.open(pins)?;
+    let map = pins.map(&shared::INTERFACES)?;
     let array = Array::<_, Raw<Interfaces>>::try_from(&map).map_err(failed)?;
     let Raw(interfaces) = array.get(&0, 0).map_err(failed)?;
     Ok(interfaces)

@@ -1,8 +1,6 @@
-//! Running frames through a program without a network.
+//! A plan in the kernel that is attached nowhere: frames are run through its program.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use ipfilter_ebpf::abi::names;
 
 use super::{
     counters::{Count, Counters},
@@ -14,57 +12,10 @@ use super::{
     shared,
     slots::Slots,
     steps::{self, Stepper},
-    sys,
+    test_run::{Action, Kind, run},
     top_sources::{self, TopSource},
 };
 use crate::plan::Plan;
-
-/// What a hook is told to do with a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Hand it to the host.
-    Pass,
-    /// Discard it.
-    Drop,
-    /// Send what the program has made of it out of the interface it came in by.
-    Transmit,
-    /// None of those: the program failed.
-    Aborted,
-}
-
-/// The kinds of program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// XDP, one buffer.
-    Xdp,
-    /// XDP, several buffers.
-    XdpFrags,
-    /// Traffic control.
-    Tc,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Xdp, Self::XdpFrags, Self::Tc];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Xdp => names::XDP,
-            Self::XdpFrags => names::XDP_FRAGS,
-            Self::Tc => names::TC,
-        }
-    }
-
-    /// XDP: `enum xdp_action`; traffic control: `TC_ACT_*`, of the kernel's headers.
-    fn action(self, value: u32) -> Action {
-        match (self, value) {
-            (Self::Xdp | Self::XdpFrags, 1) | (Self::Tc, 2) => Action::Drop,
-            (Self::Xdp | Self::XdpFrags, 2) | (Self::Tc, 0 | u32::MAX) => Action::Pass,
-            (Self::Xdp | Self::XdpFrags, 3) | (Self::Tc, 7) => Action::Transmit,
-            _ => Action::Aborted,
-        }
-    }
-}
 
 /// A plan that is loaded, and attached nowhere.
 pub struct Trial {
@@ -163,19 +114,4 @@ impl Trial {
     pub fn top_sources(&self, most: usize) -> Result<Vec<TopSource>, Error> {
         top_sources::read(self.object.map_fd(shared::TOP_SOURCES.map)?, most)
     }
-}
-
-/// The room a program may need before the frame, and after it, for its answer.
-const ROOM: usize = 4096;
-
-pub(super) fn run(
-    program: impl AsFd,
-    kind: Kind,
-    frame: &[u8],
-) -> Result<(Action, Vec<u8>), Error> {
-    let mut out = vec![0; frame.len() + ROOM];
-    let ran = sys::test_run(program, frame, &mut out)
-        .map_err(|error| Error::io("the kernel did not run the program on the packet", error))?;
-    out.truncate(ran.size);
-    Ok((kind.action(ran.value), out))
 }
