@@ -9,7 +9,7 @@ use testkit::{
     tool,
 };
 
-use super::{act, linker};
+use super::{act, recipe};
 
 /// Packages that together are a Rust with `core` for BPF: rustc, cargo, core. Debian's stable
 /// releases carry a newer Rust for building browsers, under names of its own.
@@ -225,8 +225,8 @@ fn by_hand() -> String {
          \x20 apt-get install {}\n\
          \x20 {}",
         packages.join(" "),
-        linker::packages("$LLVM").join(" "),
-        linker::command_line("$LLVM"),
+        recipe::packages("$LLVM").join(" "),
+        recipe::command_line("$LLVM"),
     )
 }
 
@@ -238,7 +238,7 @@ fn by_nightly() -> String {
          \x20 LLVM=$(rustc +nightly -vV | sed -n 's/^LLVM version: \\([0-9]*\\).*/\\1/p')\n\
          \x20 # with the development files of that LLVM installed in LLVM_PREFIX:\n\
          \x20 {}",
-        linker::command_line("$LLVM"),
+        recipe::command_line("$LLVM"),
     )
 }
 

@@ -6,11 +6,10 @@ use anyhow::Result;
 use testkit::process::{Interrupt, output};
 use toolchain::linker_root;
 
-use super::{act, apt};
-
-/// The release this project is tested with, and the versions of LLVM it can be built with. For
-/// other versions the newest release is asked for.
-const TESTED: (&str, std::ops::RangeInclusive<u32>) = ("0.13.0", 21..=23);
+use super::{
+    act, apt,
+    recipe::{arguments, packages, prefix},
+};
 
 /// Installs the development files of this LLVM and builds the linker, into a folder of its own, so
 /// that one the user has for other projects stays as it is.
@@ -40,28 +39,6 @@ pub(super) fn has_llvm(llvm: u32) -> bool {
         || apt::is_offered(&format!("llvm-{llvm}-dev"))
 }
 
-/// What the build needs, on Debian and Ubuntu.
-pub(super) fn packages(llvm: &str) -> Vec<String> {
-    [
-        format!("llvm-{llvm}-dev"),
-        format!("libpolly-{llvm}-dev"),
-        "zlib1g-dev".to_owned(),
-        "libzstd-dev".to_owned(),
-        "libxml2-dev".to_owned(),
-        "g++".to_owned(),
-    ]
-    .into()
-}
-
-/// The build as a shell's command line, for the user to run.
-pub(super) fn command_line(llvm: &str) -> String {
-    format!(
-        "LLVM_PREFIX={} cargo install {}",
-        prefix(llvm).display(),
-        arguments(llvm).join(" ")
-    )
-}
-
 fn command(llvm: u32) -> Command {
     let root = linker_root(llvm);
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -78,22 +55,6 @@ fn command(llvm: u32) -> Command {
     command
 }
 
-fn arguments(llvm: &str) -> Vec<String> {
-    let (release, versions) = TESTED;
-    let mut arguments = vec!["bpf-linker".to_owned()];
-    if llvm.parse().map_or(true, |llvm| versions.contains(&llvm)) {
-        arguments.extend(["--version", release, "--locked"].map(str::to_owned));
-    }
-    arguments.push("--no-default-features".to_owned());
-    arguments.push(format!("--features=llvm-{llvm}"));
-    arguments
-}
-
-/// Where Debian and Ubuntu put an LLVM.
-fn prefix(llvm: &str) -> std::path::PathBuf {
-    Path::new("/usr/lib").join(format!("llvm-{llvm}"))
-}
-
 /// `PATH` with `folder` in it: or cargo advises to put it there, which nobody needs to do.
 fn with_path(folder: &Path) -> std::ffi::OsString {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -106,29 +67,4 @@ fn with_path(folder: &Path) -> std::ffi::OsString {
 fn has_cxx_library() -> bool {
     output(Command::new("cc").arg("-print-file-name=libstdc++.so"))
         .is_ok_and(|file| Path::new(file.trim()).is_absolute())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tested_release_is_asked_for_with_an_llvm_it_knows() {
-        assert_eq!(
-            arguments("22").join(" "),
-            "bpf-linker --version 0.13.0 --locked --no-default-features --features=llvm-22"
-        );
-        assert_eq!(
-            arguments("24").join(" "),
-            "bpf-linker --no-default-features --features=llvm-24"
-        );
-    }
-
-    #[test]
-    fn the_command_line_is_for_a_shell() {
-        assert!(
-            command_line("$LLVM")
-                .starts_with("LLVM_PREFIX=/usr/lib/llvm-$LLVM cargo install bpf-linker ")
-        );
-    }
 }

@@ -7,6 +7,7 @@
 mod apt;
 mod linker;
 mod probe;
+mod recipe;
 
 use std::{
     io::stderr,

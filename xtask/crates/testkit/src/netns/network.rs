@@ -2,7 +2,6 @@
 
 use std::{
     ffi::OsStr,
-    fs,
     path::{Path, PathBuf},
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
@@ -10,18 +9,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::sweep;
+use super::sweep::{self, NAMES, PREFIX, remove};
 use crate::{
     need_root,
-    process::{Guard, kill, output},
+    process::{Guard, output},
     tool,
 };
-
-/// Every namespace of ours begins with this; then comes the process id of its owner.
-pub(super) const PREFIX: &str = "ipf-";
-
-/// Where iproute2 keeps the names of namespaces.
-pub(super) const NAMES: &str = "/run/netns";
 
 /// Set in every namespace before its links come up, so that addresses work at once: duplicate
 /// address detection would keep IPv6 silent for a second or two.
@@ -221,20 +214,5 @@ impl Tools {
             ip: tool("ip", "iproute2")?,
             nsenter: tool("nsenter", "util-linux")?,
         })
-    }
-}
-
-/// Ends every process in the namespace `name`, which must be one of ours, and removes it.
-/// Best effort: this runs on drop and for leftovers, where nobody could act on a failure.
-pub(super) fn remove(ip: &Path, name: &str) {
-    let inside = output(Command::new(ip).args(["netns", "pids", name])).unwrap_or_default();
-    inside
-        .lines()
-        .filter_map(|line| line.trim().parse().ok())
-        .filter(|pid| *pid != process::id())
-        .for_each(kill);
-    if output(Command::new(ip).args(["netns", "del", name])).is_err() {
-        // A name whose mount is gone already, as after a crash half way: only the file remains.
-        let _: std::io::Result<()> = fs::remove_file(Path::new(NAMES).join(name));
     }
 }

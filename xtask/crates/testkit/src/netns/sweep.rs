@@ -3,13 +3,17 @@
 use std::{
     fs,
     path::Path,
-    process,
+    process::{self, Command},
     sync::{Mutex, PoisonError},
 };
 
-use crate::process::is_gone;
+use crate::process::{is_gone, kill, output};
 
-use super::network::{NAMES, PREFIX, remove};
+/// Every namespace of ours begins with this; then comes the process id of its owner.
+pub(super) const PREFIX: &str = "ipf-";
+
+/// Where iproute2 keeps the names of namespaces.
+pub(super) const NAMES: &str = "/run/netns";
 
 /// Sweeps when the process makes its first network. Threads that come meanwhile wait, or they
 /// would see their new namespaces taken for leftovers.
@@ -19,6 +23,21 @@ pub(super) fn once(ip: &Path) {
     if !*done {
         leftovers().iter().for_each(|name| remove(ip, name));
         *done = true;
+    }
+}
+
+/// Ends every process in the namespace `name`, which must be one of ours, and removes it.
+/// Best effort: this runs on drop and for leftovers, where nobody could act on a failure.
+pub(super) fn remove(ip: &Path, name: &str) {
+    let inside = output(Command::new(ip).args(["netns", "pids", name])).unwrap_or_default();
+    inside
+        .lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .filter(|pid| *pid != process::id())
+        .for_each(kill);
+    if output(Command::new(ip).args(["netns", "del", name])).is_err() {
+        // A name whose mount is gone already, as after a crash half way: only the file remains.
+        let _: std::io::Result<()> = fs::remove_file(Path::new(NAMES).join(name));
     }
 }
 
