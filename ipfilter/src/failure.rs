@@ -1,24 +1,16 @@
-//! Why there is no deployment.
+//! Why there is no deployment. [`view`](crate::view::failure) says it in words.
 
-use std::fmt;
-
-use anstream::adapter::strip_str;
-
-use crate::{
-    config::{Invalid, Unusable},
-    kernel,
-    view::diagnostics,
-};
+use crate::{config::Unusable, document::problem::Findings, kernel};
 
 /// Why there is no deployment.
 #[derive(Debug)]
 pub enum Failure {
-    /// A policy is invalid; its problems, rendered.
-    Policy(String),
-    /// A policy can only partly be enforced; what it leaves open, rendered.
-    Partial(String),
+    /// A policy is invalid.
+    Policy(Findings),
+    /// A policy can be enforced only in part.
+    Partial(Findings),
     /// A configuration file is wrong.
-    Config(Invalid),
+    Config(Findings),
     /// The data plane refused or failed.
     Dataplane(kernel::Error),
     /// What was asked for makes no sense.
@@ -27,36 +19,12 @@ pub enum Failure {
     Other(anyhow::Error),
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Policy(text) | Self::Usage(text) => f.write_str(text),
-            Self::Partial(text) => write!(
-                f,
-                "the policy can be enforced only in part, which `--allow-partial` permits:
-
-{text}"
-            ),
-            Self::Config(Invalid { source, problems }) => {
-                f.write_str(&diagnostics::render_all(source, problems))
-            }
-            Self::Dataplane(error) => error.fmt(f),
-            Self::Other(error) => write!(f, "{error:#}"),
-        }
-    }
-}
-
-impl Failure {
-    /// Without colours, to be kept.
-    pub(super) fn plain(&self) -> String {
-        strip_str(&self.to_string()).to_string()
-    }
-}
+impl std::error::Error for Failure {}
 
 impl From<Unusable> for Failure {
     fn from(unusable: Unusable) -> Self {
         match unusable {
-            Unusable::Invalid(invalid) => Self::Config(invalid),
+            Unusable::Invalid(findings) => Self::Config(findings),
             Unusable::Other(message) => Self::Usage(message),
         }
     }

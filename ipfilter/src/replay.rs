@@ -103,7 +103,7 @@ impl Periods {
     }
 
     fn period(&self, time: Timestamp) -> anyhow::Result<Period> {
-        let plan = self.policies.plan(time).map_err(crate::cli::Stop::from)?;
+        let plan = self.policies.plan(time)?;
         let apis = 0..plan.apis.len();
         let allowed = apis.filter_map(|api| Some(self.policies.policy(api)?.at(time).allowed));
         Ok(Period {

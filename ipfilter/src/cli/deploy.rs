@@ -27,6 +27,6 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("filtering an interface")?;
     let lock = instance.lock()?;
     let guarded = (!args.force).then(session::own).flatten();
-    daemon::deploy(lock, &args.source, guarded, args.freeze_time).map_err(Stop::from)?;
+    daemon::deploy(lock, &args.source, guarded, args.freeze_time)?;
     Ok(Exit::Fine)
 }

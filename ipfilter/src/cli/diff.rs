@@ -57,10 +57,10 @@ pub struct Args {
 pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let (before, after) = args.subjects(instance)?;
     let periods = match args.at {
-        Some(at) => vec![compare::at(&before.policies, &after.policies, at).map_err(Stop::from)?],
+        Some(at) => vec![compare::at(&before.policies, &after.policies, at)?],
         None => {
             let now = Timestamp::now();
-            compare::from(&before.policies, &after.policies, now).map_err(Stop::from)?
+            compare::from(&before.policies, &after.policies, now)?
         }
     };
     let differs = periods.iter().any(|period| !period.is_empty());

@@ -9,14 +9,14 @@ use std::{
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use crate::{config::PolicyOptions, instance::Instance, view::explain::View};
+use crate::{config::PolicyOptions, instance::Instance, kernel, view::explain::View};
 
 use super::{
     Exit,
     format::Format,
-    live,
+    live::{Live, Wanted},
     policy_file::{self, PolicyFile},
-    requests,
+    requests, require_root,
 };
 
 /// Show whether an address or a request is allowed, and which statements decide it
@@ -31,13 +31,8 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["file", "at", "api_arn", "authorizer", "vpc_cidr", "allow_partial"])]
     live: bool,
 
-    /// Only this API, with `--live` (default: each)
-    #[arg(long, value_name = "NAME", requires = "live")]
-    pub(super) api: Option<String>,
-
-    /// This port of the API, with `--live` (default: its first)
-    #[arg(long, value_name = "N", requires = "live", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(super) port: Option<u16>,
+    #[command(flatten)]
+    wanted: Wanted,
 
     /// Source addresses; `-` reads them from standard input, one per line
     #[arg(long, required_unless_present = "request", value_name = "IP,...", value_delimiter = ',', value_parser = parse_source)]
@@ -91,7 +86,7 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
 /// When the policy or a source cannot be read, or an answer cannot be printed.
 pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let Some(file) = &args.file else {
-        return live::run(args, instance);
+        return args.ask_live(instance);
     };
     let asked = args.request.iter().any(|path| path.as_os_str() == "-");
     if file.as_os_str() == "-" && (asked || args.source.contains(&SourceArg::Stdin)) {
@@ -130,12 +125,41 @@ fn default_format() -> Format {
 }
 
 impl Args {
+    /// Compares what the policy, the table and the kernel say.
+    fn ask_live(&self, instance: &Instance) -> anyhow::Result<Exit> {
+        require_root("asking the filter")?;
+        let live = Live::of(instance)?;
+        let targets = self.wanted.targets(&live.plan)?;
+        let mut differing = 0_usize;
+        self.each(|source, format, out| {
+            let callable = kernel::callable(&live.plan, source)?;
+            for target in &targets {
+                let report = live.ask(*target, source, callable)?;
+                differing += usize::from(!report.agrees());
+                match format {
+                    Format::Text => write!(out, "{report}")?,
+                    Format::Json => {
+                        serde_json::to_writer(&mut *out, &report)?;
+                        writeln!(out)?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let answers = match differing {
+            0 => return Ok(Exit::Fine),
+            1 => "the answers differ".to_owned(),
+            _ => format!("{differing} answers differ"),
+        };
+        bail!("{answers}: `ipfilter reload` deploys anew; please report this")
+    }
+
     /// Has `answer` write the answer to each source, in the format that was asked for.
     ///
     /// # Errors
     ///
     /// When a source cannot be read, or `answer` fails.
-    pub(super) fn each(
+    fn each(
         &self,
         mut answer: impl FnMut(IpAddr, Format, &mut dyn Write) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {

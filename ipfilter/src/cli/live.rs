@@ -1,4 +1,4 @@
-//! `ipfilter explain --live`: the policy, the table and the kernel, each asked about the same source.
+//! What an instance has in force: the policy, the table and the kernel, each asked about the same source.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use ipfilter_ebpf::abi::ApiSet;
 use jiff::Timestamp;
 
-use super::{Exit, Stop, explain::Args, format::Format, probe, require_root};
+use super::{Stop, probe};
 use crate::{
     daemon::InForce,
     instance::Instance,
@@ -21,51 +21,22 @@ use crate::{
 
 /// Where a request would go.
 #[derive(Clone, Copy)]
-struct Target {
+pub(super) struct Target {
     /// The API's index.
     api: usize,
     protocol: Protocol,
     port: u16,
 }
 
-pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
-    require_root("asking the filter")?;
-    let live = Live::of(instance)?;
-    let targets = targets(args, &live.plan)?;
-    let mut differing = 0_usize;
-    args.each(|source, format, out| {
-        let callable = kernel::callable(&live.plan, source)?;
-        for target in &targets {
-            let report = live.ask(*target, source, callable)?;
-            differing += usize::from(!report.agrees());
-            match format {
-                Format::Text => write!(out, "{report}")?,
-                Format::Json => {
-                    serde_json::to_writer(&mut *out, &report)?;
-                    writeln!(out)?;
-                }
-            }
-        }
-        Ok(())
-    })?;
-    match differing {
-        0 => Ok(Exit::Fine),
-        1 => bail!("the answers differ: `ipfilter reload` deploys anew; please report this"),
-        _ => {
-            bail!("{differing} answers differ: `ipfilter reload` deploys anew; please report this")
-        }
-    }
-}
-
 /// What each API answers to `source` at its first port, for people.
-pub(super) fn tell(instance: &Instance, source: IpAddr) -> anyhow::Result<String> {
+pub(super) fn describe(instance: &Instance, source: IpAddr) -> anyhow::Result<String> {
     let live = Live::of(instance)?;
     let callable = kernel::callable(&live.plan, source)?;
-    let mut told = String::new();
+    let mut text = String::new();
     for target in first_ports(&live.plan, |_| true) {
-        told += &live.ask(target, source, callable)?.to_string();
+        text += &live.ask(target, source, callable)?.to_string();
     }
-    Ok(told)
+    Ok(text)
 }
 
 /// The first port of each API that is wanted.
@@ -84,55 +55,70 @@ fn first_ports<'p>(
     })
 }
 
-/// The API and the port that were asked for, or else each API's first port.
-fn targets(args: &Args, plan: &Plan) -> Result<Vec<Target>, Stop> {
-    let wanted = args.api.as_ref();
-    let known = |name: &&String| plan.api(name).is_none();
-    if let Some(name) = wanted.filter(known) {
-        let names: Vec<_> = plan
-            .apis
-            .iter()
-            .map(|api| format!("`{}`", api.name))
-            .collect();
-        let names = names.join(", ");
-        return Err(Stop::usage(format!("no API `{name}`: there are {names}")));
-    }
-    let is_wanted = |api: &Api| {
-        wanted.is_none_or(|name| api.name == *name)
-            && args.port.is_none_or(|port| api.ports.contains(port))
-    };
-    let targets = first_ports(plan, is_wanted).map(|target| Target {
-        port: args.port.unwrap_or(target.port),
-        ..target
-    });
-    let targets: Vec<_> = targets.collect();
-    match (targets.is_empty(), args.port) {
-        (true, Some(port)) => Err(Stop::usage(format!(
-            "port {port} is not the API's: `ipfilter status` shows which are"
-        ))),
-        _ => Ok(targets),
+/// Which APIs to ask about.
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// Only this API, with `--live` (default: each)
+    #[arg(long, value_name = "NAME", requires = "live")]
+    api: Option<String>,
+
+    /// This port of the API, with `--live` (default: its first)
+    #[arg(long, value_name = "N", requires = "live", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+}
+
+impl Wanted {
+    /// The API and the port that were asked for, or else each API's first port.
+    pub(super) fn targets(&self, plan: &Plan) -> Result<Vec<Target>, Stop> {
+        let wanted = self.api.as_ref();
+        let known = |name: &&String| plan.api(name).is_none();
+        if let Some(name) = wanted.filter(known) {
+            let names = plan.apis.iter().map(|api| format!("`{}`", api.name));
+            let names = names.collect::<Vec<_>>().join(", ");
+            return Err(Stop::usage(format!("no API `{name}`: there are {names}")));
+        }
+        let is_wanted = |api: &Api| {
+            wanted.is_none_or(|name| api.name == *name)
+                && self.port.is_none_or(|port| api.ports.contains(port))
+        };
+        let targets = first_ports(plan, is_wanted).map(|target| Target {
+            port: self.port.unwrap_or(target.port),
+            ..target
+        });
+        let targets: Vec<_> = targets.collect();
+        match (targets.is_empty(), self.port) {
+            (true, Some(port)) => Err(Stop::usage(format!(
+                "port {port} is not the API's: `ipfilter status` shows which are"
+            ))),
+            _ => Ok(targets),
+        }
     }
 }
 
-struct Live {
+/// What an instance has in force.
+pub(super) struct Live {
     filter: Filter,
     found: Vec<Found>,
     in_force: InForce,
-    plan: Plan,
+    pub(super) plan: Plan,
     now: Timestamp,
 }
 
 impl Live {
     /// What `instance` has in force.
-    fn of(instance: &Instance) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// When nothing is deployed, or the kernel does not say.
+    pub(super) fn of(instance: &Instance) -> anyhow::Result<Self> {
         let filter = Filter::of(instance);
         let found = filter.inspect()?;
         if found.is_empty() {
             bail!("nothing is deployed: every packet passes");
         }
-        let in_force = InForce::of(instance).map_err(Stop::from)?;
+        let in_force = InForce::of(instance)?;
         let now = Timestamp::now();
-        let plan = in_force.plan(now).map_err(Stop::from)?;
+        let plan = in_force.plan(now)?;
         Ok(Self {
             filter,
             found,
@@ -142,7 +128,13 @@ impl Live {
         })
     }
 
-    fn ask(&self, target: Target, source: IpAddr, callable: ApiSet) -> anyhow::Result<Report> {
+    /// Asks each of them whether `source` may call `target`; `callable` is what the table holds for it.
+    pub(super) fn ask(
+        &self,
+        target: Target,
+        source: IpAddr,
+        callable: ApiSet,
+    ) -> anyhow::Result<Report> {
         let explanation = self.in_force.explain(target.api, source, self.now);
         let (file, changed) = self.in_force.file(target.api).context("no such API")?;
         let api = self.plan.apis.get(target.api).context("no such API")?;

@@ -257,6 +257,10 @@ fn finish(result: anyhow::Result<Exit>) -> ExitCode {
     if is_broken_pipe(&error) {
         return Exit::Fine.into();
     }
+    let error = match error.downcast::<Failure>() {
+        Ok(failure) => Stop::from(failure).into(),
+        Err(error) => error,
+    };
     let stop = error.downcast_ref::<Stop>();
     let exit = stop.map_or(Exit::Failed, |stop| stop.exit);
     let message = format!("{error:#}");

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Exit, Stop, format::Format, reload, require_root};
+use super::{Exit, format::Format, reload, require_root};
 use crate::{
     daemon::{self, Answer, Ending, Request},
     instance::Instance,
@@ -107,7 +107,7 @@ fn change(change: Change, instance: &Instance) -> anyhow::Result<Answer> {
         return daemon::ask(instance, &Request::Override(change));
     }
     let lock = instance.lock()?;
-    Ok(daemon::change(&lock, &change).map_err(Stop::from)?)
+    Ok(daemon::change(&lock, &change)?)
 }
 
 fn finish(answer: Answer, format: Format) -> anyhow::Result<Exit> {

@@ -1,6 +1,6 @@
 //! `ipfilter rollback`: go back to the deployment before.
 
-use super::{Exit, Stop, reload, require_root};
+use super::{Exit, reload, require_root};
 use crate::{
     daemon::{self, Request},
     instance::Instance,
@@ -19,6 +19,6 @@ pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         return reload::finish(daemon::ask(instance, &Request::Rollback)?);
     }
     let lock = instance.lock()?;
-    println!("{}", daemon::rollback(&lock).map_err(Stop::from)?);
+    println!("{}", daemon::rollback(&lock)?);
     Ok(Exit::Fine)
 }

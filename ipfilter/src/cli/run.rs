@@ -64,8 +64,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let guarded = (!args.force).then(session::own).flatten();
     let mut daemon = Daemon::start(lock, source.clone(), guarded, |config| {
         on_error(&source, config)
-    })
-    .map_err(Stop::from)?;
+    })?;
     serve(&mut daemon, runtime, events)?;
     // Nothing but a request to end gets here: an error leaves the filter attached.
     if daemon.service().detach_on_exit {

@@ -139,7 +139,7 @@ impl Top<'_> {
     }
 
     fn explain(&self, source: IpAddr) -> String {
-        live::tell(self.instance, source).unwrap_or_else(|error| format!("{error:#}"))
+        live::describe(self.instance, source).unwrap_or_else(|error| format!("{error:#}"))
     }
 
     /// Who was denied; none where it is not remembered, or by another version of ipfilter.

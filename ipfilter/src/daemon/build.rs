@@ -24,6 +24,7 @@ use crate::{
     plan::Plan,
     progress::Progress,
     state::{Inputs, PlanRecord, save_overrides},
+    view::failure::{plain, problems},
 };
 
 /// A plan that was built, and what is to be written down of it.
@@ -73,7 +74,7 @@ impl Order {
             // What was reported before is not reported again.
             Err(failure)
                 if self.task == Task::ReloadIfChanged
-                    && self.last_failure == Some(failure.plain()) =>
+                    && self.last_failure == Some(plain(&failure)) =>
             {
                 Ok(Built::Unchanged)
             }
@@ -209,5 +210,8 @@ impl Policies {
 pub(super) fn report(policies: &Policies) {
     for warning in &policies.warnings {
         warn!("{warning}");
+    }
+    for findings in &policies.findings {
+        warn!("{}", problems(findings));
     }
 }

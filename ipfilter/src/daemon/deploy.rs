@@ -19,6 +19,7 @@ use crate::{
     kernel::{Interface, Matched},
     overrides::{Change, Overrides, shown},
     state::{Cause, History, Inputs, save_overrides},
+    view::failure::plain,
 };
 
 impl Daemon {
@@ -231,7 +232,8 @@ impl Daemon {
             // The files are looked at again, whatever they say.
             self.last_read = None;
         }
-        self.history.reloaded(cause, result.as_ref().copied());
+        self.history
+            .reloaded(cause, result.as_ref().copied().map_err(plain));
         self.tally.reloaded(result.is_ok());
     }
 }

@@ -9,11 +9,11 @@ use crate::failure::Failure;
 use crate::state::Inputs;
 use crate::{
     config::{ApiConfig, Config},
+    document::problem::{Findings, Problem},
     overrides::{Override, Overrides},
     plan::{Api, Plan, PlanError},
     policy::{self, Accepted, Explanation, Policy, Refused, Severity, Source},
     progress::Progress,
-    view::diagnostics,
 };
 
 /// Shuts everyone out, whatever authorizes requests beside the policy.
@@ -29,8 +29,10 @@ pub(crate) struct Policies {
     policies: Arc<[Policy]>,
     /// What is decided above them.
     overrides: Arc<Overrides>,
-    /// Warnings, rendered.
+    /// Warnings about the configuration.
     pub(crate) warnings: Vec<String>,
+    /// Warnings about policies.
+    pub(crate) findings: Vec<Findings>,
 }
 
 impl Policies {
@@ -50,12 +52,18 @@ impl Policies {
         warnings.extend(ephemeral::warnings(ports));
         warnings.extend(without_effect(spec));
         let policies = spec.apis.iter().zip(&inputs.policies);
-        let policies = policies.map(|(api, source)| read(spec, api, source, &mut warnings));
+        let mut findings = Vec::new();
+        let policies = policies.map(|(api, source)| {
+            let (policy, found) = read(spec, api, source)?;
+            findings.extend(Some(found).filter(|found| !found.problems.is_empty()));
+            Ok(policy)
+        });
         Ok(Self {
-            policies: policies.collect::<Result<_, _>>()?,
+            policies: policies.collect::<Result<_, Failure>>()?,
             spec: spec.clone(),
             overrides,
             warnings,
+            findings,
         })
     }
 
@@ -66,6 +74,7 @@ impl Policies {
             policies: Arc::clone(&self.policies),
             overrides,
             warnings: Vec::new(),
+            findings: Vec::new(),
         }
     }
 
@@ -157,7 +166,7 @@ impl Policies {
 pub(super) fn shut_the_broken(spec: &Config) -> Inputs {
     let policies = spec.apis.iter().map(|api| {
         let readable = Inputs::policy(api).and_then(|source| {
-            read(spec, api, &source, &mut Vec::new())?;
+            read(spec, api, &source)?;
             Ok(source)
         });
         readable.unwrap_or_else(|_| Source::new("deny-all", DENY_ALL))
@@ -185,27 +194,24 @@ fn blame(spec: &Config, error: &PlanError) -> String {
     }
 }
 
-fn read(
-    spec: &Config,
-    api: &ApiConfig,
-    source: &Source,
-    warnings: &mut Vec<String>,
-) -> Result<Policy, Failure> {
-    let told = |problems: &[policy::Problem], severities: &[Severity]| {
-        let problems = problems.iter();
-        let told = problems.filter(|problem| severities.contains(&problem.severity));
-        diagnostics::render_all(source, told)
+/// Understands one policy, and says what there is to warn of.
+fn read(spec: &Config, api: &ApiConfig, source: &Source) -> Result<(Policy, Findings), Failure> {
+    let findings = |problems: Vec<Problem>, severities: &[Severity]| Findings {
+        source: source.clone(),
+        problems: problems
+            .into_iter()
+            .filter(|problem| severities.contains(&problem.severity))
+            .collect(),
     };
     let parsed = policy::parse(source, &(&api.options).into());
     match parsed.accept(spec.accepts_partial(api)) {
         Ok(Accepted { policy, problems }) => {
-            let told = told(&problems, &[Severity::Warning, Severity::Maybe]);
-            warnings.extend((!told.is_empty()).then_some(told));
-            Ok(policy)
+            let found = findings(problems, &[Severity::Warning, Severity::Maybe]);
+            Ok((policy, found))
         }
         Err(Refused { policy, problems }) => Err(match policy {
-            None => Failure::Policy(told(&problems, &[Severity::Error])),
-            Some(_) => Failure::Partial(told(&problems, &[Severity::Maybe])),
+            None => Failure::Policy(findings(problems, &[Severity::Error])),
+            Some(_) => Failure::Partial(findings(problems, &[Severity::Maybe])),
         }),
     }
 }

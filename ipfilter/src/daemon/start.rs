@@ -30,7 +30,7 @@ use crate::{
     lock::Lock,
     plan::{Api, Plan},
     progress::Progress,
-    view::{explain::View, snapshot::Tally},
+    view::{explain::View, failure::plain, snapshot::Tally},
 };
 
 /// Where what is deployed first comes from.
@@ -222,7 +222,7 @@ impl Start {
         error!("degraded: the last good plan is in force, not that of the files");
         let history = &mut self.history;
         history.deployed(&inputs.spec, started.record.clone(), Cause::Clock, None);
-        history.record.degraded = why.map(Failure::plain);
+        history.record.degraded = why.map(plain);
         Ok(started)
     }
 
@@ -236,7 +236,7 @@ impl Start {
         let inputs = prepare::shut_the_broken(spec);
         let started = self.deploy(&inputs)?;
         error!("degraded: APIs with a broken policy are shut to everyone until it is repaired");
-        let why = why.map(Failure::plain).unwrap_or_default();
+        let why = why.map(plain).unwrap_or_default();
         self.history.degraded(spec, started.record.clone(), why);
         Ok(started)
     }
@@ -302,7 +302,7 @@ impl Start {
                 "nothing changes".to_owned()
             }
             _ => self.plan_before().map_or_else(
-                |failure| format!("what changes is not known: {}", failure.plain()),
+                |failure| format!("what changes is not known: {}", plain(&failure)),
                 |before| before.diff(plan).to_string(),
             ),
         }

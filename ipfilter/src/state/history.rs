@@ -74,15 +74,15 @@ impl History {
     }
 
     /// Writes down how a reload went.
-    pub(crate) fn reloaded(&mut self, cause: Cause, result: Result<(), &Failure>) {
+    pub(crate) fn reloaded(&mut self, cause: Cause, result: Result<(), String>) {
         self.record.last_reload = Some(Reload {
             time: Timestamp::now(),
             cause,
-            outcome: match result {
+            outcome: match &result {
                 Ok(()) => Outcome::Deployed,
                 Err(_) => Outcome::Failed,
             },
-            message: result.err().map(Failure::plain),
+            message: result.err(),
         });
     }
 

@@ -4,7 +4,7 @@ use std::{collections::HashSet, io, ops::Range, path::Path as FilePath};
 
 use ipfilter_document::{
     json::{Kind, Node},
-    problem::{Advice, Path, Problem},
+    problem::{Advice, Findings, Path, Problem},
     reader::{Member, Reader},
     source::Source,
 };
@@ -44,20 +44,11 @@ pub struct ReadApi {
     pub policy: (String, Range<usize>),
 }
 
-/// A configuration file that can't be used.
-#[derive(Debug)]
-pub struct Invalid {
-    /// Its text.
-    pub source: Source,
-    /// Why not.
-    pub problems: Vec<Problem>,
-}
-
 /// Why there is no configuration.
 #[derive(Debug)]
 pub enum Unusable {
     /// The file is wrong.
-    Invalid(Invalid),
+    Invalid(Findings),
     /// The file can't be read, or what the command line asks for makes no sense.
     Other(String),
 }
@@ -79,7 +70,7 @@ impl Reading {
         if self.is_valid() {
             return Ok(self.draft);
         }
-        Err(Unusable::Invalid(Invalid {
+        Err(Unusable::Invalid(Findings {
             source: self.source,
             problems: self.problems,
         }))

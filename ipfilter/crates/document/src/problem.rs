@@ -38,6 +38,15 @@ pub struct Problem {
     pub statement: Option<StatementId>,
 }
 
+/// A document and what there is to say about it.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// The document.
+    pub source: Source,
+    /// Its problems.
+    pub problems: Vec<Problem>,
+}
+
 /// Which statement of a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatementId {
