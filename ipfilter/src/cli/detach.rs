@@ -1,7 +1,11 @@
 //! `ipfilter detach`: detach the filter.
 
 use super::{Exit, require_root};
-use crate::{instance::Instance, kernel::Filter};
+use crate::{
+    instance::Instance,
+    kernel::Filter,
+    state::{Entry, Kind, Requester, note},
+};
 
 /// Detach the filter from all interfaces: everyone can reach the API again
 ///
@@ -15,6 +19,11 @@ pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let _lock = instance.take_over()?;
     let filter = Filter::of(instance);
     let interfaces = filter.detach()?;
+    if !interfaces.is_empty() {
+        let names: Vec<_> = interfaces.iter().map(|one| one.name.as_str()).collect();
+        let entry = Entry::now(Kind::Detach, Requester::own(), None, &names.join(", "));
+        note(instance, &[entry]);
+    }
     if interfaces.is_empty() {
         println!("nothing was attached as instance `{}`", instance.name());
         for other in instance.others() {

@@ -13,7 +13,7 @@ use crate::{
     instance::Instance,
     kernel::{Filter, Found},
     overrides::Overrides,
-    state::load_overrides,
+    state::{activity, load_overrides},
     view::status::{Counted, Status},
 };
 
@@ -73,7 +73,13 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         &overrides,
         &counted,
     );
-    let status = status.beside(filter.namesakes(), filter.strays()?);
+    let events = activity(instance).unwrap_or_else(|error| {
+        warn!("what happened lately is missing here: {error:#}");
+        Vec::new()
+    });
+    let status = status
+        .with_events(events)
+        .beside(filter.namesakes(), filter.strays()?);
     match args.format {
         Format::Text => anstream::print!("{status}"),
         Format::Json => println!("{}", serde_json::to_string(&status)?),

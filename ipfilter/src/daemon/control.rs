@@ -24,6 +24,7 @@ use super::events::Event;
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::overrides::{Change, Override};
+use crate::state::Requester;
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -196,6 +197,7 @@ async fn answer(
     mut stream: tokio::net::UnixStream,
     events: &mpsc::Sender<Event>,
 ) -> anyhow::Result<()> {
+    let peer = stream.peer_cred().context("nobody is known to ask")?;
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
     let mut reader = tokio::io::BufReader::new(reader.take(LONGEST));
@@ -208,7 +210,9 @@ async fn answer(
     }
     let request: Request = serde_json::from_str(&line).context("it is no request")?;
     let (sender, receiver) = oneshot::channel();
-    events.send(Event::Asked(request, sender)).await?;
+    let (uid, pid) = (peer.uid(), peer.pid());
+    let by = Requester::of_process(uid, pid);
+    events.send(Event::Asked(request, by, sender)).await?;
     let answer = receiver.await.context("the process ends")?;
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');

@@ -11,14 +11,15 @@ use super::{
     build::{Order, Product},
     cut,
     machine::{Job, Span, Task},
+    noted::listed,
     notify,
     upkeep::announce,
 };
 use crate::{
     failure::Failure,
-    kernel::{Interface, Matched},
+    kernel::{Attachment, Deployment, Interface, Matched},
     overrides::{Change, Overrides, shown},
-    state::{Cause, History, Inputs, save_overrides},
+    state::{Cause, History, Inputs, Kind, Requester, note, save_overrides},
     view::failure::plain,
 };
 
@@ -57,10 +58,12 @@ impl Daemon {
     /// line.
     pub(super) fn swap(
         &mut self,
-        task: Task,
+        job: &Job,
         product: Product,
         span: Span,
     ) -> Result<String, Failure> {
+        let task = job.task;
+        let by = job.by.first().cloned().unwrap_or(Requester::Clock);
         let bound = &self.history.record.bound;
         let spec = product.policies.spec();
         let protected = spec.protected();
@@ -71,6 +74,7 @@ impl Daemon {
             let known = self.policies.spec();
             require(&matched, |name| known.names(name))?;
         }
+        let mut moved = Vec::new();
         if let Some(prepared) = product.prepared {
             let deployment = prepared.deploy(&matched.interfaces)?;
             deployment.attached().iter().for_each(announce);
@@ -78,6 +82,7 @@ impl Daemon {
             warn_of_open(&protected)?;
             self.unattached.clear();
             let before = mem::replace(&mut self.deployment, deployment);
+            moved = self.moved(&before);
             self.builder.run(move || drop(before));
         }
         // Some have ended, and were forgotten on the disk too, after the new ones were written.
@@ -95,6 +100,9 @@ impl Daemon {
         let history = &mut self.history;
         history.deployed(self.policies.spec(), record, cause, product.inputs);
         self.span = span;
+        for (kind, interfaces) in moved {
+            self.note(kind, by.clone(), &interfaces);
+        }
         self.forget_ended();
         if is_overwritten {
             self.keep_overrides();
@@ -113,6 +121,29 @@ impl Daemon {
         Ok(change)
     }
 
+    /// To which interfaces the deployment in force is attached and the one before was not, and the
+    /// other way round.
+    fn moved(&self, before: &Deployment) -> Vec<(Kind, String)> {
+        let (now, before) = (self.deployment.attached(), before.attached());
+        let only = |these: &[Attachment], those: &[Attachment]| {
+            let those: Vec<_> = those.iter().map(|one| one.interface.index).collect();
+            let only = these
+                .iter()
+                .filter(|one| !those.contains(&one.interface.index));
+            only.map(|one| one.interface.name.clone())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let moved = [
+            (Kind::Attach, only(now, before)),
+            (Kind::Detach, only(before, now)),
+        ];
+        let moved = moved.into_iter();
+        moved
+            .filter(|(_, interfaces)| !interfaces.is_empty())
+            .collect()
+    }
+
     /// Takes note of which interfaces are meant.
     pub(super) fn set_matched(&mut self, matched: Matched) {
         for (name, interface) in &matched.renamed {
@@ -124,6 +155,11 @@ impl Daemon {
                      `{}`, or give it the alternative name `{name}`, before the next boot",
                     interface.name, interface.name
                 );
+                self.note(
+                    Kind::Rename,
+                    Requester::Kernel,
+                    &format!("`{name}` is `{}` now", interface.name),
+                );
                 self.renamed.push(now);
             }
         }
@@ -133,6 +169,7 @@ impl Daemon {
 
     /// Records, logs and answers how a job went, in this order.
     pub(super) fn settle(&mut self, job: Job, result: Result<(), Failure>) {
+        let entries = self.noted(&job, &result);
         let Job {
             task,
             replies,
@@ -173,6 +210,7 @@ impl Daemon {
         let history = self.history.clone();
         self.keeper.run(move || {
             outcome.keep(&history);
+            note(&history.instance, &entries);
             outcome.log();
             let cut = cut.map(|policies| cut::close_denied(&policies));
             let with_cut = |mut answer: Answer| {
@@ -205,9 +243,12 @@ impl Daemon {
         if overrides.active(now).count() == overrides.iter().count() {
             return;
         }
-        for ended in overrides.iter().filter(|one| !one.is_active(now)) {
+        let ended = overrides.iter().filter(|one| !one.is_active(now));
+        let ended: Vec<_> = ended.collect();
+        for ended in &ended {
             info!("override ended: {} {ended}", shown(ended.rule.source));
         }
+        self.note(Kind::OverrideEnded, Requester::Clock, &listed(&ended));
         let mut left = Overrides::clone(overrides);
         left.forget_ended(now);
         self.policies = Arc::new(self.policies.with_overrides(Arc::new(left)));

@@ -11,7 +11,11 @@ use tokio::sync::oneshot;
 
 use super::{Answer, Request};
 use crate::{
-    failure::Failure, kernel::Denial, overrides::Change, state::Cause, view::snapshot::Snapshot,
+    failure::Failure,
+    kernel::Denial,
+    overrides::Change,
+    state::{Cause, Requester},
+    view::snapshot::Snapshot,
 };
 
 /// How soon a deployment that failed at a boundary of time is retried.
@@ -66,6 +70,8 @@ pub(super) enum Task {
 pub(super) struct Job {
     pub(super) task: Task,
     pub(super) replies: Vec<oneshot::Sender<Answer>>,
+    /// Who or what asked for it: of [`Task::Override`] by reply, of others each once.
+    pub(super) by: Vec<Requester>,
     /// Of [`Task::Override`], by reply.
     pub(super) changes: Vec<Change>,
     /// What those came to, once that is known.
@@ -79,10 +85,12 @@ pub(super) struct Job {
 }
 
 impl Job {
-    fn new(task: Task, reply: Option<oneshot::Sender<Answer>>) -> Self {
+    /// One that nobody waits for.
+    fn new(task: Task, by: Requester) -> Self {
         Self {
             task,
-            replies: reply.into_iter().collect(),
+            replies: Vec::new(),
+            by: vec![by],
             changes: Vec::new(),
             answers: Vec::new(),
             change: String::new(),
@@ -113,7 +121,7 @@ pub(super) enum Event<P> {
     /// SIGHUP.
     Reload,
     /// Somebody asks, and waits for the answer.
-    Asked(Request, oneshot::Sender<Answer>),
+    Asked(Request, Requester, oneshot::Sender<Answer>),
     /// Somebody wants to know the present state.
     Look(oneshot::Sender<Snapshot>),
     /// The files may have changed.
@@ -189,7 +197,7 @@ pub(super) struct Machine<P> {
     lead: SignedDuration,
     queue: VecDeque<Job>,
     /// Changes of overrides that wait to be made together, and who asks for each.
-    changes: Vec<(Change, oneshot::Sender<Answer>)>,
+    changes: Vec<(Change, Requester, oneshot::Sender<Answer>)>,
     /// When the last ones were begun.
     changed: Option<Timestamp>,
     running: Option<Job>,
@@ -233,18 +241,22 @@ impl<P> Machine<P> {
                 Effect::Follow,
                 Effect::Refresh,
             ],
-            Event::Reload => self.enqueue(Job::new(Task::Reload(Cause::Signal), None)),
-            Event::Files => self.enqueue(Job::new(Task::ReloadIfChanged, None)),
-            Event::Asked(request, reply) => {
+            Event::Reload => {
+                let task = Task::Reload(Cause::Signal);
+                self.enqueue(Job::new(task, Requester::Signal))
+            }
+            Event::Files => self.enqueue(Job::new(Task::ReloadIfChanged, Requester::FileWatch)),
+            Event::Asked(request, by, reply) => {
                 let cut = request == Request::ReloadAndCut;
                 let task = match request {
                     Request::Reload | Request::ReloadAndCut => Task::Reload(Cause::Command),
                     Request::Rollback => Task::Rollback,
-                    Request::Override(change) => return self.gather(change, reply, now),
+                    Request::Override(change) => return self.gather((change, by, reply), now),
                 };
                 self.enqueue(Job {
                     cut,
-                    ..Job::new(task, Some(reply))
+                    replies: vec![reply],
+                    ..Job::new(task, by)
                 })
             }
             Event::Clock => {
@@ -272,6 +284,12 @@ impl<P> Machine<P> {
             Some(last) if is_reload(last.task) && is_reload(job.task) => {
                 if last.task == Task::ReloadIfChanged {
                     last.task = job.task;
+                    last.by.clear();
+                }
+                if job.task != Task::ReloadIfChanged || last.task == job.task {
+                    let new = job.by.into_iter().filter(|by| !last.by.contains(by));
+                    let new: Vec<_> = new.collect();
+                    last.by.extend(new);
                 }
                 last.replies.extend(job.replies);
                 last.cut |= job.cut;
@@ -284,11 +302,10 @@ impl<P> Machine<P> {
     /// Has a change of overrides wait for its turn.
     fn gather(
         &mut self,
-        change: Change,
-        reply: oneshot::Sender<Answer>,
+        change: (Change, Requester, oneshot::Sender<Answer>),
         now: Timestamp,
     ) -> Vec<Effect<P>> {
-        self.changes.push((change, reply));
+        self.changes.push(change);
         let mut effects = Vec::new();
         self.proceed(now, &mut effects);
         effects
@@ -306,12 +323,14 @@ impl<P> Machine<P> {
     fn take_changes(&mut self, now: Timestamp) -> Option<Job> {
         self.changes_at(now).filter(|due| *due <= now)?;
         self.changed = Some(now);
-        let (changes, replies) = mem::take(&mut self.changes).into_iter().unzip();
-        Some(Job {
-            changes,
-            replies,
-            ..Job::new(Task::Override, None)
-        })
+        let mut job = Job::new(Task::Override, Requester::Clock);
+        job.by.clear();
+        for (change, by, reply) in mem::take(&mut self.changes) {
+            job.changes.push(change);
+            job.by.push(by);
+            job.replies.push(reply);
+        }
+        Some(job)
     }
 
     fn built(&mut self, result: Result<Built<P>, Failure>, now: Timestamp) -> Vec<Effect<P>> {
@@ -386,12 +405,17 @@ impl<P> Machine<P> {
             return;
         }
         if let Some((span, plan)) = self.ahead.take_if(|(span, _)| span.contains(now)) {
-            effects.push(Effect::Swap(Job::new(Task::CatchUp, None), plan, span));
+            effects.push(Effect::Swap(
+                Job::new(Task::CatchUp, Requester::Clock),
+                plan,
+                span,
+            ));
             return;
         }
         let mut jobs = self.queue.iter().chain(&self.running);
         if !jobs.any(|job| job.task == Task::CatchUp) {
-            self.queue.push_front(Job::new(Task::CatchUp, None));
+            self.queue
+                .push_front(Job::new(Task::CatchUp, Requester::Clock));
         }
     }
 
@@ -410,7 +434,7 @@ impl<P> Machine<P> {
                 .is_some_and(|due| due <= now && now < time)
         {
             self.tried = Some(time);
-            let job = Job::new(Task::BuildAhead(time), None);
+            let job = Job::new(Task::BuildAhead(time), Requester::Clock);
             self.queue.push_back(job);
         }
         self.running = self.queue.pop_front();

@@ -17,6 +17,7 @@ mod exporter;
 mod in_force;
 mod links;
 mod machine;
+mod noted;
 mod notify;
 mod overrule;
 mod perform;
@@ -53,7 +54,7 @@ use crate::{
     kernel::{Deployment, Filter},
     lock::Lock,
     plan::Plan,
-    state::History,
+    state::{Entry, History, Kind, Requester, note},
     view::snapshot::Tally,
 };
 
@@ -150,12 +151,16 @@ impl Daemon {
             builder,
             keeper,
             filter,
+            history,
             ..
         } = self;
         // They may be about to pin something, or to write.
         drop((builder, keeper));
         drop(deployment);
-        filter.detach()?;
+        let interfaces = filter.detach()?;
+        let names: Vec<_> = interfaces.iter().map(|one| one.name.as_str()).collect();
+        let entry = Entry::now(Kind::Detach, Requester::Signal, None, &names.join(", "));
+        note(&history.instance, &[entry]);
         Ok(())
     }
 }

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     kernel::{Denial, Trace},
     overrides::Change,
+    state::{Kind, Requester},
     view::snapshot::Snapshot,
 };
 
@@ -250,12 +251,18 @@ impl Daemon {
     pub(super) async fn perform_one(&mut self, open: &mut Open, effect: Effect) -> Outcome {
         match effect {
             Effect::End => {
+                let what = if self.service().detach_on_exit {
+                    ""
+                } else {
+                    "the filter stays attached"
+                };
+                self.note(Kind::Stop, Requester::Signal, what);
                 self.keeper.run(notify::stopping);
                 return Outcome::End;
             }
             Effect::Build(task, changes) => self.build(task, changes, open.sender.clone()),
             Effect::Swap(mut job, product, span) => {
-                let result = self.swap(job.task, product, span).map(|change| {
+                let result = self.swap(&job, product, span).map(|change| {
                     job.change = change;
                     span
                 });

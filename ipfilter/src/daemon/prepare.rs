@@ -155,6 +155,12 @@ impl Policies {
         boundaries.flatten().chain(ends).min()
     }
 
+    /// Whether a policy may say something else from `time` on.
+    pub(super) fn has_boundary_at(&self, time: Timestamp) -> bool {
+        let mut boundaries = self.policies.iter().flat_map(|policy| policy.boundaries());
+        boundaries.any(|boundary| *boundary == time)
+    }
+
     /// All times at which the plan may become another.
     pub(super) fn boundaries(&self) -> impl Iterator<Item = Timestamp> + Clone {
         let boundaries = self.policies.iter().map(Policy::boundaries);

@@ -14,6 +14,7 @@ use super::{
     deploy::{report_missing, require},
     in_force::InForce,
     machine::Span,
+    noted::changed,
     overrule::override_with,
     prepare::{self, Policies},
     upkeep::announce,
@@ -24,13 +25,20 @@ use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::overrides::{Change, Overrides};
 use crate::session::Session;
-use crate::state::{Cause, History, Inputs, PlanRecord, load_overrides, save_overrides};
+use crate::state::{
+    Cause, Entry, History, Inputs, Kind, PlanRecord, Requester, load_overrides, note,
+    save_overrides,
+};
 use crate::{
     kernel::{Bound, Deployment, Filter, Found, Interface},
     lock::Lock,
     plan::{Api, Plan},
     progress::Progress,
-    view::{explain::View, failure::plain, snapshot::Tally},
+    view::{
+        explain::View,
+        failure::{in_a_line, plain},
+        snapshot::Tally,
+    },
 };
 
 /// Where what is deployed first comes from.
@@ -92,6 +100,7 @@ impl Daemon {
                     // The directory may have been made only now.
                     lock.claim_pins()?;
                     start.history.save();
+                    start.note(Kind::Start, &started);
                     // A failure is in the log; the filter is needed all the more.
                     let _: Result<(), Failure> = cut_if_asked(&started.policies);
                     let worker = |name| Worker::start(name).context("can't start a thread");
@@ -118,6 +127,7 @@ impl Daemon {
                 Err(failure) if why.is_none() => {
                     if start.unattended {
                         error!("the plan of the files can't be deployed: {failure}");
+                        start.note_failure(&failure);
                     }
                     why = Some(failure);
                 }
@@ -349,6 +359,33 @@ impl Start {
         bound
     }
 
+    /// Notes that something was deployed.
+    fn note(&self, kind: Kind, started: &Started) {
+        let attached = started.deployment.attached().iter();
+        let attached: Vec<_> = attached
+            .map(|one| format!("{} ({})", one.interface.name, one.hook.name()))
+            .collect();
+        let degraded = self.history.record.degraded.is_some();
+        let degraded = if degraded {
+            "degraded: not the plan of the files, "
+        } else {
+            ""
+        };
+        let PlanRecord { digest, change, .. } = started.record.clone();
+        let what = match attached.as_slice() {
+            [] => format!("{degraded}no interface is there yet; {change}"),
+            _ => format!("{degraded}at {}; {change}", attached.join(", ")),
+        };
+        let entry = Entry::now(kind, Requester::own(), Some(digest), &what);
+        note(&self.history.instance, &[entry]);
+    }
+
+    fn note_failure(&self, failure: &Failure) {
+        let what = format!("start: {}", in_a_line(failure));
+        let entry = Entry::now(Kind::Failure, Requester::own(), None, &what);
+        note(&self.history.instance, &[entry]);
+    }
+
     /// Records what was deployed, and keeps its inputs.
     fn keep(&mut self, inputs: &Inputs, started: &Started, cause: Cause) {
         let kept = keep(inputs, &self.history.instance);
@@ -433,6 +470,7 @@ pub fn deploy(
     // The directory may have been made only now.
     lock.claim_pins()?;
     start.history.save();
+    start.note(Kind::Deploy, &started);
     cut_if_asked(&started.policies).map_err(|failure| in_force_but(&failure))
 }
 
@@ -461,6 +499,7 @@ pub fn rollback(lock: &Lock) -> Result<String, Failure> {
     let started = start.deploy(&inputs)?;
     start.keep(&inputs, &started, Cause::Rollback);
     start.history.save();
+    start.note(Kind::Rollback, &started);
     cut_if_asked(&started.policies).map_err(|failure| in_force_but(&failure))?;
     let PlanRecord { digest, change, .. } = started.record;
     info!("rolled back: plan {digest}; {change}");
@@ -506,9 +545,16 @@ pub fn change(lock: &Lock, change: &Change) -> Result<Answer, Failure> {
             error!("the overrides on the disk are not those in force: {error:#}");
         }
     })?;
+    let entries = changed(
+        slice::from_ref(change),
+        slice::from_ref(&answer),
+        &[Requester::own()],
+        Some(started.record.digest.clone()),
+    );
     let history = &mut start.history;
     history.deployed(&inputs.spec, started.record, Cause::Override, None);
     history.save();
+    note(&history.instance, &entries);
     if started.policies.spec().cut {
         answer.add(&cut::close_denied(&started.policies));
     }

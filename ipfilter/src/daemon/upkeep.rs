@@ -4,6 +4,7 @@ use log::{error, info, warn};
 
 use super::{Daemon, notify};
 use crate::kernel::{Attachment, Interface};
+use crate::state::{Kind, Requester};
 
 impl Daemon {
     /// Puts the filter on interfaces that have come, and forgets those that have gone.
@@ -17,9 +18,14 @@ impl Daemon {
             Err(error) => return error!("can't follow the interfaces: {error}"),
         };
         let followed = self.deployment.follow(&matched.interfaces);
-        followed.attached.iter().for_each(announce);
+        for attachment in &followed.attached {
+            announce(attachment);
+            self.note(Kind::Attach, Requester::Kernel, &attachment.interface.name);
+        }
         for interface in &followed.left {
             info!(interface = interface.name; "`{}` is gone", interface.name);
+            let what = format!("`{}` is gone", interface.name);
+            self.note(Kind::Detach, Requester::Kernel, &what);
         }
         let failed: Vec<_> = followed.failed.iter().map(ToString::to_string).collect();
         let failed = failed.join("; ");
@@ -51,6 +57,7 @@ impl Daemon {
         }
         for what in &repaired.done {
             warn!("{what}");
+            self.note(Kind::Repair, Requester::Kernel, what);
         }
         let failed: Vec<_> = repaired.failed.iter().map(ToString::to_string).collect();
         let failed = failed.join("; ");

@@ -1,15 +1,21 @@
-//! What is kept on disk of an instance: its record, and the inputs of its deployments.
+//! What is kept on disk of an instance: its record, the inputs of its deployments, its overrides, and
+//! what happened to it.
 //!
 //! Used by the daemon and by the commands alike; knows no map and no packet, and decides nothing.
 
+mod activity;
 mod history;
 mod inputs;
 mod overrides;
 mod record;
+mod requester;
 mod store;
 
+pub(crate) use activity::note;
+pub use activity::{Entry, Kind, activity};
 pub use history::History;
 pub use inputs::Inputs;
 pub(crate) use overrides::{load as load_overrides, save as save_overrides};
 pub(crate) use record::PlanRecord;
 pub use record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload};
+pub use requester::{Requester, User};

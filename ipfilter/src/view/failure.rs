@@ -31,6 +31,17 @@ pub fn plain(failure: &Failure) -> String {
     strip_str(&failure.to_string()).to_string()
 }
 
+/// A failure without colours and excerpts, for one line.
+#[must_use]
+pub fn in_a_line(failure: &Failure) -> String {
+    let plain = plain(failure);
+    let lines = plain.lines().map(str::trim);
+    let headings = lines.take_while(|line| !line.starts_with('|') && !line.starts_with("╭"));
+    let headings: Vec<_> = headings.filter(|line| !line.is_empty()).collect();
+    let line = headings.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
 /// All that there is to say about a document.
 #[must_use]
 pub fn problems(findings: &Findings) -> String {

@@ -9,11 +9,14 @@ use crate::{
     instance::Instance,
     kernel::{Count, Found, Stray},
     overrides::{Override, Overrides, shown},
-    state::{Deployed, Outcome, Record},
+    state::{Deployed, Entry, Outcome, Record, Requester},
 };
 
-/// How many earlier deployments a person is shown.
+/// How many overrides a person is shown.
 const SHOWN: usize = 3;
+
+/// How many of the latest events a person is shown.
+const LATELY: usize = 10;
 
 /// Everything that can be said of an instance.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +46,8 @@ pub struct Status {
     last_reload: Option<ReloadStatus>,
     /// The deployments, the latest first.
     history: Vec<DeployedStatus>,
+    /// What happened to the instance, the latest first.
+    events: Vec<EventStatus>,
     counters: Vec<CounterStatus>,
     /// Network namespaces in which instances of the same name are deployed.
     elsewhere: Vec<String>,
@@ -64,6 +69,38 @@ struct DeployedStatus {
     cause: &'static str,
     /// What it changed, in a line.
     change: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct EventStatus {
+    time: Timestamp,
+    kind: &'static str,
+    /// Who or what asked for it, as people read it.
+    by: String,
+    /// The user, where it was one.
+    uid: Option<u32>,
+    digest: Option<String>,
+    /// What happened, in one line; empty where the kind says it all.
+    what: String,
+    #[serde(skip)]
+    label: &'static str,
+}
+
+impl EventStatus {
+    fn new(entry: Entry) -> Self {
+        Self {
+            time: entry.time,
+            kind: entry.kind.name(),
+            label: entry.kind.label(),
+            by: entry.by.to_string(),
+            uid: match entry.by {
+                Requester::User(user) => Some(user.uid),
+                _ => None,
+            },
+            digest: entry.digest,
+            what: entry.what,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -184,6 +221,7 @@ impl Status {
             waiting: record.waiting,
             degraded: record.degraded,
             history,
+            events: Vec::new(),
             last_reload: record.last_reload.map(|reload| ReloadStatus {
                 time: reload.time,
                 cause: reload.cause.name(),
@@ -198,6 +236,14 @@ impl Status {
 }
 
 impl Status {
+    /// Adds what happened to the instance, the oldest first.
+    #[must_use]
+    pub fn with_events(mut self, entries: Vec<Entry>) -> Self {
+        let latest = entries.into_iter().rev();
+        self.events = latest.map(EventStatus::new).collect();
+        self
+    }
+
     /// Adds what is not this instance's and could be taken for it.
     #[must_use]
     pub fn beside(mut self, namespaces: Vec<String>, strays: Vec<Stray>) -> Self {
@@ -341,12 +387,9 @@ impl fmt::Display for Status {
                 writeln!(f, "{message}")?;
             }
         }
-        for before in self.history.iter().skip(1).take(SHOWN) {
-            let digest = before.digest.get(..12).unwrap_or(&before.digest);
-            writeln!(f, "before      {digest} {} ({})", before.time, before.cause)?;
-        }
         self.write_overrides(f)?;
         self.write_others(f)?;
+        self.write_events(f)?;
         self.write_counters(f)
     }
 }
@@ -381,6 +424,18 @@ impl Status {
                 "overrides   {more} more: `ipfilter overrides` lists them"
             ),
         }
+    }
+
+    fn write_events(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for event in self.events.iter().take(LATELY) {
+            let EventStatus {
+                label, by, what, ..
+            } = event;
+            let time = event.time.strftime("%m-%d %H:%M:%S");
+            let line = format!("{time}  {label:<16} {by:<10} {what}");
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
     }
 
     fn write_others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

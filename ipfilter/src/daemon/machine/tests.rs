@@ -83,7 +83,14 @@ fn a_storm_of_reloads_is_two() {
         assert!(step(&mut machine, Event::Files, 0).is_empty());
         let (sender, receiver) = oneshot::channel();
         replies.push(receiver);
-        assert!(step(&mut machine, Event::Asked(Request::Reload, sender), 0).is_empty());
+        assert!(
+            step(
+                &mut machine,
+                Event::Asked(Request::Reload, Requester::own(), sender),
+                0
+            )
+            .is_empty()
+        );
     }
     // Links are served meanwhile.
     assert_eq!(step(&mut machine, Event::Links, 0), ["follow", "refresh"]);
@@ -117,7 +124,7 @@ fn a_reload_that_waits_cuts_if_anyone_asks_for_it() {
         Request::Reload,
     ] {
         let (sender, _) = oneshot::channel();
-        machine.handle(Event::Asked(request, sender), at(0));
+        machine.handle(Event::Asked(request, Requester::own(), sender), at(0));
     }
     let mut cuts = Vec::new();
     for _ in 0..2 {
@@ -141,7 +148,11 @@ fn requests_keep_their_order() {
         Request::Reload,
     ] {
         let (sender, _) = oneshot::channel();
-        step(&mut machine, Event::Asked(request, sender), 0);
+        step(
+            &mut machine,
+            Event::Asked(request, Requester::own(), sender),
+            0,
+        );
     }
     let mut built_tasks = Vec::new();
     for _ in 0..4 {
@@ -263,7 +274,11 @@ fn a_storm_of_overrides_is_one_deployment_a_second() {
         let (sender, receiver) = oneshot::channel();
         replies.push(receiver);
         let request = Request::Override(lift(last));
-        step(machine, Event::Asked(request, sender), 100)
+        step(
+            machine,
+            Event::Asked(request, Requester::own(), sender),
+            100,
+        )
     };
     assert_eq!(ask(&mut machine, 1), ["build Override 1"]);
     for last in 2..=200 {
@@ -286,6 +301,6 @@ fn a_storm_of_overrides_is_one_deployment_a_second() {
     );
     // A clock that is set back keeps nobody waiting.
     let (sender, _receiver) = oneshot::channel();
-    let request = Event::Asked(Request::Override(lift(1)), sender);
+    let request = Event::Asked(Request::Override(lift(1)), Requester::own(), sender);
     assert_eq!(step(&mut machine, request, 50), ["build Override 1"]);
 }

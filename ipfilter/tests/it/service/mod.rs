@@ -1,5 +1,6 @@
 //! The real binary: its commands, its daemon, its outputs, and everything that goes wrong around it.
 
+mod activity;
 mod busy;
 mod changes;
 mod chaos;

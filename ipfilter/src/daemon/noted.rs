@@ -1,0 +1,112 @@
+//! What is noted of the instance's life: what happened, and who asked for it.
+
+use super::{
+    Answer, Daemon, Ending,
+    machine::{Job, Task},
+};
+use crate::{
+    failure::Failure,
+    overrides::{Change, Override, shown},
+    state::{Cause, Entry, Kind, Requester, note},
+    view::failure::in_a_line,
+};
+
+impl Daemon {
+    /// Notes something that has happened, after what is written already.
+    pub(super) fn note(&self, kind: Kind, by: Requester, what: &str) {
+        let entry = Entry::now(kind, by, self.known_digest(), what);
+        let instance = self.history.instance.clone();
+        self.keeper.run(move || note(&instance, &[entry]));
+    }
+
+    /// The plan in force, if there is a record of it.
+    fn known_digest(&self) -> Option<String> {
+        let current = self.history.record.current();
+        current.map(|deployed| deployed.digest.clone())
+    }
+
+    /// What is to be noted of a job that went so.
+    pub(super) fn noted(&self, job: &Job, result: &Result<(), Failure>) -> Vec<Entry> {
+        let by = || job.by.first().cloned().unwrap_or(Requester::Clock);
+        let entry = |kind, what: &str| Entry::now(kind, by(), self.known_digest(), what);
+        if let Err(failure) = result {
+            let again = self.overdue.as_deref() == Some(&failure.to_string());
+            return match (task_name(job.task), job.task) {
+                (None, _) => Vec::new(),
+                (_, Task::CatchUp) if again => Vec::new(),
+                (Some(name), _) => {
+                    let what = format!("{name}: {}", in_a_line(failure));
+                    vec![entry(Kind::Failure, &what)]
+                }
+            };
+        }
+        match job.task {
+            Task::Reload(_) | Task::ReloadIfChanged => vec![entry(Kind::Reload, &job.change)],
+            Task::Rollback => vec![entry(Kind::Rollback, &job.change)],
+            Task::Override => changed(&job.changes, &job.answers, &job.by, self.known_digest()),
+            Task::CatchUp if self.is_policys_boundary() => vec![entry(Kind::Boundary, &job.change)],
+            Task::CatchUp | Task::BuildAhead(_) => Vec::new(),
+        }
+    }
+
+    /// Whether the time of the plan in force begins by a policy's date, and not by the end of an override.
+    fn is_policys_boundary(&self) -> bool {
+        let from = self.span.from;
+        from.is_some_and(|from| self.policies.has_boundary_at(from))
+    }
+}
+
+/// What failed; none where nothing was asked for or due.
+fn task_name(task: Task) -> Option<&'static str> {
+    match task {
+        Task::Reload(Cause::Signal) => Some("reload by SIGHUP"),
+        Task::Reload(_) => Some("reload"),
+        Task::ReloadIfChanged => Some("reload of changed files"),
+        Task::Rollback => Some("rollback"),
+        Task::Override => Some("overrides"),
+        Task::CatchUp => Some("plan for this time"),
+        Task::BuildAhead(_) => None,
+    }
+}
+
+/// What is to be noted of changes of overrides: one entry for each who asked, and each kind of change.
+pub(super) fn changed(
+    changes: &[Change],
+    answers: &[Answer],
+    by: &[Requester],
+    digest: Option<String>,
+) -> Vec<Entry> {
+    let mut groups: Vec<(Kind, &Requester, Vec<&Override>)> = Vec::new();
+    for ((change, answer), by) in changes.iter().zip(answers).zip(by) {
+        if answer.result != Ending::Done {
+            continue;
+        }
+        let kind = match change {
+            Change::Add(_) => Kind::OverrideAdded,
+            Change::Remove(_) | Change::Lift { .. } => Kind::OverrideRemoved,
+        };
+        let group = groups
+            .iter_mut()
+            .find(|(own, asked, _)| (*own, *asked) == (kind, by));
+        match group {
+            Some((_, _, overrides)) => overrides.extend(&answer.overrides),
+            None => groups.push((kind, by, answer.overrides.iter().collect())),
+        }
+    }
+    let entries = groups.into_iter().map(|(kind, by, overrides)| {
+        Entry::now(kind, by.clone(), digest.clone(), &listed(&overrides))
+    });
+    entries.collect()
+}
+
+/// Overrides in one line: the first, and how many more.
+pub(super) fn listed(overrides: &[&Override]) -> String {
+    let Some(first) = overrides.first() else {
+        return String::new();
+    };
+    let first = format!("{} {first}", shown(first.rule.source));
+    match overrides.len() - 1 {
+        0 => first,
+        more => format!("{first}; and {more} more"),
+    }
+}
