@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use crate::{config::PolicyOptions, instance::Instance, kernel, view::explain::View};
+use crate::{config::PolicyOptions, instance::Instance, view::explain::View};
 
 use super::{
     Exit,
@@ -129,10 +129,11 @@ impl Args {
     fn ask_live(&self, instance: &Instance) -> anyhow::Result<Exit> {
         require_root("asking the filter")?;
         let live = Live::of(instance)?;
+        let tables = live.plan.tables()?;
         let targets = self.wanted.targets(&live.plan)?;
         let mut differing = 0_usize;
         self.each(|source, format, out| {
-            let callable = kernel::callable(&live.plan, source)?;
+            let callable = tables.at(source);
             for target in &targets {
                 let report = live.ask(*target, source, callable)?;
                 differing += usize::from(!report.agrees());

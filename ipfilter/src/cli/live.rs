@@ -10,7 +10,7 @@ use super::{Stop, probe};
 use crate::{
     daemon::InForce,
     instance::Instance,
-    kernel::{self, Filter, Found},
+    kernel::{Filter, Found},
     packet::Packet,
     plan::{Api, Plan, Protocol},
     view::{
@@ -31,7 +31,7 @@ pub(super) struct Target {
 /// What each API answers to `source` at its first port, for people.
 pub(super) fn describe(instance: &Instance, source: IpAddr) -> anyhow::Result<String> {
     let live = Live::of(instance)?;
-    let callable = kernel::callable(&live.plan, source)?;
+    let callable = live.plan.tables()?.at(source);
     let mut text = String::new();
     for target in first_ports(&live.plan, |_| true) {
         text += &live.ask(target, source, callable)?.to_string();

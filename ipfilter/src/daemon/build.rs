@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -121,7 +121,10 @@ impl Order {
             None
         } else {
             let _shown = Progress::of("loading tables");
-            Some(self.filter.prepare(&plan, policies.spec().mode)?)
+            Some(
+                self.filter
+                    .prepare(&plan, policies.spec().mode, SystemTime::now())?,
+            )
         };
         let span = policies.span(now);
         if self.task == Task::Override {

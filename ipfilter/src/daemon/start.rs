@@ -1,6 +1,6 @@
 //! What a process begins with.
 
-use std::{slice, sync::Arc};
+use std::{slice, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
@@ -265,9 +265,12 @@ impl Start {
         require(&matched, |_| self.unattended)?;
         let change = self.change_to(&plan);
         let progress = Progress::of("loading tables");
-        let deployed = self
-            .filter
-            .deploy(&plan, &matched.interfaces, inputs.spec.mode);
+        let deployed = self.filter.deploy(
+            &plan,
+            &matched.interfaces,
+            inputs.spec.mode,
+            SystemTime::now(),
+        );
         drop(progress);
         let deployment = deployed?;
         deployment.attached().iter().for_each(announce);

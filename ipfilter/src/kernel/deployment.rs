@@ -1,7 +1,7 @@
 //! A plan in the kernel and at interfaces: how one takes over from the one before, and how it
 //! follows interfaces that come and go.
 
-use std::{mem::take, os::fd::OwnedFd, sync::Arc};
+use std::{mem::take, os::fd::OwnedFd, sync::Arc, time::SystemTime};
 
 use log::warn;
 
@@ -19,11 +19,10 @@ use super::{
     shared::{self, Shared},
     slots::Slots,
     sys,
-    tables::TableSizes,
 };
 use crate::{
     config::Mode,
-    plan::{Deny, Plan},
+    plan::{Deny, Plan, TableSizes},
 };
 
 /// A plan in the kernel, and the links that put it on interfaces, held by the process that deployed
@@ -69,7 +68,7 @@ pub struct Prepared {
 }
 
 impl Filter {
-    /// Enforces `plan` at exactly these interfaces; there may be none yet.
+    /// Enforces `plan` from `now` on at exactly these interfaces; there may be none yet.
     ///
     /// # Errors
     ///
@@ -79,8 +78,9 @@ impl Filter {
         plan: &Plan,
         interfaces: &[Interface],
         mode: Mode,
+        now: SystemTime,
     ) -> Result<Deployment, Error> {
-        self.prepare(plan, mode)?.deploy(interfaces)
+        self.prepare(plan, mode, now)?.deploy(interfaces)
     }
 
     /// Loads `plan`: fills and freezes its tables, and has the program that `mode` prefers verified.
@@ -89,19 +89,21 @@ impl Filter {
     /// # Errors
     ///
     /// When the kernel does not take it.
-    pub fn prepare(&self, plan: &Plan, mode: Mode) -> Result<Prepared, Error> {
+    pub fn prepare(&self, plan: &Plan, mode: Mode, now: SystemTime) -> Result<Prepared, Error> {
         // What this process holds would otherwise not be found.
         self.pins.restore().failed.into_iter().try_for_each(Err)?;
         self.pins.create()?;
-        let result = self.try_prepare(plan, mode);
+        let result = self.try_prepare(plan, mode, now);
         if result.is_err() {
             self.remove_if_unused()?;
         }
         result
     }
 
-    fn try_prepare(&self, plan: &Plan, mode: Mode) -> Result<Prepared, Error> {
-        let object = Object::load(plan, Some(&self.pins))?;
+    fn try_prepare(&self, plan: &Plan, mode: Mode, now: SystemTime) -> Result<Prepared, Error> {
+        let created = now.duration_since(SystemTime::UNIX_EPOCH);
+        let created = created.map_or(0, |since| since.as_secs());
+        let object = Object::load(plan, Some(&self.pins), created)?;
         let maps = self.hold_maps(&object)?;
         let slots = Slots::new(
             object.share(&shared::INTERFACES)?,

@@ -3,11 +3,8 @@
 
 use std::{fs, path::Path};
 
-use super::{
-    error::Error,
-    tables::{Sources, Tables},
-};
-use crate::plan::{Family, TRIE_ENTRY_BYTES};
+use super::error::Error;
+use crate::plan::{Need, Tables};
 
 /// Bytes of memory that may be used, and who says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,49 +13,19 @@ struct Limit {
     by: &'static str,
 }
 
-/// What one family's table takes.
-struct Need {
-    family: &'static str,
-    table: &'static str,
-    /// How many of them there are.
-    count: usize,
-    /// What each takes.
-    each: usize,
-    unit: &'static str,
-}
-
 /// Refuses tables that take more memory than there is.
 ///
 /// # Errors
 /// [`Error::Refused`], with how much would fit.
 pub(super) fn check(tables: &Tables) -> Result<(), Error> {
-    let needs = [need(&tables.v4), need(&tables.v6)];
+    let needs = [tables.v4.need(), tables.v6.need()];
     available().map_or(Ok(()), |limit| within(&needs, limit))
-}
-
-fn need<A: Family>(sources: &Sources<A>) -> Need {
-    match sources {
-        Sources::Trie(entries) => Need {
-            family: A::NAME,
-            table: "trie",
-            count: entries.len(),
-            each: TRIE_ENTRY_BYTES,
-            unit: "entries",
-        },
-        Sources::Intervals(table) => Need {
-            family: A::NAME,
-            table: "interval table",
-            count: table.sizes().total() / size_of::<u64>(),
-            each: size_of::<u64>(),
-            unit: "words",
-        },
-    }
 }
 
 fn within(needs: &[Need], limit: Limit) -> Result<(), Error> {
     let mut left = limit.bytes;
     for need in needs {
-        let bytes = need.count.saturating_mul(need.each);
+        let bytes = need.bytes();
         if bytes > left {
             let Need {
                 family,
@@ -66,7 +33,9 @@ fn within(needs: &[Need], limit: Limit) -> Result<(), Error> {
                 count,
                 each,
                 unit,
+                instead,
             } = need;
+            let instead = instead.map(|what| format!(", or {what}"));
             return Err(Error::Refused(format!(
                 "the {family} {table} has {count} {unit} of {each} bytes, {} MiB, but {} lets it have \
                  {} MiB, room for {} {unit}: use fewer prefixes{}",
@@ -74,11 +43,7 @@ fn within(needs: &[Need], limit: Limit) -> Result<(), Error> {
                 limit.by,
                 mebibytes(left),
                 left / each,
-                if *table == "trie" {
-                    ", or `--lookup intervals`, which takes a tenth"
-                } else {
-                    ""
-                },
+                instead.unwrap_or_default(),
             )));
         }
         left -= bytes;
@@ -157,6 +122,7 @@ mod tests {
             count,
             each: 128,
             unit: "entries",
+            instead: Some("`--lookup intervals`, which takes a tenth"),
         }
     }
 

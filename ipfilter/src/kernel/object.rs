@@ -4,7 +4,6 @@ use std::{
     fmt::Display,
     net::IpAddr,
     os::fd::{AsFd as _, OwnedFd},
-    time::SystemTime,
 };
 
 use aya::{
@@ -12,8 +11,9 @@ use aya::{
     maps::{Array, HashMap, IterableMap as _, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
     programs::{Program, ProgramError},
 };
-use ipfilter_ebpf::abi::{
-    self, AddressKey, ApiSet, Config, Interfaces, KeyV4, KeyV6, MAX_APIS, flags, names,
+use ipfilter_ebpf::{
+    abi::{self, AddressKey, ApiSet, Config, Interfaces, KeyV4, KeyV6, MAX_APIS, flags, names},
+    interval::{LayoutV4, LayoutV6},
 };
 use rustix::time::{ClockId, clock_getres};
 
@@ -25,33 +25,29 @@ use super::{
     shared::{self, Shared},
     slots,
     sys::{self, Raw},
-    tables::{TableSizes, Tables},
     trace,
 };
 use crate::{
     addresses::Address,
-    plan::{Entry, Plan, Table},
+    plan::{Content, Entry, Family, Part, Plan, SourceTable, Table, TableSizes, Tables},
 };
 
 /// The BPF object, built with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-ebpf"));
-
-/// Tables that the kernel must not let anyone change once they are filled.
-const FROZEN: [&str; 7] = [
-    names::ADDRESSES,
-    names::RESPONSES,
-    names::SOURCES_V4,
-    names::SOURCES_V6,
-    names::INTERVALS_V4,
-    names::ROOTS_V4,
-    names::INTERVALS_V6,
-];
 
 /// Entries handed over by one call.
 const BATCH: usize = 1 << 14;
 
 /// The number of the loopback in any network namespace. No deployment filters it; test runs bear it.
 const LOOPBACK: u32 = 1;
+
+/// Maps that the kernel must not let anyone change once they are filled.
+pub(super) fn frozen() -> impl Iterator<Item = &'static str> {
+    let sources = Table::ALL.into_iter().flat_map(Table::maps).copied();
+    [names::ADDRESSES, names::RESPONSES]
+        .into_iter()
+        .chain(sources)
+}
 
 /// A loaded plan.
 #[derive(Debug)]
@@ -62,14 +58,18 @@ pub(super) struct Object {
 
 impl Object {
     /// Loads `plan`, fills its tables and freezes them. The [shared](shared) maps are those pinned in
-    /// `pins`, or new ones that are pinned there; without `pins` they are the object's own.
-    pub(super) fn load(plan: &Plan, pins: Option<&Pins>) -> Result<Self, Error> {
-        let tables = Tables::of(plan)?;
+    /// `pins`, or new ones that are pinned there; without `pins` they are the object's own. `created` is the
+    /// time, in seconds since 1970.
+    pub(super) fn load(plan: &Plan, pins: Option<&Pins>, created: u64) -> Result<Self, Error> {
+        let tables = plan
+            .tables()
+            .map_err(|error| Error::failed("the policy is too large", error))?;
         memory::check(&tables)?;
         // Probes of what is in force are no packets, and no event.
         let probe_ifindex = if pins.is_some() { LOOPBACK } else { 0 };
         let config = Raw(Config {
             probe_ifindex,
+            created,
             ..config(plan, &tables)
         });
         let ports = plan.port_table().to_abi(&plan.apis);
@@ -80,7 +80,6 @@ impl Object {
             map.check(path)?;
         }
         let level = trace::level();
-        let (v4, v6) = (tables.v4.image(), tables.v6.image());
         let mut loader = EbpfLoader::new();
         loader
             // No log unless something is wrong, and then not of every instruction: either takes the
@@ -91,21 +90,20 @@ impl Object {
             // What is pinned is written anew when it is taken over, to what it is.
             .override_global(names::INTERFACES, &interfaces, true)
             .override_global(trace::LEVEL, &level, false)
-            .map_max_entries(names::SOURCES_V4, entries(tables.v4.entries().len())?)
-            .map_max_entries(names::SOURCES_V6, entries(tables.v6.entries().len())?)
-            .map_max_entries(names::INTERVALS_V4, entries(v4.words.len())?)
-            .map_max_entries(names::ROOTS_V4, entries(v4.roots.len())?)
-            .map_max_entries(names::INTERVALS_V6, entries(v6.words.len())?)
             .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?)
             .map_max_entries(names::RESPONSES, entries(plan.apis.len())?);
+        // The maps of other kinds of table stay as small as a map can be.
+        for (name, elements) in sizes(&*tables.v4).chain(sizes(&*tables.v6)) {
+            loader.map_max_entries(name, entries(elements)?);
+        }
         for (map, path) in pinned {
             loader.map_pin_path(map.map, path);
         }
-        let object = with_near(v4.near, v6.near)?;
+        let object = with_sections(&tables)?;
         let ebpf = loader.load(&object).map_err(|error| load_failed(&error))?;
         let mut object = Self {
             ebpf,
-            sizes: tables.sizes,
+            sizes: tables.sizes(),
         };
         object.fill(plan, &tables)?;
         object.freeze()?;
@@ -170,11 +168,8 @@ impl Object {
         let responses = plan.apis.iter().map(|api| api.response.to_abi());
         self.fill_array(names::RESPONSES, responses)?;
         self.fill_addresses(&plan.addresses)?;
-        self.fill_trie::<u32, KeyV4>(names::SOURCES_V4, tables.v4.entries(), key_v4)?;
-        self.fill_trie::<u128, KeyV6>(names::SOURCES_V6, tables.v6.entries(), key_v6)?;
-        self.fill_words(names::INTERVALS_V4, tables.v4.image().words)?;
-        self.fill_words(names::ROOTS_V4, tables.v4.image().roots.as_flattened())?;
-        self.fill_words(names::INTERVALS_V6, tables.v6.image().words)?;
+        self.fill_table(&*tables.v4, key_v4)?;
+        self.fill_table(&*tables.v6, key_v6)?;
         keys::fill(self.map(names::KEYS)?)
     }
 
@@ -201,6 +196,23 @@ impl Object {
         for address in addresses {
             let key = Raw(address_key(*address));
             set.insert(key, 1, 0).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Copies a table of sources into its maps.
+    fn fill_table<A: Family, K: Pod>(
+        &mut self,
+        table: &dyn SourceTable<A>,
+        key: fn(A) -> K,
+    ) -> Result<(), Error> {
+        for Part { name, content } in table.parts() {
+            match content {
+                Content::Entries(entries) => self.fill_trie(name, entries, key)?,
+                Content::Words(words, _) => self.fill_words(name, words)?,
+                // It came with the object.
+                Content::Section(_) => {}
+            }
         }
         Ok(())
     }
@@ -245,7 +257,7 @@ impl Object {
     }
 
     fn freeze(&self) -> Result<(), Error> {
-        for name in FROZEN {
+        for name in frozen() {
             let data = self.ebpf.map(name).and_then(map_data);
             let data = data.ok_or_else(|| fill_failed(name, "it is missing"))?;
             sys::freeze(data.fd())
@@ -288,35 +300,43 @@ fn load_once(
 }
 
 fn config(plan: &Plan, tables: &Tables) -> Config {
+    let mut config = Config {
+        jiffies_per_second: jiffies_per_second(),
+        ..constants(plan)
+    };
+    tables.configure(&mut config);
+    let is_lean = plan.addresses.is_empty() && trace::level() == 0;
+    config.lean &= u32::from(is_lean);
+    config
+}
+
+/// What `plan` alone decides of a deployment's constants.
+pub(super) fn constants(plan: &Plan) -> Config {
     let mut deny = [abi::deny::DROP; MAX_APIS];
     for (slot, api) in deny.iter_mut().zip(&plan.apis) {
         *slot = api.deny_action();
     }
     let apis = (0..plan.apis.len()).fold(0, |bits, index| bits | 1 << index);
     let acts = |action| plan.apis.iter().any(|api| api.deny_action() == action);
-    let intervals = tables.kind == Table::Intervals;
-    let traced = trace::level() > 0;
     Config {
         version: abi::VERSION,
-        flags: flag(!plan.addresses.is_empty(), flags::ADDRESSES)
-            | flag(intervals, flags::INTERVALS)
+        flags: plan.lookup.choose().flags()
+            | flag(!plan.addresses.is_empty(), flags::ADDRESSES)
             | flag(acts(abi::deny::REJECT), flags::REJECT)
             | flag(acts(abi::deny::RESPOND), flags::RESPOND)
             | flag(acts(abi::deny::MONITOR), flags::MONITOR)
             | flag(plan.log_denied, flags::LOG),
-        intervals_v4: tables.v4.layout(),
-        intervals_v6: tables.v6.layout(),
+        intervals_v4: LayoutV4::default(),
+        intervals_v6: LayoutV6::default(),
         apis: ApiSet::from_bits(apis),
-        created: SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
+        created: 0,
         digest: plan.digest().0,
         reject_interval: interval(plan.reject_rate),
         respond_interval: interval(plan.respond_rate),
         events: plan.events,
-        jiffies_per_second: jiffies_per_second(),
+        jiffies_per_second: 0,
         probe_ifindex: 0,
-        lean: (intervals && plan.addresses.is_empty() && !traced).into(),
+        lean: 0,
         deny,
     }
 }
@@ -326,18 +346,30 @@ fn interval(rate: u32) -> u64 {
     1_000_000_000_u64.checked_div(rate.into()).unwrap_or(0)
 }
 
-/// The object with these tables in its sections for what is near.
-fn with_near(v4: &[u64], v6: &[u64]) -> Result<Vec<u8>, Error> {
+/// The maps of a table, and how many elements each has.
+fn sizes<A: Family>(table: &dyn SourceTable<A>) -> impl Iterator<Item = (&'static str, usize)> {
+    let parts = table.parts().into_iter();
+    parts.filter_map(|part| Some((part.name, part.elements()?)))
+}
+
+/// The object with the tables' parts that are sections of it.
+fn with_sections(tables: &Tables) -> Result<Vec<u8>, Error> {
     let mut object = OBJECT.to_vec();
-    for (name, words) in [(names::NEAR_V4, v4), (names::NEAR_V6, v6)] {
-        if !words.is_empty() {
-            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
-            object = sections::replace(object, name, &bytes).ok_or_else(|| {
-                Error::failed("the BPF object is damaged", format!("no section `{name}`"))
-            })?;
-        }
+    for (name, words) in sections(&*tables.v4).chain(sections(&*tables.v6)) {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        object = sections::replace(object, name, &bytes).ok_or_else(|| {
+            Error::failed("the BPF object is damaged", format!("no section `{name}`"))
+        })?;
     }
     Ok(object)
+}
+
+fn sections<A: Family>(table: &dyn SourceTable<A>) -> impl Iterator<Item = (&'static str, &[u64])> {
+    let parts = table.parts().into_iter();
+    parts.filter_map(|part| match part.content {
+        Content::Section(words) if !words.is_empty() => Some((part.name, words)),
+        _ => None,
+    })
 }
 
 /// The kernel's ticks per second: its coarse clock steps once a tick.

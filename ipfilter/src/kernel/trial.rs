@@ -32,7 +32,7 @@ impl Trial {
     ///
     /// As for a deployment.
     pub fn load(plan: &Plan, kind: Kind) -> Result<Self, Error> {
-        let mut object = Object::load(plan, None)?;
+        let mut object = Object::load(plan, None, 0)?;
         Ok(Self {
             program: object.program(kind.name())?,
             object,

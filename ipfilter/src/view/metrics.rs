@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use prometheus::{Encoder as _, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::{
-    kernel::{Count, TableSize},
+    kernel::Count,
+    plan::TableSize,
     view::snapshot::{Reason, Snapshot},
 };
 

@@ -4,8 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::kernel::{Count, TableSizes};
-use crate::state::Cause;
+use crate::{kernel::Count, plan::TableSizes, state::Cause};
 
 /// What an instance is at, at one moment.
 #[derive(Clone, Debug)]

@@ -44,6 +44,9 @@ pub struct TableTooLarge {
 pub trait Family: Address + sealed::Build {
     /// The family's name as users write it.
     const NAME: &'static str;
+
+    /// What concerns this family, of what concerns either.
+    fn pick<T>(v4: T, v6: T) -> T;
 }
 
 /// What is read first is near if it has up to so many words. The kernel copies it in one piece, 128 KiB at
@@ -52,6 +55,8 @@ const NEAR_WORDS: usize = 1 << 14;
 
 mod sealed {
     use std::fmt::Debug;
+
+    use ipfilter_ebpf::abi::Config;
 
     use super::{Answers, Image, Shape, Slot, SourceMap, Store};
 
@@ -62,6 +67,9 @@ mod sealed {
 
         /// What builds them.
         type Builder<'a>: Builder<'a, Self>;
+
+        /// Where a program finds it.
+        fn layout_in(config: &mut Config) -> &mut Self::Layout;
 
         /// Looks `address` up.
         fn lookup(image: Image<'_>, layout: &Self::Layout, address: Self) -> Option<u64>;
@@ -200,6 +208,7 @@ pub struct IntervalTable<A: Family> {
     store: Store,
     layout: A::Layout,
     sizes: Sizes,
+    ranges: usize,
     family: PhantomData<A>,
 }
 
@@ -260,6 +269,7 @@ impl<A: Family> IntervalTable<A> {
             layout: builder.layout(answers, summary, &store),
             store,
             sizes,
+            ranges: map.starts().len(),
             family: PhantomData,
         })
     }
@@ -284,6 +294,12 @@ impl<A: Family> IntervalTable<A> {
     #[must_use]
     pub fn sizes(&self) -> Sizes {
         self.sizes
+    }
+
+    /// How many ranges of addresses have an answer of their own.
+    #[must_use]
+    pub fn ranges(&self) -> usize {
+        self.ranges
     }
 
     /// Which APIs `address` may call, by the very code that the kernel runs.

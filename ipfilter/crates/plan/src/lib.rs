@@ -15,6 +15,7 @@ mod ports;
 mod response;
 mod sources;
 mod summary;
+mod table;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use ports::{PortError, PortSet};
 pub use response::{Response, ResponseError};
 pub use sources::{SourceMap, TooManyApis};
 pub use summary::Summary;
+pub use table::{Content, Need, Part, SourceTable, TableSize, TableSizes, Tables, Trie};
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -50,15 +52,15 @@ pub struct Plan {
     pub reject_rate: u32,
     /// The most answers of [`Deny::Respond`] per second per CPU.
     pub respond_rate: u32,
-    /// The denied packets that each CPU tells of in a second; with 0 it counts no sources either.
+    /// The most denied packets reported per second per CPU; with 0 no sources are counted either.
     pub events: u32,
-    /// Whether they are told of to the log as well.
+    /// Whether they are reported to the log as well.
     pub log_denied: bool,
     /// Which table sources are looked up in.
     pub lookup: Lookup,
 }
 
-/// Denied packets that are told of, a second and CPU, unless the operator says otherwise.
+/// Denied packets reported per second per CPU, unless the operator says otherwise.
 pub const EVENT_RATE: u32 = 100;
 
 /// Answers of [`Deny::Reject`] per second per CPU, unless the operator says otherwise.
@@ -146,6 +148,14 @@ impl Plan {
     #[must_use]
     pub fn summary(&self) -> Summary {
         Summary::of(self)
+    }
+
+    /// Its tables of sources.
+    ///
+    /// # Errors
+    /// One would be too large.
+    pub fn tables(&self) -> Result<Tables, TableTooLarge> {
+        Tables::of(self)
     }
 
     /// How large the plan is and what its tables take; costs as much as building them.

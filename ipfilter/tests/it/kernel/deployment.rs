@@ -8,6 +8,7 @@ use std::{
     process::{Command, Output},
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::SystemTime,
 };
 
 use ipfilter::{
@@ -121,7 +122,7 @@ fn veth(name: &str, peer: &str) {
 }
 
 fn deploy(filter: &Filter, source: &str, names: &[&str], mode: Mode) -> Deployment {
-    let deployed = filter.deploy(&plan(source), &interfaces(names), mode);
+    let deployed = filter.deploy(&plan(source), &interfaces(names), mode, SystemTime::now());
     deployed.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -306,6 +307,7 @@ fn one_interface_that_refuses_does_not_keep_the_others_from_it() {
                 &plan("192.0.2.2"),
                 &interfaces(&["in1", "in0"]),
                 Mode::Native,
+                SystemTime::now(),
             );
             assert!(failed.is_err());
             assert_eq!(standing(&filter), before);
@@ -430,7 +432,12 @@ fn what_others_undo_is_put_right() {
             Filter::of(&instance()).detach().expect("it comes off");
             repair("detached by force", "detached from `in0`");
             let other = Filter::of(&instance());
-            drop(other.deploy(&plan("192.0.2.7"), &interfaces(&["in0"]), mode));
+            drop(other.deploy(
+                &plan("192.0.2.7"),
+                &interfaces(&["in0"]),
+                mode,
+                SystemTime::now(),
+            ));
             repair("replaced", "was another");
             filter.detach().expect("it comes off");
         }
@@ -503,7 +510,12 @@ fn what_is_not_ours_is_left_alone_or_named() {
         fs::hard_link(pin(&map("counters")), pin("link_99_native")).expect("a pin");
         let said = filter.inspect().expect_err("strange").to_string();
         assert!(said.contains("link_99_native"), "{said}");
-        let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
+        let failed = filter.deploy(
+            &plan("192.0.2.3"),
+            &interfaces(&["in0"]),
+            Mode::Native,
+            SystemTime::now(),
+        );
         let Err(error) = failed else {
             panic!("deployed beside something strange")
         };
@@ -513,7 +525,12 @@ fn what_is_not_ours_is_left_alone_or_named() {
         // Counters of another shape.
         drop((deployment, second));
         fs::rename(pin(&map("keys")), pin(&map("counters"))).expect("a pin");
-        let failed = filter.deploy(&plan("192.0.2.3"), &interfaces(&["in0"]), Mode::Native);
+        let failed = filter.deploy(
+            &plan("192.0.2.3"),
+            &interfaces(&["in0"]),
+            Mode::Native,
+            SystemTime::now(),
+        );
         let Err(error) = failed else {
             panic!("took strange counters over")
         };

@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
+    time::SystemTime,
     time::{Duration, Instant},
 };
 
@@ -231,7 +232,7 @@ fn clsact_leaves_no_gap_either() {
             let deployed = inside(scope, &lab.network.host, || {
                 let eth0 = Interface::matching(&["eth0".into()], &[]).expect("interfaces");
                 let eth0 = eth0.complete().expect("an interface");
-                filter.deploy(&plan(number), &eth0, Mode::Clsact)
+                filter.deploy(&plan(number), &eth0, Mode::Clsact, SystemTime::now())
             });
             let deployed = deployed.join().expect("it deploys");
             deployed.unwrap_or_else(|error| panic!("{error}"))

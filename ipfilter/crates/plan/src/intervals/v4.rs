@@ -2,9 +2,12 @@
 //! are many.
 
 use ipfilter_addresses::blocks;
-use ipfilter_ebpf::interval::{
-    self, Answers, INLINE_IN_LARGE_SLOT, INLINE_IN_ROOT, INLINE_IN_WORD, Image, KindV4,
-    LARGE_SLOT_MOST, LayoutV4, Root, SMALL_SLOT_MOST, WIDE_ROOT_WORDS, WideRoot, inline_prefix,
+use ipfilter_ebpf::{
+    abi::Config,
+    interval::{
+        self, Answers, INLINE_IN_LARGE_SLOT, INLINE_IN_ROOT, INLINE_IN_WORD, Image, KindV4,
+        LARGE_SLOT_MOST, LayoutV4, Root, SMALL_SLOT_MOST, WIDE_ROOT_WORDS, WideRoot, inline_prefix,
+    },
 };
 
 use super::{
@@ -43,11 +46,19 @@ const LARGE: usize = 1 << 15;
 
 impl Family for u32 {
     const NAME: &'static str = "IPv4";
+
+    fn pick<T>(v4: T, _: T) -> T {
+        v4
+    }
 }
 
 impl Build for u32 {
     type Layout = LayoutV4;
     type Builder<'a> = Builder<'a>;
+
+    fn layout_in(config: &mut Config) -> &mut LayoutV4 {
+        &mut config.intervals_v4
+    }
 
     fn lookup(image: Image<'_>, layout: &LayoutV4, address: Self) -> Option<u64> {
         interval::lookup_v4(&image, layout, u64::from(address) << 32)

@@ -1,8 +1,9 @@
 //! IPv6: roots for equal parts of the smallest prefix around the boundaries in 2000::/3 and two for the rest,
 //! boundaries of 64 bits or of 128, and fans where these are many.
 
-use ipfilter_ebpf::interval::{
-    self, Answers, FAN_DEPTH, FAN_HEADER, Fan, Image, KindV6, LayoutV6, Root,
+use ipfilter_ebpf::{
+    abi::Config,
+    interval::{self, Answers, FAN_DEPTH, FAN_HEADER, Fan, Image, KindV6, LayoutV6, Root},
 };
 
 use super::{
@@ -43,11 +44,19 @@ const MAX_FAN_BITS: u32 = 28;
 
 impl Family for u128 {
     const NAME: &'static str = "IPv6";
+
+    fn pick<T>(_: T, v6: T) -> T {
+        v6
+    }
 }
 
 impl Build for u128 {
     type Layout = LayoutV6;
     type Builder<'a> = Builder<'a>;
+
+    fn layout_in(config: &mut Config) -> &mut LayoutV6 {
+        &mut config.intervals_v6
+    }
 
     fn lookup(image: Image<'_>, layout: &LayoutV6, address: Self) -> Option<u64> {
         interval::lookup_v6(&image, layout, high(address), low(address))

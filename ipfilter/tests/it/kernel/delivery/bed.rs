@@ -10,7 +10,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     process::{self, Command},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ipfilter::{
@@ -126,7 +126,7 @@ impl Bed {
             let deploy = || {
                 let interfaces = Interface::matching(&names, &[]).expect("interfaces");
                 let interfaces = interfaces.complete().expect("all of them");
-                filter.deploy(&plan(), &interfaces, mode)
+                filter.deploy(&plan(), &interfaces, mode, SystemTime::now())
             };
             inside(scope, host, deploy).join().expect("it deploys")
         });
