@@ -6,20 +6,27 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use log::warn;
 
-use super::{Exit, format::Format, record, require_root};
+use super::{Exit, Stop, format::Format, record, require_root};
 use crate::{
+    daemon::InForce,
+    exposure::{Host, findings},
     instance::Instance,
-    kernel::{Filter, Found},
+    kernel::{Filter, Found, host_addresses, listeners, unfiltered},
     overrides::Overrides,
+    published::published,
     state::{activity, load_overrides},
-    view::status::{Counted, Status},
+    view::{
+        exposure::Exposure,
+        status::{Counted, Status},
+    },
 };
 
 /// Show what is deployed, where, since when, and its counters
 ///
-/// Exits with 1 if nothing is deployed.
+/// Exits with 1 if nothing is deployed, or `--check` finds something.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Output format
@@ -30,6 +37,11 @@ pub(super) struct Args {
     /// a file)
     #[arg(long, value_name = "SECONDS", value_parser = interval)]
     interval: Option<Duration>,
+
+    /// Compare with who listens on this host: ports of an API that nobody listens on, and ways to an API
+    /// that the filter does not cover
+    #[arg(long)]
+    check: bool,
 }
 
 /// What a person waits without noticing much.
@@ -80,15 +92,37 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let status = status
         .with_events(events)
         .beside(filter.namesakes(), filter.strays()?);
+    let is_checked = args.check && !found.is_empty();
+    let exposure = is_checked.then(|| check(instance, &found));
+    let (exposure, unchecked) = match exposure.transpose() {
+        Ok(exposure) => (exposure, None),
+        Err(error) => (None, Some(error)),
+    };
+    let is_clean = exposure.as_ref().is_none_or(Exposure::is_clean);
+    let status = status.checked(exposure);
     match args.format {
         Format::Text => anstream::print!("{status}"),
         Format::Json => println!("{}", serde_json::to_string(&status)?),
     }
-    Ok(if found.is_empty() {
-        Exit::Failed
-    } else {
-        Exit::Fine
-    })
+    match unchecked {
+        Some(error) => Err(error.context("can't check what is open")),
+        None if found.is_empty() || !is_clean => Ok(Exit::Failed),
+        None => Ok(Exit::Fine),
+    }
+}
+
+/// Compares what is in force with who listens here, and by which ways they are reached.
+fn check(instance: &Instance, found: &[Found]) -> anyhow::Result<Exposure> {
+    let in_force = InForce::of(instance).map_err(Stop::from)?;
+    let plan = in_force.plan(Timestamp::now()).map_err(Stop::from)?;
+    let filtered: Vec<_> = found.iter().map(|found| found.interface.clone()).collect();
+    let host = Host {
+        listeners: listeners()?,
+        unfiltered: unfiltered(&filtered)?,
+        addresses: host_addresses()?,
+        published: published(),
+    };
+    Ok(Exposure::new(findings(&plan, &host)))
 }
 
 /// The counters, and what they were `interval` before.

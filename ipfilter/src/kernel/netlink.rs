@@ -36,6 +36,8 @@ pub(super) struct Link {
     pub(super) altnames: Vec<String>,
     pub(super) kind: LinkKind,
     pub(super) up: bool,
+    /// Whether it carries only what the host sends to itself.
+    pub(super) loopback: bool,
     /// Whether its frames begin with an Ethernet header.
     pub(super) ethernet: bool,
     /// Its hardware address, where it has one of Ethernet's length.
@@ -58,6 +60,8 @@ pub(super) enum LinkKind {
     Vrf,
     /// ipvlan in mode L3S: its packets are handed to the host past it.
     IpvlanL3s,
+    /// A VLAN, macvlan or ipvlan: its packets are plain frames of the interface below it first.
+    Stacked,
     /// Any other.
     #[default]
     Other,
@@ -134,6 +138,7 @@ impl Link {
             index: header.index,
             ethernet: header.link_layer_type == LinkLayerType::Ether,
             up: header.flags.contains(LinkFlags::Up),
+            loopback: header.flags.contains(LinkFlags::Loopback),
             ..Self::default()
         };
         let (mut below, mut namespace) = (None, None);
@@ -169,6 +174,13 @@ fn kind(about: &[LinkInfo]) -> LinkKind {
     let mut kinds = about.iter().filter_map(|attribute| match attribute {
         LinkInfo::Kind(InfoKind::Veth) => Some(LinkKind::Veth),
         LinkInfo::Kind(InfoKind::Vrf) => Some(LinkKind::Vrf),
+        LinkInfo::Kind(
+            InfoKind::Vlan
+            | InfoKind::MacVlan
+            | InfoKind::MacVtap
+            | InfoKind::IpVlan
+            | InfoKind::IpVtap,
+        ) => Some(LinkKind::Stacked),
         LinkInfo::Data(InfoData::IpVlan(data)) if data.iter().any(l3s) => Some(LinkKind::IpvlanL3s),
         _ => None,
     });

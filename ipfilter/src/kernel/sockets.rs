@@ -1,7 +1,10 @@
-//! The TCP connections of this network namespace, by "sock_diag(7)": who is connected, and closing
-//! them.
+//! The sockets of this network namespace, by "sock_diag(7)": who is connected, closing connections, and
+//! who listens.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
@@ -9,12 +12,13 @@ use netlink_packet_core::{
 };
 use netlink_packet_sock_diag::{
     SockDiagDestroy, SockDiagMessage,
-    constants::{AF_INET, AF_INET6, IPPROTO_TCP},
-    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags},
+    constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP},
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
 };
 use netlink_sys::{Socket, SocketAddr as Address, protocols::NETLINK_SOCK_DIAG};
 
 use super::error::Error;
+use crate::plan::Protocol;
 
 /// A connection, as long as it is there.
 #[derive(Clone, Debug)]
@@ -51,12 +55,69 @@ pub fn connections() -> Result<Vec<Connection>, Error> {
         | StateFlags::CLOSE_WAIT
         | StateFlags::CLOSING
         | StateFlags::LAST_ACK;
-    let listed = list(&states).map_err(|error| Error::io("connections can't be listed", error))?;
+    let listed = list(Protocol::Tcp, &states)
+        .map_err(|error| Error::io("connections can't be listed", error))?;
     let connections = listed.into_iter().map(|answer| Connection {
         family: answer.header.family,
         id: answer.header.socket_id,
     });
     Ok(connections.collect())
+}
+
+/// A socket that takes in what strangers send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// The address that it is bound to; the unspecified one for all.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The number of the only interface that it listens at, if it is bound to one.
+    pub interface: Option<u32>,
+    /// Whether it takes in IPv6 only, though it is bound to all addresses.
+    pub only_v6: bool,
+}
+
+impl Listener {
+    /// Whether it takes in what is sent to this address of the host.
+    #[must_use]
+    pub fn is_reached_at(&self, address: IpAddr) -> bool {
+        if !self.address.is_unspecified() {
+            return self.address == address;
+        }
+        address.is_ipv6() == self.address.is_ipv6() || (address.is_ipv4() && !self.only_v6)
+    }
+}
+
+/// The sockets that listen here: TCP's, and those of UDP without a peer.
+///
+/// # Errors
+///
+/// When the kernel does not list them.
+pub fn listeners() -> Result<Vec<Listener>, Error> {
+    let mut listeners = Vec::new();
+    // A UDP socket without a peer is in no other state.
+    for (protocol, states) in [
+        (Protocol::Tcp, StateFlags::LISTEN),
+        (Protocol::Udp, StateFlags::CLOSE),
+    ] {
+        let listed = list(protocol, &states)
+            .map_err(|error| Error::io("listening sockets can't be listed", error))?;
+        listeners.extend(listed.into_iter().map(|answer| {
+            let id = answer.header.socket_id;
+            Listener {
+                protocol,
+                address: id.source_address.to_canonical(),
+                port: id.source_port,
+                interface: Some(id.interface_id).filter(|index| *index != 0),
+                only_v6: answer.nlas.contains(&Nla::SkV6Only(true)),
+            }
+        }));
+    }
+    // One that is bound to no port takes in nothing.
+    listeners.retain(|listener| listener.port != 0);
+    Ok(listeners)
 }
 
 /// Closes connections at once: both ends are told by a reset. Returns how many were closed; those that
@@ -72,6 +133,7 @@ pub fn destroy<'a>(connections: impl Iterator<Item = &'a Connection>) -> Result<
     for connection in connections {
         let request = request(
             connection.family,
+            Protocol::Tcp,
             StateFlags::empty(),
             connection.id.clone(),
         );
@@ -92,15 +154,15 @@ pub fn destroy<'a>(connections: impl Iterator<Item = &'a Connection>) -> Result<
     Ok(closed)
 }
 
-/// All TCP sockets in these states, of both families.
-fn list(states: &StateFlags) -> io::Result<Vec<InetResponse>> {
+/// All sockets of a protocol in these states, of both families.
+fn list(protocol: Protocol, states: &StateFlags) -> io::Result<Vec<InetResponse>> {
     let socket = open()?;
     let mut all = Vec::new();
     for (family, any) in [
         (AF_INET, SocketId::new_v4()),
         (AF_INET6, SocketId::new_v6()),
     ] {
-        let request = SockDiagMessage::InetRequest(request(family, states.clone(), any));
+        let request = SockDiagMessage::InetRequest(request(family, protocol, states.clone(), any));
         for answer in talk::<_, SockDiagMessage>(&socket, request, NLM_F_DUMP)? {
             if let SockDiagMessage::InetResponse(answer) = answer {
                 all.push(*answer);
@@ -110,10 +172,13 @@ fn list(states: &StateFlags) -> io::Result<Vec<InetResponse>> {
     Ok(all)
 }
 
-fn request(family: u8, states: StateFlags, socket_id: SocketId) -> InetRequest {
+fn request(family: u8, protocol: Protocol, states: StateFlags, socket_id: SocketId) -> InetRequest {
     InetRequest {
         family,
-        protocol: IPPROTO_TCP,
+        protocol: match protocol {
+            Protocol::Tcp => IPPROTO_TCP,
+            Protocol::Udp => IPPROTO_UDP,
+        },
         extensions: ExtensionFlags::empty(),
         states,
         socket_id,
@@ -171,7 +236,7 @@ fn read<A: NetlinkDeserializable>(datagram: &[u8], answers: &mut Vec<A>) -> io::
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
 
     use super::*;
 
@@ -192,5 +257,43 @@ mod tests {
             let is_it = |it: &Connection| it.local() == to && it.peer() == from;
             assert!(connections().unwrap().iter().any(is_it), "{text}");
         }
+    }
+    #[test]
+    fn listeners_of_both_protocols_are_found_with_the_families_that_they_take() {
+        let [v4, v6] = ["192.0.2.2", "2001:db8::2"].map(|text| text.parse::<IpAddr>().unwrap());
+        for (text, takes) in [
+            ("0.0.0.0:0", [true, false]),
+            ("[::]:0", [true, true]),
+            ("127.0.0.1:0", [false, false]),
+        ] {
+            let tcp = TcpListener::bind(text).unwrap();
+            let udp = UdpSocket::bind(text).unwrap();
+            for (protocol, bound) in [
+                (Protocol::Tcp, tcp.local_addr().unwrap()),
+                (Protocol::Udp, udp.local_addr().unwrap()),
+            ] {
+                let listeners = listeners().unwrap();
+                let is_it = |it: &&Listener| {
+                    (it.protocol, it.address, it.port) == (protocol, bound.ip(), bound.port())
+                };
+                let found = listeners.iter().find(is_it).unwrap();
+                assert_eq!([v4, v6].map(|to| found.is_reached_at(to)), takes, "{text}");
+                assert_eq!(found.interface, None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_of_ipv6_alone_is_not_reached_over_ipv4() {
+        let listener = |only_v6| Listener {
+            protocol: Protocol::Tcp,
+            address: "::".parse().unwrap(),
+            port: 80,
+            interface: None,
+            only_v6,
+        };
+        let v4 = "192.0.2.2".parse().unwrap();
+        assert!(listener(false).is_reached_at(v4));
+        assert!(!listener(true).is_reached_at(v4));
     }
 }

@@ -6,6 +6,7 @@ pub use ipfilter_diagnostics as diagnostics;
 pub mod diff;
 pub mod event;
 pub mod explain;
+pub mod exposure;
 pub mod failure;
 pub mod live;
 pub mod map;

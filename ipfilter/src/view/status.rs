@@ -5,6 +5,7 @@ use std::{fmt, time::Duration};
 use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
+use super::exposure::Exposure;
 use crate::{
     instance::Instance,
     kernel::{Count, Found, Stray},
@@ -53,6 +54,9 @@ pub struct Status {
     elsewhere: Vec<String>,
     /// Programs of ipfilter at interfaces here, whose pins are not in sight.
     strays: Vec<StrayStatus>,
+    /// What is open or unused, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<Exposure>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -218,6 +222,7 @@ impl Status {
             apis,
             elsewhere: Vec::new(),
             strays: Vec::new(),
+            check: None,
             waiting: record.waiting,
             degraded: record.degraded,
             history,
@@ -252,6 +257,13 @@ impl Status {
             .into_iter()
             .map(|Stray { interface, program }| StrayStatus { interface, program })
             .collect();
+        self
+    }
+
+    /// Adds what is open or unused.
+    #[must_use]
+    pub fn checked(mut self, check: Option<Exposure>) -> Self {
+        self.check = check;
         self
     }
 
@@ -390,7 +402,10 @@ impl fmt::Display for Status {
         self.write_overrides(f)?;
         self.write_others(f)?;
         self.write_events(f)?;
-        self.write_counters(f)
+        self.write_counters(f)?;
+        self.check
+            .as_ref()
+            .map_or(Ok(()), |check| write!(f, "{check}"))
     }
 }
 

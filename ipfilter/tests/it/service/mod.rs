@@ -9,6 +9,7 @@ mod cut;
 mod daemon;
 mod doors;
 mod explain_live;
+mod exposure;
 mod faults;
 pub(crate) mod live;
 mod metrics;
