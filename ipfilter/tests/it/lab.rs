@@ -3,10 +3,12 @@
 mod ask;
 
 use std::{
+    env,
     fs::{self, File},
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     process::{self, Command, Output, Stdio},
+    sync::Once,
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +19,7 @@ use rustix::{
 };
 use testkit::{
     netns::{HOST, Namespace, Playground},
-    process::{Guard, TICK},
+    process::{Guard, TICK, is_gone},
 };
 
 pub(crate) use ask::{Answer, ask};
@@ -58,6 +60,33 @@ pub(crate) fn shipped(name: &str) -> String {
     path.join(name).display().to_string()
 }
 
+/// What the names of all tests' instances begin with; then comes the process id of the tests.
+const INSTANCES: &str = "it-";
+
+/// The name of a test's instance. Removes first what tests that were killed have left behind.
+pub(crate) fn instance(tag: &str) -> String {
+    static SWEPT: Once = Once::new();
+    SWEPT.call_once(|| {
+        sweep(Path::new(PINS), INSTANCES);
+        sweep(&env::temp_dir(), &format!("ipfilter-{INSTANCES}"));
+    });
+    format!("{INSTANCES}{}-{tag}", process::id())
+}
+
+/// Removes the folders of instances whose tests are gone: whoever had our own id before us is.
+fn sweep(folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let rest = name.strip_prefix(prefix);
+        let owner = rest.and_then(|rest| rest.split('-').next()?.parse().ok());
+        if owner.is_some_and(|pid| pid == process::id() || is_gone(pid)) {
+            // Best effort, and once more: a BPF file system lists its files anew when some are removed.
+            let removed = fs::remove_dir_all(entry.path());
+            let _: std::io::Result<()> = removed.or_else(|_| fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
 /// A network with programs in it. Dropped, it leaves nothing.
 pub(crate) struct Lab {
     pub(crate) instance: String,
@@ -72,9 +101,9 @@ impl Lab {
     pub(crate) fn empty(tag: &str) -> Self {
         testkit::need_root("the live tests, which make network namespaces and load BPF programs,")
             .expect("root");
+        let instance = instance(tag);
         let network = Playground::new(tag).expect("a playground");
-        let instance = format!("it-{}-{tag}", process::id());
-        let folder = std::env::temp_dir().join(format!("ipfilter-{instance}"));
+        let folder = env::temp_dir().join(format!("ipfilter-{instance}"));
         fs::create_dir_all(&folder).expect("a folder");
         Self {
             instance,

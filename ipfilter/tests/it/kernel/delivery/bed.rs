@@ -8,7 +8,7 @@ use std::{
     io::IoSlice,
     net::{TcpListener, UdpSocket},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    process::{self, Command},
+    process::{Command, Output},
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -30,7 +30,7 @@ use rustix::{
 use testkit::netns::{HOST, Namespace, Network, ROUTER};
 
 use super::frames::{HOST_MAC, MARKER, PORT, SENDER_MAC, TUNNEL_ID, TUNNEL_MAC, TUNNEL_PORT};
-use crate::lab::inside;
+use crate::lab::{inside, instance};
 
 /// How long a frame may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,7 +93,7 @@ impl Bed {
             link(&sender, name, host)
         });
         let [open, filtered_link] = links;
-        let instance = format!("it-{}-{tag}", process::id());
+        let instance = instance(tag);
         Self {
             open,
             filtered: filtered_link,
@@ -140,7 +140,7 @@ impl Drop for Bed {
         let binary = env!("CARGO_BIN_EXE_ipfilter");
         let mut detach = self.host.command(binary);
         // Best effort: what a failing test leaves must not disturb the next one.
-        let _: std::io::Result<process::Output> = detach
+        let _: std::io::Result<Output> = detach
             .args(["--instance", &self.instance, "detach"])
             .output();
     }
@@ -227,8 +227,13 @@ fn link(sender: &Namespace, name: &str, host: &Namespace) -> Link {
 
 /// A socket that sends whole frames, and receives none.
 fn packet_socket(interface: &str) -> OwnedFd {
+    try_packet_socket(interface).expect("an interface")
+}
+
+/// The same, if there is such an interface.
+pub(crate) fn try_packet_socket(interface: &str) -> Option<OwnedFd> {
     let socket = socket(AddressFamily::PACKET, SocketType::RAW, None).expect("root");
-    let index = name_to_index(&socket, interface).expect("an interface");
+    let index = name_to_index(&socket, interface).ok()?;
     let address = libc::sockaddr_ll {
         sll_family: u16::try_from(libc::AF_PACKET).expect("it is 17"),
         sll_protocol: 0,
@@ -241,8 +246,8 @@ fn packet_socket(interface: &str) -> OwnedFd {
     let length = u32::try_from(size_of_val(&address)).expect("it is 20");
     // SAFETY: the address is one of the socket's family, of that length, and outlives the call.
     let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-    socket
+    // It may be gone again.
+    (done == 0).then_some(socket)
 }
 
 impl Link {

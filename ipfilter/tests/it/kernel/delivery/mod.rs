@@ -19,8 +19,8 @@ use std::{collections::BTreeMap, env};
 
 use ipfilter::kernel::Mode;
 
-pub(crate) use bed::Shape;
 use bed::{Bed, Seen};
+pub(crate) use bed::{Shape, try_packet_socket};
 use frames::{Sender, marker};
 use generate::{Kind, sequence};
 
