@@ -2,15 +2,21 @@
 
 use std::{
     fs,
+    net::TcpStream,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
-use testkit::process::{Guard, TICK};
+use testkit::{
+    netns::HOST,
+    process::{Guard, TICK},
+};
 
-use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses};
+use crate::lab::{
+    BAD, EVERYONE, GOOD, Lab, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, inside, statuses, wait_for,
+};
 
 /// What may fail, with what a kernel says then. Not what a process can't live without (memory of its
 /// own), or what never fails so.
@@ -96,23 +102,45 @@ fn no_system_call_that_fails_ends_the_daemon() {
     lab.detach(filter);
 }
 
-/// Has the daemon reload, look at an interface and answer while calls fail.
-fn under(lab: &Lab, filter: &Guard, call: &str, fault: &str, number: usize) {
+/// Does `act` while calls of that process fail.
+pub(super) fn with_fault(lab: &Lab, pid: u32, call: &str, fault: &str, act: impl FnOnce()) {
     let log = lab.folder.join("strace.log");
     let mut strace = Command::new("strace");
     strace
         .args(["--follow-forks", "--quiet=none", "--output"])
         .arg(&log)
         .args(["--trace", call, "--inject", fault, "--attach"])
-        .arg(filter.id().to_string())
+        .arg(pid.to_string())
         .stdout(Stdio::null())
         .stderr(fs::File::create(lab.folder.join("strace.err")).expect("a file"));
     let strace = Guard::spawn(&mut strace).expect("strace, which is needed here");
     let start = Instant::now();
-    while !is_traced(filter.id()) {
+    while !is_traced(pid) {
         assert!(start.elapsed() < PATIENCE);
         thread::sleep(TICK);
     }
+    act();
+    let _: anyhow::Result<std::process::ExitStatus> = strace.stop(PATIENCE);
+}
+
+/// Has the daemon reload, look at an interface and answer while calls fail.
+fn under(lab: &Lab, filter: &Guard, call: &str, fault: &str, number: usize) {
+    with_fault(lab, filter.id(), call, fault, || {
+        disturb(lab, filter, number);
+    });
+    // Nobody got in meanwhile, which the filter itself would have to be gone for.
+    let host = &lab.network.host;
+    let link = host
+        .ip(["-details", "link", "show", "eth0"])
+        .expect("an interface");
+    assert!(
+        link.contains("prog/xdp"),
+        "{fault}: {link}\n{}",
+        lab.log("run")
+    );
+}
+
+fn disturb(lab: &Lab, filter: &Guard, number: usize) {
     let other = format!("192.0.{}.{}/32", number / 256, number % 256);
     lab.write("policy.json", allow(&[GOOD[0], GOOD[1], &other]));
     // It may have ended already.
@@ -131,16 +159,6 @@ fn under(lab: &Lab, filter: &Guard, call: &str, fault: &str, number: usize) {
     let _: std::io::Result<std::process::Output> = host.command("curl").args(health).output();
     thread::sleep(Duration::from_millis(150));
     host.ip(["link", "delete", "late0"]).expect("an interface");
-    let _: anyhow::Result<std::process::ExitStatus> = strace.stop(PATIENCE);
-    // Nobody got in meanwhile, which the filter itself would have to be gone for.
-    let link = host
-        .ip(["-details", "link", "show", "eth0"])
-        .expect("an interface");
-    assert!(
-        link.contains("prog/xdp"),
-        "{fault}: {link}\n{}",
-        lab.log("run")
-    );
 }
 
 fn is_traced(pid: u32) -> bool {
@@ -150,4 +168,91 @@ fn is_traced(pid: u32) -> bool {
         .find_map(|line| line.strip_prefix("TracerPid:"));
     // One that has ended can't be.
     tracer.is_none_or(|tracer| tracer.trim() != "0")
+}
+
+/// A signal interrupts the kernel's verifier, which says nothing about the program.
+#[test]
+fn a_program_whose_verification_was_interrupted_is_loaded_again() {
+    let lab = Lab::new("again");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let log = lab.folder.join("strace.log");
+    let deploy = |fault: &[&str]| {
+        let ipfilter = lab.ipfilter(&[
+            "deploy",
+            "--interface",
+            "eth0",
+            "--port",
+            "80",
+            "--policy",
+            &policy,
+        ]);
+        let mut command = lab.network.host.command("strace");
+        command.args(["--trace", "bpf", "--output"]).arg(&log);
+        command.args(fault).arg("--");
+        // Without the `nsenter --net=… --` in front: it is in the namespace already.
+        command.args(ipfilter.get_args().skip(2));
+        let variables = ipfilter.get_envs();
+        command.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        let output = command.output().expect("strace, which is needed here");
+        assert!(output.status.success(), "{output:?}");
+        fs::read_to_string(&log).expect("a log")
+    };
+    let calls = deploy(&[]);
+    lab.tell(&["detach"]);
+    let is_ours =
+        |line: &str| line.contains("BPF_PROG_LOAD") && line.contains("prog_name=\"ipfilter");
+    let calls = calls.lines().filter(|line| line.starts_with("bpf("));
+    let number = calls.clone().position(is_ours).expect("a program") + 1;
+    let fault = format!("bpf:error=EAGAIN:when={number}..{}", number + 2);
+    let calls = deploy(&["--inject", &fault]);
+    let interrupted = calls
+        .lines()
+        .filter(|line| is_ours(line) && line.contains("INJECTED"));
+    assert!(interrupted.count() > 0, "{calls}");
+    assert_eq!(statuses(&lab), ONLY_GOOD);
+    lab.tell(&["detach"]);
+    lab.assert_nothing_is_left();
+}
+
+/// The limit is met with a signal that would end the process, but for us.
+#[test]
+fn a_limit_of_file_sizes_ends_no_daemon() {
+    let lab = Lab::new("sizes");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let mut filter = lab.filter(&["--policy", &policy]);
+    let limit = Command::new("prlimit")
+        .args(["--fsize=0", "--pid", &filter.id().to_string()])
+        .status();
+    assert!(limit.expect("prlimit, of util-linux").success());
+    lab.write("policy.json", allow(&BAD));
+    let (code, said) = lab.tell(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(filter.ended().expect("it can be asked"), None);
+    assert_eq!(statuses(&lab), ONLY_BAD);
+    lab.detach(filter);
+}
+
+/// Clients that come while there are no descriptors wait until others leave.
+#[test]
+fn the_mock_survives_running_out_of_descriptors() {
+    let lab = Lab::empty("descriptors");
+    let listen = format!("{}:80,[{}]:80", HOST.v4, HOST.v6);
+    let ipfilter = lab.ipfilter(&["mock", "--listen", &listen]);
+    let mut command = lab.network.host.command("sh");
+    command.args(["-c", "ulimit -n 16; exec \"$@\" 2> \"$LOG\"", "sh"]);
+    command.args(ipfilter.get_args().skip(2));
+    command.env("LOG", lab.folder.join("mock.log"));
+    let mut mock = Guard::spawn(&mut command).expect("it starts");
+    lab.wait_log("mock", "listening", 2);
+    thread::scope(|scope| {
+        let clients = inside(scope, &lab.network.denied, || {
+            let connect = |_| TcpStream::connect((HOST.v4, 80)).expect("the kernel takes it");
+            (0..40).map(connect).collect::<Vec<_>>()
+        });
+        let clients = clients.join().expect("clients");
+        lab.wait_log("mock", "can't take a client", 1);
+        drop(clients);
+    });
+    wait_for("everyone", || statuses(&lab) == EVERYONE);
+    assert_eq!(mock.ended().expect("it can be asked"), None);
 }
