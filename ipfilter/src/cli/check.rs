@@ -8,9 +8,9 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    config::{self, GivenOptions, PolicyOptions, ReadApi, Reading},
+    config::{self, Authorize, GivenOptions, PolicyOptions, ReadApi, Reading},
     files::read_policy,
-    policy::{self, Policy, Problem, Severity, Source},
+    policy::{self, Knowledge, Policy, Problem, Severity, Source},
     view::{
         check::{FileReport, FileVerdict, ProblemView, Report, configuration, refusal, summary},
         diagnostics,
@@ -76,8 +76,8 @@ struct Subject<'a> {
     /// The API of a configuration.
     api: Option<&'a str>,
     options: &'a PolicyOptions,
-    /// Whether an authorization service decides what an interface can't.
-    is_authorized: bool,
+    /// How an authorization service decides what an interface can't, if one does.
+    authorize: Option<&'a Authorize>,
 }
 
 /// A check that is under way.
@@ -99,7 +99,7 @@ impl<W: Write> Check<W> {
         let subject = Subject {
             api: None,
             options,
-            is_authorized: false,
+            authorize: None,
         };
         for path in files {
             match read_policy(path) {
@@ -143,7 +143,7 @@ impl<W: Write> Check<W> {
             let subject = Subject {
                 api: Some(&api.name),
                 options: &options,
-                is_authorized: reading.config().authorize.is_some(),
+                authorize: reading.config().authorize.as_ref(),
             };
             self.policy(&source, &subject)?;
         }
@@ -174,18 +174,23 @@ impl<W: Write> Check<W> {
     /// Checks and reports on one policy.
     fn policy(&mut self, source: &Source, subject: &Subject<'_>) -> io::Result<()> {
         let parsed = policy::parse(source, &subject.options.into());
+        let policy = parsed.policy.as_ref();
+        let service = policy.zip(subject.authorize);
+        let missing = service.map(|(policy, authorize)| missing(policy, authorize));
         let verdict = match parsed.enforceable().into() {
-            FileVerdict::Partial if subject.is_authorized => FileVerdict::Whole,
+            FileVerdict::Partial if missing.as_ref().is_some_and(Vec::is_empty) => {
+                FileVerdict::Whole
+            }
             verdict => verdict,
         };
-        let policy = parsed.policy.as_ref();
         let meaning = policy.map(|policy| Meaning::of(policy, Timestamp::now()));
         self.problems(source, &parsed.problems)?;
         let name = match subject.api {
             Some(api) => format!("{} (API `{api}`)", source.name()),
             None => source.name().to_owned(),
         };
-        let refused = verdict == FileVerdict::Partial && !subject.options.allow_partial;
+        let is_accepted = subject.options.allow_partial || subject.authorize.is_some();
+        let refused = verdict == FileVerdict::Partial && !is_accepted;
         self.refused_partial |= refused;
         self.invalid |= policy.is_none();
         if self.format == Format::Text {
@@ -199,6 +204,12 @@ impl<W: Write> Check<W> {
                 writeln!(
                     self.out,
                     "{name}: whole: interface and authorization service together decide every request"
+                )?;
+            } else if let Some(missing) = missing.filter(|missing| !missing.is_empty()) {
+                let missing = missing.join("; ");
+                writeln!(
+                    self.out,
+                    "{name}: interface and authorization service together decide all but: {missing}"
                 )?;
             } else if refused {
                 let accepted = match subject.api {
@@ -257,6 +268,34 @@ impl<W: Write> Check<W> {
             Exit::Fine
         }
     }
+}
+
+/// What neither interface nor service knows of requests, though `policy` asks for it, and how to tell them.
+fn missing(policy: &Policy, authorize: &Authorize) -> Vec<String> {
+    let is_told = |key: &String| {
+        let mut told = authorize.context_headers.keys();
+        told.any(|told| told.eq_ignore_ascii_case(key))
+    };
+    let missing = policy.knowledge().into_iter().filter_map(|knowledge| {
+        Some(match knowledge {
+            Knowledge::Caller if authorize.principal_header.is_none() => {
+                "who calls, so every caller is anonymous (name the header in `principal_header`)"
+                    .to_owned()
+            }
+            Knowledge::Endpoint if authorize.endpoints.is_empty() => {
+                "VPC endpoints, so no request comes through one (list them in `endpoints`)"
+                    .to_owned()
+            }
+            Knowledge::Key(key) if !is_told(&key) => {
+                format!("`{key}`, so no request has it (name its header in `context_headers`)")
+            }
+            Knowledge::Authorizer(authorizer) => {
+                format!("what no statement matches, which is left to the {authorizer} authorizer")
+            }
+            Knowledge::Caller | Knowledge::Endpoint | Knowledge::Key(_) => return None,
+        })
+    });
+    missing.collect()
 }
 
 /// Says at the place that names a policy why it can't be read.

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use super::Exit;
 
-/// Answer every HTTP request with 200, like API Gateway's mock integration
+/// Answer every HTTP request with 200, like API Gateway's mock integration, and with the request as it arrived
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Address and port to listen on, such as 127.0.0.1:8080, or [::]:80 for both families
@@ -71,10 +71,46 @@ async fn serve(listener: TcpListener) -> anyhow::Result<()> {
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     info!("{} {}", request.method(), request.uri());
-    let mut response = Response::new(Full::from("{\"statusCode\": 200}\n"));
+    let mut response = Response::new(Full::from(format!("{}\n", echo(&request))));
     response.headers_mut().insert(
         CONTENT_TYPE,
         "application/json".parse().expect("a media type"),
     );
     Ok(response)
+}
+
+/// The request as it arrived: what a proxy in front has made of it can be seen.
+fn echo<B>(request: &Request<B>) -> serde_json::Value {
+    let names = request.headers().keys();
+    let headers = names.map(|name| {
+        let values = request.headers().get_all(name).into_iter();
+        let values: Vec<_> = values
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        (name.to_string(), serde_json::json!(values.join(", ")))
+    });
+    serde_json::json!({
+        "statusCode": 200,
+        "method": request.method().as_str(),
+        "path": request.uri().to_string(),
+        "headers": headers.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_echoed_as_it_arrived() {
+        let request = Request::builder()
+            .uri("/a/%2e%2e//b?c")
+            .header("X-A", "1")
+            .header("X-A", &b"\xff"[..])
+            .body(());
+        let echo = echo(&request.unwrap());
+        assert_eq!(echo["path"], "/a/%2e%2e//b?c");
+        assert_eq!(echo["method"], "GET");
+        assert_eq!(echo["headers"]["x-a"], "1, \u{fffd}");
+    }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 
 use super::format::Format;
 use crate::{
@@ -40,11 +41,12 @@ pub(super) fn answer(policy: &Policy, path: &Path, format: Format) -> anyhow::Re
             continue;
         }
         match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => print(
-                &mut out,
-                format,
-                &View::of_request(&policy.decide(&request)),
-            )?,
+            Ok(request) => {
+                let now = request.time.unwrap_or_else(Timestamp::now);
+                let source = policy.explain(request.source, now);
+                let view = View::of_both(&policy.decide(&request), &source);
+                print(&mut out, format, &view)?;
+            }
             Err(error) => {
                 all_answered = false;
                 print(&mut out, format, &Unanswered::new(number, &error))?;

@@ -13,6 +13,9 @@ pub struct View {
     source: Option<IpAddr>,
     decision: &'static str,
     explicit: bool,
+    /// What becomes of the request's packets, whatever is in it: `pass` or `drop`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<&'static str>,
     statements: Vec<StatementView>,
 }
 
@@ -72,11 +75,23 @@ impl View {
                 Decision::Depends => "depends",
             },
             explicit: explanation.explicit,
+            interface: None,
             statements: explanation
                 .statements
                 .iter()
                 .map(StatementView::from)
                 .collect(),
+        }
+    }
+
+    /// About one request, given what the policy says of all requests of its source: that is what an interface
+    /// acts on, and the authorization service acts on the other.
+    #[must_use]
+    pub fn of_both(request: &Explanation<'_>, source: &Explanation<'_>) -> Self {
+        let is_dropped = source.decision == Decision::Deny;
+        Self {
+            interface: Some(if is_dropped { "drop" } else { "pass" }),
+            ..Self::of_request(request)
         }
     }
 
@@ -115,7 +130,16 @@ impl View {
                 .collect();
         }
         let lead = if bearing.is_empty() { "" } else { ": " };
-        format!("{} ({reason}){lead}{}", self.decision, bearing.join(", "))
+        let interface = match self.interface {
+            Some("drop") => "; dropped at the interface",
+            Some(_) => "; passes the interface",
+            None => "",
+        };
+        format!(
+            "{} ({reason}{interface}){lead}{}",
+            self.decision,
+            bearing.join(", ")
+        )
     }
 
     /// Whether one Deny alone decides.

@@ -31,7 +31,7 @@ mod verdict;
 pub use api::{ApiArn, NotAnApiArn};
 pub use class::PRIVATE_BLOCKS;
 pub use compare::{Cause, Side, causes};
-pub use evaluate::{Context, Request};
+pub use evaluate::{Context, Knowledge, Request};
 pub use ipfilter_document::problem::{Problem, Severity, StatementId, clip, visible};
 pub use network::{
     explain::{Decision, Explanation, Failed, StatementVerdict},

@@ -33,7 +33,9 @@ impl Options {
 
 /// What authorizes requests beside the policy (API Gateway Developer Guide, "How API Gateway resource
 /// policies affect authorization workflow").
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Authorizer {
     /// The policy alone: what no statement allows is denied.

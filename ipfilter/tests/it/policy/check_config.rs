@@ -29,6 +29,12 @@ impl Folder {
             "part.json",
             &policy(r#", "Condition": {"StringLike": {"aws:UserAgent": "*Bot*"}}"#),
         );
+        this.write(
+            "caller.json",
+            &policy(
+                r#", "Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1", "aws:SourceVpce": "vpce-1"}}"#,
+            ),
+        );
         this.write("broken.json", r#"{"Statement": 7}"#);
         this
     }
@@ -69,6 +75,30 @@ impl Drop for Folder {
 
 fn api(name: &str, port: u16, policy: &str) -> Value {
     json!({"name": name, "ports": [port], "policy": policy})
+}
+
+#[test]
+fn what_nobody_tells_the_authorization_service_is_named() {
+    let folder = Folder::new("check-missing");
+    let mut api = api("a", 1, "caller.json");
+    api["authorizer"] = json!("iam");
+    let mut authorize = json!({"listen": "127.0.0.1:9478", "stage": "prod"});
+    let mut check = |missing: &str| {
+        let (exit, said) = folder.check(&json!([api]), &json!({"authorize": authorize}));
+        assert_eq!(exit, 0, "{said}");
+        let wanted =
+            format!("together decide all but: {missing}what no statement matches, which is");
+        assert!(said.contains(&wanted), "{said}");
+        authorize["endpoints"] = json!({"vpce-1": {"sources": ["10.0.0.0/8"]}});
+        if !missing.contains("VPC") {
+            authorize["context_headers"] = json!({"AWS:principalorgid": "X-Org"});
+        }
+    };
+    let org = "`aws:PrincipalOrgID`, so no request has it (name its header in `context_headers`); ";
+    let vpc = "VPC endpoints, so no request comes through one (list them in `endpoints`); ";
+    check(&format!("{vpc}{org}"));
+    check(org);
+    check("");
 }
 
 #[test]

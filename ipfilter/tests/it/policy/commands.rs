@@ -432,7 +432,7 @@ fn explain_judges_whole_requests() {
     assert_eq!(
         answers[1],
         json!({
-            "decision": "deny", "explicit": true,
+            "decision": "deny", "explicit": true, "interface": "pass",
             "statements": [
                 {"index": 0, "sid": "Read", "effect": "Allow", "matches": "yes"},
                 {"index": 1, "sid": null, "effect": "Deny", "matches": "yes"},
