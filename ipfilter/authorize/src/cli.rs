@@ -7,31 +7,45 @@ use clap::Parser;
 use ipfilter_config::{Authorize, Endpoint, PolicyOptions, Stage};
 use ipnet::IpNet;
 use log::{error, info, warn};
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+};
 
 use crate::{
-    gate::Gate,
+    follow::follow,
+    gate::{Gate, InForce},
     listen::Listener,
     metrics::Metrics,
     page,
     read::{self, Failure, Origin},
+    service::Service,
 };
 
 /// Decides requests for a reverse proxy, by the resource policies that the filter enforces
 ///
 /// Speaks HTTP (nginx auth_request, Traefik forwardAuth, Caddy forward_auth, Envoy ext_authz), gRPC
 /// (envoy.service.auth.v3.Authorization) and HAProxy's SPOE, all on one socket. An allowed request is
-/// answered with 200, any other with 403. SIGHUP reads the files again; broken files change nothing.
+/// answered with 200, any other with 403.
+///
+/// With `--follow` it decides by what `ipfilter run` has in force, policies and overrides, and changes in the
+/// same step. While that process is away, what it handed over last stays in force. With `--config` and
+/// `--policy` it reads the files itself, again on SIGHUP; broken files change nothing.
 #[derive(Debug, Parser)]
 #[command(name = "ipfilter-authorize", version)]
 struct Cli {
-    /// Read the settings from the `authorize` section of this configuration file
+    /// Decide by what the process that listens here has in force: `/run/ipfilter/INSTANCE.policies`
     #[arg(
         long,
-        value_name = "FILE",
-        conflicts_with = "policy",
-        required_unless_present = "policy"
+        value_name = "SOCKET",
+        conflicts_with_all = ["config", "policy"],
+        required_unless_present_any = ["config", "policy"]
     )]
+    follow: Option<PathBuf>,
+
+    /// Read the settings from the `authorize` section of this configuration file
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
     config: Option<PathBuf>,
 
     /// Decide by this policy alone
@@ -39,7 +53,7 @@ struct Cli {
     policy: Option<PathBuf>,
 
     /// Listen on `ADDRESS:PORT`, on a port of 127.0.0.1, or on a Unix socket, `unix:PATH`
-    #[arg(long, value_name = "ADDR", conflicts_with = "config")]
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["config", "follow"])]
     listen: Option<Endpoint>,
 
     /// Believe the headers of proxies at these addresses. Whoever connects over a Unix socket is believed
@@ -47,16 +61,16 @@ struct Cli {
         long = "trusted-proxy",
         value_name = "CIDR,...",
         value_delimiter = ',',
-        conflicts_with = "config"
+        conflicts_with_all = ["config", "follow"]
     )]
     trusted_proxies: Vec<IpNet>,
 
     /// The stage that requests are for (default: the first segment of the path)
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["config", "follow"])]
     stage: Option<String>,
 
     /// The header that names the caller's principal
-    #[arg(long, value_name = "HEADER", conflicts_with = "config")]
+    #[arg(long, value_name = "HEADER", conflicts_with_all = ["config", "follow"])]
     principal_header: Option<String>,
 
     /// Serve metrics at `/metrics` and health at `/healthz` on this address
@@ -93,6 +107,7 @@ impl Cli {
                 endpoints: Default::default(),
                 principal_header: self.principal_header.clone(),
                 context_headers: Default::default(),
+                user: Default::default(),
             }),
         })
     }
@@ -128,29 +143,102 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
-    let origin = cli.origin()?;
-    let (service, authorize) = read::read(&origin)?;
-    read::check(&authorize)?;
+    raise_descriptors();
     let metrics = Metrics::new().context("can't count what is decided")?;
-    let gate = Arc::new(Gate::new(service, metrics, cli.reveal));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("can't start")?;
-    runtime.block_on(serve(cli, &origin, &authorize, gate))?;
-    Ok(())
+    if let Some(path) = &cli.follow {
+        let nothing = InForce::alone(Service::closed("none".to_owned()));
+        let gate = Arc::new(Gate::new(nothing, metrics, cli.reveal));
+        return Ok(runtime.block_on(following(cli, path.clone(), gate))?);
+    }
+    let origin = cli.origin()?;
+    let (service, authorize) = read::read(&origin)?;
+    let gate = Gate::new(InForce::alone(service), metrics, cli.reveal);
+    Ok(runtime.block_on(alone(cli, &origin, authorize, Arc::new(gate)))?)
 }
 
-async fn serve(
+/// Lets this process have as many descriptors as it may: each connection takes one.
+fn raise_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!("no more connections than usual can be taken in: {error}");
+    }
+}
+
+/// Decides by files, which SIGHUP has read again.
+async fn alone(
     cli: &Cli,
     origin: &Origin,
-    authorize: &Authorize,
+    authorize: Authorize,
     gate: Arc<Gate>,
 ) -> anyhow::Result<()> {
-    let mut reload = signal(SignalKind::hangup()).context("can't receive signals")?;
-    let mut stop = signal(SignalKind::terminate()).context("can't receive signals")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't receive signals")?;
+    let mut signals = Signals::listen()?;
+    let mut serving = serve(cli, &authorize, &gate).await?;
+    loop {
+        tokio::select! {
+            ended = &mut serving => return broken(ended),
+            asked = signals.next() => match asked {
+                Asked::Reload => reread(origin, &authorize, &gate).await,
+                Asked::End => return Ok(()),
+            },
+        }
+    }
+}
+
+/// Decides by what the filter's process has in force; until that is known, it listens nowhere.
+async fn following(cli: &Cli, path: PathBuf, gate: Arc<Gate>) -> anyhow::Result<()> {
+    let mut signals = Signals::listen()?;
+    let (sender, mut settings) = watch::channel(None);
+    let followed = Arc::clone(&gate);
+    let follower = tokio::spawn(async move { follow(&path, &followed, &sender).await });
+    let mut serving: Option<Serving> = None;
+    let mut listening = None;
+    let result = loop {
+        tokio::select! {
+            changed = settings.changed() => {
+                changed.context("following the filter's process broke off")?;
+                let wanted: Option<Authorize> = settings.borrow_and_update().clone();
+                let Some(wanted) = wanted else { continue };
+                match &listening {
+                    None => {
+                        serving = Some(serve(cli, &wanted, &gate).await?);
+                        listening = Some(wanted.listen);
+                    }
+                    Some(at) if *at != wanted.listen => warn_of_move(&wanted),
+                    Some(_) => {}
+                }
+            }
+            ended = ended(&mut serving) => break broken(ended),
+            asked = signals.next() => if asked == Asked::End { break Ok(()) },
+        }
+    };
+    follower.abort();
+    result
+}
+
+type Serving = tokio::task::JoinHandle<()>;
+type Ended = Result<(), tokio::task::JoinError>;
+
+async fn ended(serving: &mut Option<Serving>) -> Ended {
+    match serving {
+        Some(serving) => serving.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn broken(ended: Ended) -> anyhow::Result<()> {
+    ended.context("listening broke off")?;
+    anyhow::bail!("listening ended")
+}
+
+/// Begins to listen, and says so.
+async fn serve(cli: &Cli, authorize: &Authorize, gate: &Arc<Gate>) -> anyhow::Result<Serving> {
+    read::check(authorize)?;
     let listener = Listener::bind(&authorize.listen).await?;
     if authorize.listen.is_exposed() {
         warn!(
@@ -162,11 +250,11 @@ async fn serve(
     info!(
         "deciding requests at {}, policies {}",
         authorize.listen,
-        gate.service().digest
+        gate.in_force().service.digest
     );
-    let mut serving = tokio::spawn(listener.serve(Arc::clone(&gate)));
+    let serving = tokio::spawn(listener.serve(Arc::clone(gate)));
     if let Some(endpoint) = cli.metrics.clone() {
-        let gate = Arc::clone(&gate);
+        let gate = Arc::clone(gate);
         tokio::spawn(async move {
             if let Err(error) = page::serve(endpoint, gate).await {
                 error!("no metrics: {error:#}");
@@ -176,15 +264,44 @@ async fn serve(
     // A service manager may not be there.
     let _: std::io::Result<()> = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("ready");
-    loop {
+    Ok(serving)
+}
+
+fn warn_of_move(authorize: &Authorize) {
+    warn!(
+        "`listen` has changed: restart the service to listen at {}",
+        authorize.listen
+    );
+}
+
+/// What signals ask for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Reload,
+    End,
+}
+
+struct Signals {
+    reload: Signal,
+    stop: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let of = |kind| signal(kind).context("can't receive signals");
+        Ok(Self {
+            reload: of(SignalKind::hangup())?,
+            stop: of(SignalKind::terminate())?,
+            interrupt: of(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = reload.recv() => reread(origin, authorize, &gate).await,
-            _ = stop.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            ended = &mut serving => {
-                ended.context("listening broke off")?;
-                anyhow::bail!("listening ended");
-            }
+            _ = self.reload.recv() => Asked::Reload,
+            _ = self.stop.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
         }
     }
 }
@@ -196,13 +313,10 @@ async fn reread(origin: &Origin, listening: &Authorize, gate: &Arc<Gate>) {
     match read {
         Ok(Ok((service, authorize))) => {
             if authorize.listen != listening.listen {
-                warn!(
-                    "`listen` has changed: restart the service to listen at {}",
-                    authorize.listen
-                );
+                warn_of_move(&authorize);
             }
             let digest = service.digest.clone();
-            gate.swap(service);
+            gate.swap(InForce::alone(service));
             info!("reloaded: policies {digest}");
         }
         Ok(Err(Failure::Policy(text) | Failure::Config(text))) => {

@@ -1,7 +1,10 @@
 //! Where every question ends, whatever protocol it came by: judged, counted, and logged if it can't be.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,6 +14,7 @@ use log::{debug, warn};
 use crate::{
     answer::Denial,
     metrics::Metrics,
+    overruled::Overruled,
     question::{Headers, Line, Peer, Question},
     refusal::Refusal,
     service::Service,
@@ -22,11 +26,33 @@ const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// The policies in force, and what has been decided by them.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    service: RwLock<Arc<Service>>,
+    in_force: RwLock<Arc<InForce>>,
+    /// Whether the filter's process is away, which hands over what is in force.
+    is_stale: AtomicBool,
     pub(crate) metrics: Metrics,
     /// Whether callers are told which statement denied.
     reveal: bool,
     refusals: Mutex<Refusals>,
+}
+
+/// What requests are decided by.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    pub(crate) service: Arc<Service>,
+    pub(crate) overruled: Overruled,
+    /// The digest of the plan that the filter enforces beside it, where that is known.
+    pub(crate) plan: Option<String>,
+}
+
+impl InForce {
+    /// Policies without a filter beside them.
+    pub(crate) fn alone(service: Service) -> Self {
+        Self {
+            service: Arc::new(service),
+            overruled: Overruled::default(),
+            plan: None,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,24 +63,45 @@ struct Refusals {
 }
 
 impl Gate {
-    pub(crate) fn new(service: Service, metrics: Metrics, reveal: bool) -> Self {
-        metrics.serves(&service.digest);
+    pub(crate) fn new(in_force: InForce, metrics: Metrics, reveal: bool) -> Self {
+        metrics.serves(&in_force);
         Self {
-            service: RwLock::new(Arc::new(service)),
+            in_force: RwLock::new(Arc::new(in_force)),
+            is_stale: AtomicBool::new(false),
             metrics,
             reveal,
             refusals: Mutex::default(),
         }
     }
 
-    /// Decides by `service` from now on. A request meets the old policies or the new ones.
-    pub(crate) fn swap(&self, service: Service) {
-        self.metrics.serves(&service.digest);
-        *self.service.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(service);
+    /// Decides by this from now on. A request meets the old policies or the new ones.
+    pub(crate) fn swap(&self, new: InForce) {
+        self.metrics.serves(&new);
+        let in_force = self.in_force.write();
+        *in_force.unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
     }
 
-    pub(crate) fn service(&self) -> Arc<Service> {
-        Arc::clone(&self.service.read().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes note of whether the filter's process is there.
+    pub(crate) fn following(&self, is_there: bool) {
+        self.is_stale.store(!is_there, Relaxed);
+        self.metrics.following(is_there);
+    }
+
+    /// What is in force, in a line.
+    pub(crate) fn health(&self) -> String {
+        let in_force = self.in_force();
+        let mut health = format!("ok, policies {}", in_force.service.digest);
+        if let Some(plan) = &in_force.plan {
+            health += &format!(", plan {plan}");
+        }
+        if self.is_stale.load(Relaxed) {
+            health += ", stale: the filter's process can't be followed";
+        }
+        health
     }
 
     /// Judges a request. Nothing but a policy's word lets it through.
@@ -65,10 +112,12 @@ impl Gate {
         line: Line<'_>,
     ) -> Result<(), Denial> {
         let start = Instant::now();
-        let service = self.service();
+        let in_force = self.in_force();
+        let service = &in_force.service;
         let judged = if peer.is_trusted(&service.trusted) {
-            Question::new(&service.trusted, headers, line)
-                .and_then(|question| service.decide(&question, headers, Timestamp::now()))
+            Question::new(&service.trusted, headers, line).and_then(|question| {
+                service.decide(&question, headers, &in_force.overruled, Timestamp::now())
+            })
         } else {
             Err(Refusal::Untrusted)
         };

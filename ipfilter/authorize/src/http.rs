@@ -34,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(75);
 /// The most requests of one HTTP/2 connection at a time.
 const MOST_STREAMS: u32 = 128;
 
+/// The most bytes that one request, and one connection, may send ahead of what is read.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 512 << 10;
+
 impl Headers for HeaderMap {
     fn all(&self, name: &str) -> Option<Vec<&str>> {
         let values = self.get_all(name).into_iter();
@@ -62,6 +66,8 @@ where
         .timer(TokioTimer::new())
         .keep_alive_interval(Some(PATIENCE))
         .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(LONGEST_HEAD).unwrap_or(u32::MAX));
     // A peer that breaks off, or sends what is no HTTP, is answered by the end of its connection.
     if let Err(error) = server.serve_connection(TokioIo::new(stream), answer).await {

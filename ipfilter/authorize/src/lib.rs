@@ -1,7 +1,8 @@
 //! The authorization service: decides whole requests for a reverse proxy.
 //!
-//! A process without privileges. It reads the same configuration and policies as the filter and asks the
-//! same evaluator, but links nothing of the filter's: no BPF, no netlink. [`main`] is its binary.
+//! A process without privileges. It asks the same evaluator as the filter about the same policies, which the
+//! filter's process hands it (`follow`) or which it reads itself (`read`), but links nothing of the filter's:
+//! no BPF, no netlink. [`main`] is its binary.
 //!
 //! A connection comes in (`listen`), speaks HTTP, gRPC or SPOE (`http`, `grpc`, `spoe`), and asks a question:
 //! who a client is (`client`) and what it asks for (`question`), by what trusted proxies say. The `gate` has
@@ -10,11 +11,13 @@
 mod answer;
 mod cli;
 mod client;
+mod follow;
 mod gate;
 mod grpc;
 mod http;
 mod listen;
 mod metrics;
+mod overruled;
 mod page;
 mod question;
 mod read;

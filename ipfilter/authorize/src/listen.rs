@@ -24,8 +24,15 @@ use tokio::{
 
 use crate::{gate::Gate, http, question::Peer, spoe};
 
-/// The most connections at a time; others wait in the kernel.
+/// The most connections of trusted proxies at a time; others wait in the kernel.
 const MOST_CONNECTIONS: usize = 4096;
+
+/// The most connections of anybody else, who is told only that. More are closed: they must not keep proxies
+/// from being answered.
+const MOST_STRANGERS: usize = 128;
+
+/// How long a connection of somebody else may take in all.
+const STRANGERS: Duration = Duration::from_secs(10);
 
 /// How long the first byte of a connection may take.
 const FIRST_BYTE: Duration = Duration::from_secs(75);
@@ -59,27 +66,25 @@ impl Listener {
 
     /// Answers whoever connects, for ever.
     pub(crate) async fn serve(self, gate: Arc<Gate>) {
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let places = Places::default();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
-            let gate = Arc::clone(&gate);
             let accepted = match &self {
-                Self::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
-                    tokio::spawn(async move {
-                        let _place = place;
+                Self::Tcp(listener) => match listener.accept().await {
+                    Ok((stream, from)) => {
                         // Answers are small, and whoever asks waits for them.
                         let _: io::Result<()> = stream.set_nodelay(true);
-                        converse(gate, Peer::Remote(from.ip()), stream).await;
-                    });
-                }),
-                Self::Unix(listener) => listener.accept().await.map(|(stream, _)| {
-                    tokio::spawn(async move {
-                        let _place = place;
-                        converse(gate, Peer::Local, stream).await;
-                    });
-                }),
+                        places.take(&gate, Peer::Remote(from.ip()), stream).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
+                Self::Unix(listener) => match listener.accept().await {
+                    Ok((stream, _)) => {
+                        places.take(&gate, Peer::Local, stream).await;
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
             };
             if let Err(error) = accepted {
                 log::warn!("can't take in a connection: {error}");
@@ -89,8 +94,48 @@ impl Listener {
     }
 }
 
+/// How many can be answered at a time.
+struct Places {
+    proxies: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            proxies: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+            strangers: Arc::new(Semaphore::new(MOST_STRANGERS)),
+        }
+    }
+}
+
+impl Places {
+    /// Answers a connection: a trusted proxy's as soon as there is a place for it, anybody else's if there is
+    /// one.
+    async fn take(&self, gate: &Arc<Gate>, peer: Peer, stream: impl Peek) {
+        let gate = Arc::clone(gate);
+        if peer.is_trusted(&gate.in_force().service.trusted) {
+            // It is never closed.
+            let Ok(place) = Arc::clone(&self.proxies).acquire_owned().await else {
+                return;
+            };
+            tokio::spawn(async move {
+                let _place = place;
+                converse(gate, peer, stream).await;
+            });
+        } else if let Ok(place) = Arc::clone(&self.strangers).try_acquire_owned() {
+            tokio::spawn(async move {
+                let _place = place;
+                // Whoever takes too long is answered by the end.
+                let _: Result<(), tokio::time::error::Elapsed> =
+                    timeout(STRANGERS, converse(gate, peer, stream)).await;
+            });
+        }
+    }
+}
+
 /// A socket at `path`, in the place of one whose process has ended.
-fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+pub(crate) fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
@@ -108,8 +153,8 @@ fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// A connection whose first byte can be looked at without taking it.
-trait Peek: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static {
-    async fn first_byte(&self) -> io::Result<Option<u8>>;
+trait Peek: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + 'static {
+    fn first_byte(&self) -> impl Future<Output = io::Result<Option<u8>>> + Send;
 }
 
 fn peek(stream: impl AsFd) -> io::Result<Option<u8>> {

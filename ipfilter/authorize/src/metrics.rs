@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
+
+use crate::gate::InForce;
 
 /// Upper bounds of the time a decision takes, in seconds.
 const BUCKETS: [f64; 10] = [
@@ -19,6 +22,7 @@ pub(crate) struct Metrics {
     refused: IntCounterVec,
     took: Histogram,
     serves: IntGaugeVec,
+    following: IntGauge,
 }
 
 impl Metrics {
@@ -49,9 +53,14 @@ impl Metrics {
             serves: IntGaugeVec::new(
                 Opts::new(
                     "ipfilter_authorization_info",
-                    "The digest of the policies in force, SHA-256",
+                    "The digests of the policies in force, and of the plan that the filter enforces with them",
                 ),
-                &["digest"],
+                &["policies", "plan"],
+            )?,
+            following: IntGauge::new(
+                "ipfilter_authorization_following",
+                "Whether the filter's process is there to hand over what is in force; left out where the \
+                 service reads the policies itself",
             )?,
         };
         metrics
@@ -82,9 +91,18 @@ impl Metrics {
         self.took.observe(time.as_secs_f64());
     }
 
-    pub(crate) fn serves(&self, digest: &str) {
+    pub(crate) fn serves(&self, in_force: &InForce) {
+        let plan = in_force.plan.as_deref().unwrap_or_default();
         self.serves.reset();
-        self.serves.with_label_values(&[digest]).set(1);
+        self.serves
+            .with_label_values(&[&in_force.service.digest, plan])
+            .set(1);
+    }
+
+    pub(crate) fn following(&self, is_there: bool) {
+        // Once it is registered, this fails and changes nothing.
+        let _: prometheus::Result<()> = self.registry.register(Box::new(self.following.clone()));
+        self.following.set(is_there.into());
     }
 
     /// The page, in Prometheus's text format.

@@ -13,12 +13,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipfilter_config::Endpoint;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::TcpListener,
     sync::Semaphore,
     time::timeout,
 };
 
-use crate::gate::Gate;
+use crate::{gate::Gate, listen::bind};
 
 /// How many clients are served at a time.
 const CLIENTS: usize = 32;
@@ -44,7 +44,7 @@ pub(crate) async fn serve(endpoint: Endpoint, gate: Arc<Gate>) -> anyhow::Result
             }
         }
         Endpoint::Unix(path) => {
-            let listener = UnixListener::bind(path)?;
+            let listener = bind(&path)?;
             loop {
                 let place = Arc::clone(&places).acquire_owned().await?;
                 if let Ok((stream, _)) = listener.accept().await {
@@ -81,8 +81,7 @@ fn page(gate: &Gate, request: &Request<Incoming>) -> Response<Full<Bytes>> {
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string().into()),
         },
         (&Method::GET | &Method::HEAD, "/healthz") => {
-            let digest = &gate.service().digest;
-            (StatusCode::OK, format!("ok, policies {digest}\n").into())
+            (StatusCode::OK, format!("{}\n", gate.health()).into())
         }
         _ => (
             StatusCode::NOT_FOUND,

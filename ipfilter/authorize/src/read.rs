@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use ipfilter_config::{Authorize, Config, PolicyOptions, Unusable, files};
 use ipfilter_diagnostics::render_all;
-use ipfilter_policy::{Severity, parse};
+use ipfilter_feed::Policies;
+use ipfilter_policy::{Severity, Source, parse};
 use sha2::{Digest as _, Sha256};
 
 use crate::service::{Api, Service};
@@ -105,16 +106,25 @@ fn api(
         .with_context(|| format!("can't read the policy `{}`", files::shown(path)))?;
     digest.update(format!("{name}\0{hosts:?}\0{options:?}\0"));
     digest.update(source.text());
-    let parsed = parse(&source, &options.into());
+    understood(name, hosts, &source, options)
+}
+
+fn understood(
+    name: String,
+    hosts: Vec<String>,
+    source: &Source,
+    options: &PolicyOptions,
+) -> Result<Api, Failure> {
+    let parsed = parse(source, &options.into());
     let Some(policy) = parsed.policy else {
-        return Err(Failure::Policy(render_all(&source, &parsed.problems)));
+        return Err(Failure::Policy(render_all(source, &parsed.problems)));
     };
     // What an interface could not decide is no problem here.
     let warnings = parsed
         .problems
         .iter()
         .filter(|problem| problem.severity == Severity::Warning);
-    let warnings = render_all(&source, warnings);
+    let warnings = render_all(source, warnings);
     if !warnings.is_empty() {
         log::warn!("{warnings}");
     }
@@ -124,6 +134,20 @@ fn api(
         policy,
         arn: options.api_arn.clone(),
     })
+}
+
+/// The policies that the filter's process hands over under this name; none where it has no settings for a
+/// service.
+pub(crate) fn handed(policies: Policies, digest: String) -> Result<Option<Service>, Failure> {
+    let Some(authorize) = policies.authorize else {
+        return Ok(None);
+    };
+    let apis = policies.apis.into_iter().map(|api| {
+        let source = Source::new(api.file, api.policy);
+        understood(api.name, api.hosts, &source, &api.options)
+    });
+    let apis = apis.collect::<Result<Vec<_>, Failure>>()?;
+    Ok(Some(Service::new(apis, &authorize, digest)))
 }
 
 /// Refuses a listener that strangers reach and nobody is trusted at.

@@ -3,12 +3,14 @@
 use std::{borrow::Cow, collections::BTreeMap, net::IpAddr};
 
 use ipfilter_config::{Authorize, Stage};
+use ipfilter_overrides::Override;
 use ipfilter_policy::{ApiArn, Context, Decision, Effect, Explanation, Policy, Request, Verdict};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
     client::Trusted,
+    overruled::Overruled,
     question::{Headers, Question},
     readings::readings,
     refusal::Refusal,
@@ -46,6 +48,8 @@ pub(crate) struct Service {
     principal_header: Option<String>,
     /// Headers in lower case, by condition key.
     context_headers: BTreeMap<String, String>,
+    /// The settings that it was made from.
+    pub(crate) authorize: Authorize,
     /// SHA-256 of all that was read, in hexadecimal.
     pub(crate) digest: String,
 }
@@ -87,20 +91,39 @@ impl Service {
             context_headers: context_headers
                 .map(|(key, header)| (key.clone(), header.to_ascii_lowercase()))
                 .collect(),
+            authorize: config.clone(),
             digest,
         }
     }
 
-    /// What the policy of the API that `question` is for says of it. A Deny of one reading of the path
-    /// denies; an Allow must be that of all.
+    /// One that denies every request.
+    pub(crate) fn closed(digest: String) -> Self {
+        let nowhere = Authorize {
+            listen: ipfilter_config::Endpoint::Unix("".into()),
+            trusted_proxies: Vec::new(),
+            stage: Stage::FromPath,
+            endpoints: BTreeMap::new(),
+            principal_header: None,
+            context_headers: BTreeMap::new(),
+            user: ipfilter_config::User::default(),
+        };
+        Self::new(Vec::new(), &nowhere, digest)
+    }
+
+    /// What the policy of the API that `question` is for says of it, unless an override of its client says
+    /// otherwise. A Deny of one reading of the path denies; an Allow must be that of all.
     pub(crate) fn decide(
         &self,
         question: &Question,
         headers: &impl Headers,
+        overruled: &Overruled,
         now: Timestamp,
     ) -> Result<Outcome, Refusal> {
         let index = self.api(question)?;
         let api = self.apis.get(index).ok_or(Refusal::Api)?;
+        if let Some(one) = overruled.decide(&api.name, question.client, now) {
+            return Ok(self.overruled(index, one, question));
+        }
         let mut request = self.request(question, headers, now)?;
         let mut allowed = None;
         for path in readings(&question.path).ok_or(Refusal::Path)? {
@@ -126,6 +149,17 @@ impl Service {
             allowed = allowed.or(Some(outcome));
         }
         allowed.ok_or(Refusal::Path)
+    }
+
+    fn overruled(&self, api: usize, by: &Override, question: &Question) -> Outcome {
+        let (stage, path) = self.stage(&question.path);
+        Outcome {
+            api,
+            allowed: by.rule.effect == ipfilter_overrides::Effect::Allow,
+            explicit: true,
+            statement: format!("override {}", by.rule.effect),
+            call: format!("{stage}/{}{}", question.method, slashed(&path)),
+        }
     }
 
     /// Which API a question is for: the one that the proxy names, that of the host, or the only one.

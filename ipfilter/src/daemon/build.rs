@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use log::warn;
 
 use super::{
+    feed::Feed,
     machine::{Built, Span, Task},
     overrule::override_with,
     prepare::Policies,
@@ -55,6 +56,7 @@ pub(super) struct Order {
     pub(super) source: ConfigSource,
     pub(super) instance: Instance,
     pub(super) filter: Filter,
+    pub(super) feed: Feed,
     pub(super) policies: Arc<Policies>,
     pub(super) plan: Arc<Plan>,
     pub(super) digest: String,
@@ -116,6 +118,7 @@ impl Order {
         };
         let plan = policies.plan(now)?;
         let digest = plan.digest().to_string();
+        self.feed.prepare(&policies);
         // What the clock makes of it may be the same.
         let prepared = if inputs.is_none() && digest == self.digest {
             None
@@ -126,6 +129,7 @@ impl Order {
                     .prepare(&plan, policies.spec().mode, SystemTime::now())?,
             )
         };
+        self.feed.wait_ready(&policies);
         let span = policies.span(now);
         if self.task == Task::Override {
             // Before they take effect.

@@ -35,6 +35,7 @@ impl Daemon {
             source: self.source.clone(),
             instance: self.history.instance.clone(),
             filter: self.filter.clone(),
+            feed: self.feed.clone(),
             policies: self.policies.clone(),
             plan: self.plan.clone(),
             digest: self.digest().to_owned(),
@@ -88,6 +89,7 @@ impl Daemon {
         // Some have ended, and were forgotten on the disk too, after the new ones were written.
         let is_overwritten =
             task == Task::Override && !Arc::ptr_eq(&product.base, self.policies.overrides());
+        self.feed.serve(&product.policies, &product.record.digest);
         let before = mem::replace(&mut self.policies, product.policies);
         let cause = task.cause();
         let mut record = product.record;
@@ -208,6 +210,7 @@ impl Daemon {
         };
         let status = self.status();
         let history = self.history.clone();
+        let feed = self.feed.clone();
         self.keeper.run(move || {
             outcome.keep(&history);
             note(&history.instance, &entries);
@@ -218,6 +221,13 @@ impl Daemon {
                 answer
             };
             let is_done = outcome.result.is_ok();
+            let services = is_new.then(|| feed.settled(&outcome.digest)).flatten();
+            let with_services = |mut answer: Answer| {
+                if let Some(services) = services {
+                    answer.message = format!("{}; {services}", answer.message);
+                }
+                answer
+            };
             let own = answers.into_iter().filter(|_| is_done).map(Some);
             let own = own.chain(iter::repeat(None));
             for (reply, own) in replies.into_iter().zip(own) {
@@ -225,8 +235,9 @@ impl Daemon {
                     info!("override: {}", own.message.replace('\n', "; "));
                 }
                 // Who has asked may have gone away; the log has it as well.
-                let _: Result<(), Answer> =
-                    reply.send(with_cut(own.unwrap_or_else(|| answer.clone())));
+                let _: Result<(), Answer> = reply.send(with_cut(
+                    own.unwrap_or_else(|| with_services(answer.clone())),
+                ));
             }
             match task {
                 Task::BuildAhead(_) => {}

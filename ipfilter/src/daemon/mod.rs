@@ -14,6 +14,7 @@ mod deploy;
 mod ephemeral;
 mod events;
 mod exporter;
+mod feed;
 mod in_force;
 mod links;
 mod machine;
@@ -45,6 +46,7 @@ pub use self::{
 };
 use self::{
     events::Event,
+    feed::Feed,
     machine::{Machine, Span},
     perform::Open,
     worker::Worker,
@@ -67,6 +69,8 @@ pub struct Daemon {
     /// What is in force, and when it is right.
     policies: Arc<Policies>,
     plan: Arc<Plan>,
+    /// What authorization services are to decide by.
+    feed: Feed,
     span: Span,
     deployment: Deployment,
     /// The name of the inputs that the files held when they were last read; none if they could not be.
@@ -115,7 +119,7 @@ impl Daemon {
                     notify::ready(&status);
                 });
             }
-            let next = open.next(&mut events.receiver).await;
+            let next = open.next(self, &mut events.receiver).await;
             event = next.context("no more events")?;
         }
     }

@@ -17,6 +17,7 @@ use super::{
     denials::Denials,
     events::{Effect, Event},
     exporter::Exporter,
+    feed::Listening,
     links::Links,
     machine::Task,
     notify,
@@ -64,6 +65,8 @@ pub(super) struct Open {
     /// When the clock is to go off.
     alarm: Option<Timestamp>,
     control: Option<Control>,
+    /// Where authorization services read; nothing where none is configured.
+    feed: Option<Listening>,
     exporter: Exporter,
     denials: Option<Denials>,
     trace: Option<Trace>,
@@ -96,6 +99,7 @@ impl Open {
             clock: None,
             alarm: None,
             control: None,
+            feed: None,
             denials: None,
             trace: None,
             paths,
@@ -104,6 +108,7 @@ impl Open {
             trace_ticks: ticks(TRACE_PAUSE),
             failures: HashMap::new(),
         };
+        daemon.feed.serve(&daemon.policies, daemon.digest());
         open.reopen(daemon);
         open
     }
@@ -123,11 +128,17 @@ impl Open {
             let control = Control::listen(&daemon.history.instance, self.sender.clone());
             self.control = self.checked("`ipfilter reload` can't be answered", control);
         }
-        self.is_incomplete()
+        if self.feed.is_none() && daemon.feed.is_wanted() {
+            let listening = Listening::start(&daemon.history.instance, daemon.feed.clone());
+            let what = "authorization services can't read the policies";
+            self.feed = self.checked(what, listening);
+        }
+        self.is_incomplete(daemon)
     }
 
-    fn is_incomplete(&self) -> bool {
-        self.links.is_none() || self.clock.is_none() || self.control.is_none()
+    fn is_incomplete(&self, daemon: &Daemon) -> bool {
+        let is_unfed = self.feed.is_none() && daemon.feed.is_wanted();
+        self.links.is_none() || self.clock.is_none() || self.control.is_none() || is_unfed
     }
 
     /// The value; or nothing, and a line in the log if the failure is a new one.
@@ -166,8 +177,12 @@ impl Open {
 
     /// Waits for what happens next; nothing if nothing can any more. Interfaces come first: until
     /// they are served, those that appeared are unfiltered.
-    pub(super) async fn next(&mut self, events: &mut mpsc::Receiver<Event>) -> Option<Event> {
-        let waits = self.is_incomplete() || self.denials.is_some();
+    pub(super) async fn next(
+        &mut self,
+        daemon: &Daemon,
+        events: &mut mpsc::Receiver<Event>,
+    ) -> Option<Event> {
+        let waits = self.is_incomplete(daemon) || self.denials.is_some();
         tokio::select! {
             biased;
             () = links_changed(&mut self.links) => Some(Event::Links),
@@ -274,7 +289,7 @@ impl Daemon {
             Effect::Repair => self.repair(),
             Effect::Renew => self.rotate_keys(),
             Effect::Reopen => {
-                let was_incomplete = open.is_incomplete();
+                let was_incomplete = open.is_incomplete(self);
                 open.reopen(self);
                 if was_incomplete {
                     // What can't be watched is looked at.
@@ -289,6 +304,7 @@ impl Daemon {
                 open.watch(self.files());
                 open.follow_trace(self);
                 open.follow_denials(self);
+                open.reopen(self);
             }
             Effect::Report(reply) => {
                 // Who has asked may have gone away.

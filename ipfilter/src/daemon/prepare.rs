@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use anyhow::Context as _;
+use ipfilter_feed::Prepared;
 use jiff::Timestamp;
 
 use super::ephemeral;
@@ -29,6 +31,8 @@ pub(crate) struct Policies {
     policies: Arc<[Policy]>,
     /// What is decided above them.
     overrides: Arc<Overrides>,
+    /// The same as authorization services read it, where one is configured.
+    handed: Option<Arc<Prepared>>,
     /// Warnings about the configuration.
     pub(crate) warnings: Vec<String>,
     /// Warnings about policies.
@@ -62,9 +66,15 @@ impl Policies {
             policies: policies.collect::<Result<_, Failure>>()?,
             spec: spec.clone(),
             overrides,
+            handed: handed(inputs).context("the policies can't be handed on")?,
             warnings,
             findings,
         })
+    }
+
+    /// The policies as authorization services read them; none where none is configured.
+    pub(super) fn handed(&self) -> Option<&Arc<Prepared>> {
+        self.handed.as_ref()
     }
 
     /// The same policies under other overrides.
@@ -73,6 +83,7 @@ impl Policies {
             spec: self.spec.clone(),
             policies: Arc::clone(&self.policies),
             overrides,
+            handed: self.handed.clone(),
             warnings: Vec::new(),
             findings: Vec::new(),
         }
@@ -166,6 +177,26 @@ impl Policies {
         let boundaries = self.policies.iter().map(Policy::boundaries);
         boundaries.flatten().copied().chain(self.overrides.ends())
     }
+}
+
+/// What an authorization service reads: what decides requests, and nothing else of the configuration.
+fn handed(inputs: &Inputs) -> serde_json::Result<Option<Arc<Prepared>>> {
+    let Some(authorize) = &inputs.spec.authorize else {
+        return Ok(None);
+    };
+    let apis = inputs.spec.apis.iter().zip(&inputs.policies);
+    let apis = apis.map(|(api, policy)| ipfilter_feed::Api {
+        name: api.name.clone(),
+        hosts: api.hosts.clone(),
+        options: api.options.clone(),
+        file: policy.name().to_owned(),
+        policy: policy.text().to_owned(),
+    });
+    let policies = ipfilter_feed::Policies {
+        authorize: Some(authorize.clone()),
+        apis: apis.collect(),
+    };
+    Prepared::new(&policies).map(|prepared| Some(Arc::new(prepared)))
 }
 
 /// What to enforce where a policy can't be: APIs whose policy is broken shut everyone out.

@@ -42,6 +42,10 @@ impl Daemon {
                 .filter(|failed| !failed.is_empty())
                 .cloned(),
             unwatched,
+            services: self
+                .feed
+                .is_wanted()
+                .then(|| self.feed.services(self.digest())),
             degraded: record.degraded.clone(),
             overdue: self.overdue.clone(),
             unrepaired: unrepaired.cloned(),

@@ -174,6 +174,18 @@ impl Page {
             let number = i64::try_from(number)?;
             interfaces.with_label_values(&[state]).set(number);
         }
+        if let Some(services) = snapshot.services {
+            let connected = self.gauge(
+                "ipfilter_authorization_services",
+                "Authorization services that read the policies from this process: those that decide by \
+                 the plan in force, and those that do not, or not yet.",
+                &["state"],
+            )?;
+            for (state, number) in [("current", services.current), ("behind", services.behind)] {
+                let number = i64::try_from(number)?;
+                connected.with_label_values(&[state]).set(number);
+            }
+        }
         self.value(
             "ipfilter_healthy",
             "Whether what was asked for is in force at all interfaces: what /healthz answers.",

@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub unattached: Option<String>,
     /// Why interfaces can't be watched.
     pub unwatched: Option<String>,
+    /// The authorization services that read the policies; none where none is configured.
+    pub services: Option<Services>,
     /// Why what is in force is not what was asked for.
     pub degraded: Option<String>,
     /// Why the plan for this time is not in force, where another one should be.
@@ -37,6 +39,30 @@ pub struct Snapshot {
     pub tally: Tally,
     /// The next time at which the plan may be another.
     pub next_boundary: Option<Timestamp>,
+}
+
+/// The authorization services that read the policies from this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Services {
+    /// How many decide by the plan in force.
+    pub current: usize,
+    /// How many do not, or not yet.
+    pub behind: usize,
+}
+
+impl fmt::Display for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.current, self.behind) {
+            (0, 0) => f.write_str("no authorization service reads the policies from this process"),
+            (1, 0) => f.write_str("the authorization service decides by it"),
+            (current, 0) => write!(f, "{current} authorization services decide by it"),
+            (current, behind) => write!(
+                f,
+                "of {} authorization services, {behind} do not decide by it yet: see their logs",
+                current + behind
+            ),
+        }
+    }
 }
 
 impl Snapshot {

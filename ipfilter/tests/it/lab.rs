@@ -188,7 +188,8 @@ impl Lab {
         self.spawn(self.command(namespace, instance, arguments), log)
     }
 
-    fn spawn(&self, mut command: Command, log: &str) -> Guard {
+    /// Starts a command that writes to the log `log`.
+    pub(crate) fn spawn(&self, mut command: Command, log: &str) -> Guard {
         let log = File::create(self.log_path(log)).expect("a log");
         command.stdout(Stdio::null()).stderr(log);
         Guard::spawn_group(&mut command).expect("it starts")

@@ -28,6 +28,25 @@ pub struct Authorize {
     pub principal_header: Option<String>,
     /// The headers that hold condition keys, by key.
     pub context_headers: BTreeMap<String, String>,
+    /// The user that it runs as, who may read the policies from the filter's process.
+    #[serde(default)]
+    pub user: User,
+}
+
+/// A user of this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum User {
+    /// By name.
+    Named(String),
+    /// By number.
+    Id(u32),
+}
+
+impl Default for User {
+    fn default() -> Self {
+        Self::Named("ipfilter-authorize".to_owned())
+    }
 }
 
 /// The stage of a request.
@@ -49,13 +68,14 @@ pub struct VpcEndpoint {
     pub sources: Vec<IpNet>,
 }
 
-const FIELDS: [&str; 6] = [
+const FIELDS: [&str; 7] = [
     "listen",
     "trusted_proxies",
     "stage",
     "endpoints",
     "principal_header",
     "context_headers",
+    "user",
 ];
 
 /// Keys that the service finds out itself: no header may say otherwise.
@@ -92,6 +112,7 @@ impl Value for Authorize {
             endpoints: BTreeMap::new(),
             principal_header: None,
             context_headers: BTreeMap::new(),
+            user: User::default(),
         };
         let mut stage = None;
         for member in &members {
@@ -115,6 +136,9 @@ impl Value for Authorize {
                             check_key(reader, member, path);
                             header(reader, member.value, path)
                         });
+                }
+                "user" => {
+                    read.user = User::read(reader, member.value, &path).unwrap_or_default();
                 }
                 _ => unknown(reader, member, &path, &FIELDS),
             }
@@ -164,6 +188,25 @@ impl Value for Stage {
             }
         }
         Some(Self::FromPath)
+    }
+}
+
+impl Value for User {
+    fn takes() -> String {
+        "a user's name, or its number".to_owned()
+    }
+
+    fn read(reader: &mut Reader, node: Node<'_>, path: &Path<'_>) -> Option<Self> {
+        if node.kind() == Kind::Number {
+            return u32::read(reader, node, path).map(Self::Id);
+        }
+        value::text(reader, node, path, |text| {
+            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if text.is_empty() || text.starts_with('-') || !text.chars().all(legal) {
+                return Err(format!("`{}` is not a user's name", clip(text)));
+            }
+            Ok(Self::Named(text.to_owned()))
+        })
     }
 }
 

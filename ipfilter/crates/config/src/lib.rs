@@ -18,7 +18,7 @@ mod table;
 mod tests;
 mod value;
 
-pub use authorize::{Authorize, Stage, VpcEndpoint};
+pub use authorize::{Authorize, Stage, User, VpcEndpoint};
 pub use choice::{Choice, OnError, choice};
 pub use endpoint::Endpoint;
 pub use mode::Mode;

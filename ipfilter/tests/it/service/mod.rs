@@ -1,6 +1,7 @@
 //! The real binary: its commands, its daemon, its outputs, and everything that goes wrong around it.
 
 mod activity;
+mod authorize;
 mod busy;
 mod changes;
 mod chaos;
