@@ -8,6 +8,7 @@
 )]
 
 mod corpus;
+mod hostile;
 mod proxies;
 mod service;
 mod traefik;
