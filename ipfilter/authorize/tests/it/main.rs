@@ -9,6 +9,7 @@
 
 mod corpus;
 mod hostile;
+mod policies;
 mod proxies;
 mod service;
 mod traefik;
