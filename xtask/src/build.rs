@@ -48,6 +48,24 @@ pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf>
     executable(&messages, BINARY)
 }
 
+/// Builds `ipfilter-authorize`, which nothing but packages needs; where the binary is.
+///
+/// # Errors
+/// As [`binary`].
+pub(crate) fn service(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
+    let mut command = cargo();
+    match profile {
+        Profile::Release => {
+            let package = ["--package=ipfilter-authorize", "--bin=ipfilter-authorize"];
+            command.args(["build", "--release"]).args(package);
+        }
+        Profile::Dev => {
+            command.args(["test", "--no-run"]).args(TESTS);
+        }
+    }
+    executable(&messages(&mut command, interrupt)?, SERVICE)
+}
+
 /// What all tests are built with, always the same, so that nothing is built twice.
 pub(crate) const TESTS: &[&str] = &["--workspace", "--lib", "--bins", "--tests"];
 
@@ -124,6 +142,11 @@ const BINARY: Target = Target {
     test: false,
 };
 
+const SERVICE: Target = Target {
+    main: "/ipfilter/authorize/src/main.rs",
+    test: false,
+};
+
 const INTEGRATION_TESTS: Target = Target {
     main: "/ipfilter/tests/it/main.rs",
     test: true,
@@ -174,11 +197,13 @@ mod tests {
             artifact("/w/ipfilter/src/main.rs", true, "/t/its-tests"),
             "not json".to_owned(),
             artifact("/w/ipfilter/src/main.rs", false, "/t/ipfilter"),
+            artifact("/w/ipfilter/authorize/src/main.rs", false, "/t/service"),
             artifact("/w/ipfilter/tests/it/main.rs", true, "/t/it"),
         ]
         .join("\n");
         let found = |target| executable(&messages, target).ok();
         assert_eq!(found(BINARY), Some("/t/ipfilter".into()));
+        assert_eq!(found(SERVICE), Some("/t/service".into()));
         assert_eq!(found(INTEGRATION_TESTS), Some("/t/it".into()));
         assert_eq!(found(BENCHMARK), None);
     }

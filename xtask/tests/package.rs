@@ -53,11 +53,17 @@ fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
 }
 
 /// Of each kind of file, one.
-const FILES: [&str; 11] = [
+const FILES: [&str; 17] = [
     "usr/bin/ipfilter",
+    "usr/bin/ipfilter-authorize",
     "etc/ipfilter/ipfilter.json",
     "usr/lib/systemd/system/ipfilter.service",
     "usr/lib/systemd/system/ipfilter@.service",
+    "usr/lib/systemd/system/ipfilter-authorize.service",
+    "usr/lib/systemd/system/ipfilter-authorize@.service",
+    "usr/lib/sysusers.d/ipfilter.conf",
+    "usr/share/doc/ipfilter/integrations/nginx.conf",
+    "usr/share/man/man1/ipfilter-authorize.1.gz",
     "usr/share/man/man1/ipfilter-run.1.gz",
     "usr/share/man/man5/ipfilter.json.5.gz",
     "usr/share/bash-completion/completions/ipfilter",

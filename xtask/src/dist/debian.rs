@@ -12,7 +12,7 @@ use testkit::{process::output, tool};
 
 use super::{
     release::Release,
-    tree::{Tree, set_mode, workspace},
+    tree::{PROGRAMS, Tree, set_mode, workspace},
 };
 
 /// The scripts that run when the package is installed, upgraded and removed.
@@ -95,7 +95,7 @@ fn control(tree: &Tree, files: &[PathBuf], release: &Release) -> Result<String> 
         .replace("@SIZE@", &installed_size(tree, files)?.to_string()))
 }
 
-/// The packages with the libraries that the binary is linked with, and their versions.
+/// The packages with the libraries that the programs are linked with, and their versions.
 fn libraries(tree: &Tree) -> Result<String> {
     // It insists on a source package to be in; this much of one will do.
     let folder = tree.root().with_file_name("shlibdeps");
@@ -105,7 +105,10 @@ fn libraries(tree: &Tree) -> Result<String> {
         "Source: ipfilter\n\nPackage: ipfilter\nArchitecture: any\n",
     )?;
     let mut command = Command::new(tool("dpkg-shlibdeps", "dpkg-dev")?);
-    command.arg("-O").arg(tree.root().join("usr/bin/ipfilter"));
+    command.arg("-O");
+    for program in PROGRAMS {
+        command.arg(tree.root().join("usr/bin").join(program));
+    }
     let said = output(command.current_dir(&folder))?;
     said.trim()
         .strip_prefix("shlibs:Depends=")

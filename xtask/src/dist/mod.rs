@@ -65,10 +65,11 @@ pub(crate) fn run(options: &Options, interrupt: &Interrupt) -> Result<ExitCode> 
         fs::remove_dir_all(&work)?;
     }
     let binary = build::binary(options.profile, interrupt)?;
+    let service = build::service(options.profile, interrupt)?;
     let manual = work.join("manual");
     build::manual(&binary, &manual, release.epoch)?;
     let tree = Tree::new(work.join("root"));
-    tree.fill(&binary, &manual, &release)?;
+    tree.fill(&[&binary, &service], &manual, &release)?;
     let compression = match options.profile {
         Profile::Release => debian::Compression::Small,
         Profile::Dev => debian::Compression::Fast,

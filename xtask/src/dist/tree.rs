@@ -12,11 +12,19 @@ use testkit::{process::output, tool};
 
 use super::release::Release;
 
+/// The programs.
+pub(super) const PROGRAMS: [&str; 2] = ["ipfilter", "ipfilter-authorize"];
+
 /// Files of the repository, and where they go.
 const FILES: &[(&str, &str)] = &[
     ("ipfilter/dist/ipfilter.json", "etc/ipfilter/ipfilter.json"),
     ("ipfilter/dist/policy.json", "etc/ipfilter/policy.json"),
     ("ipfilter/dist/ipfilter.service", UNIT),
+    ("ipfilter/dist/ipfilter-authorize.service", SERVICE_UNIT),
+    (
+        "ipfilter/dist/ipfilter.sysusers",
+        "usr/lib/sysusers.d/ipfilter.conf",
+    ),
     (
         "ipfilter/dist/debian/copyright",
         "usr/share/doc/ipfilter/copyright",
@@ -47,20 +55,50 @@ const COMPLETIONS: &[(&str, &str)] = &[
 /// Not below `lib`, which is a link on today's systems: unpacking there would replace it.
 const UNIT: &str = "usr/lib/systemd/system/ipfilter.service";
 
-/// For instances beside the default one.
-const TEMPLATE: &str = "usr/lib/systemd/system/ipfilter@.service";
+/// That of the authorization service.
+const SERVICE_UNIT: &str = "usr/lib/systemd/system/ipfilter-authorize.service";
 
-/// How the template differs from the unit.
-const INSTANCES: &[(&str, &str)] = &[
-    ("Source filter for APIs", "Source filter %i for APIs"),
-    (
-        "/usr/bin/ipfilter run --config /etc/ipfilter/ipfilter.json",
-        "/usr/bin/ipfilter --instance %i run --config /etc/ipfilter/%i.json",
-    ),
-    (
-        "/usr/bin/ipfilter reload",
-        "/usr/bin/ipfilter --instance %i reload",
-    ),
+/// A unit for instances beside the default one.
+struct Template {
+    /// The unit of the default one.
+    unit: &'static str,
+    template: &'static str,
+    /// How they differ.
+    instances: &'static [(&'static str, &'static str)],
+}
+
+const TEMPLATES: [Template; 2] = [
+    Template {
+        unit: UNIT,
+        template: "usr/lib/systemd/system/ipfilter@.service",
+        instances: &[
+            ("Source filter for APIs", "Source filter %i for APIs"),
+            (
+                "/usr/bin/ipfilter run --config /etc/ipfilter/ipfilter.json",
+                "/usr/bin/ipfilter --instance %i run --config /etc/ipfilter/%i.json",
+            ),
+            (
+                "/usr/bin/ipfilter reload",
+                "/usr/bin/ipfilter --instance %i reload",
+            ),
+        ],
+    },
+    Template {
+        unit: SERVICE_UNIT,
+        template: "usr/lib/systemd/system/ipfilter-authorize@.service",
+        instances: &[
+            ("whole requests, by", "whole requests for %i, by"),
+            ("ipfilter.service\n\n", "ipfilter@%i.service\n\n"),
+            (
+                "/run/ipfilter/default.policies --metrics unix:/run/ipfilter-authorize/",
+                "/run/ipfilter/%i.policies --metrics unix:/run/ipfilter-authorize/%i/",
+            ),
+            (
+                "RuntimeDirectory=ipfilter-authorize\n",
+                "RuntimeDirectory=ipfilter-authorize/%i\n",
+            ),
+        ],
+    },
 ];
 
 /// A folder that represents the root of a host.
@@ -83,23 +121,38 @@ impl Tree {
     ///
     /// # Errors
     /// When a file is missing or a tool fails.
-    pub(super) fn fill(&self, binary: &Path, manual: &Path, release: &Release) -> Result<()> {
-        let program = self.copy(binary, "usr/bin/ipfilter")?;
-        let mut strip = Command::new(tool("strip", "binutils")?);
-        output(strip.arg(&program))?;
-        set_mode(&program, 0o755)?;
+    pub(super) fn fill(
+        &self,
+        binaries: &[&Path; 2],
+        manual: &Path,
+        release: &Release,
+    ) -> Result<()> {
+        for (name, binary) in PROGRAMS.iter().zip(binaries) {
+            let program = self.copy(binary, &format!("usr/bin/{name}"))?;
+            let mut strip = Command::new(tool("strip", "binutils")?);
+            output(strip.arg(&program))?;
+            set_mode(&program, 0o755)?;
+        }
         for (from, to) in FILES {
             self.copy(&workspace().join(from), to)?;
         }
-        self.text(
-            TEMPLATE,
-            &template(&fs::read_to_string(self.root.join(UNIT))?)?,
-        )?;
-        for policy in files(&workspace().join("policies"))? {
-            self.copy(
-                &policy,
-                &format!("usr/share/doc/ipfilter/examples/{}", name(&policy)),
-            )?;
+        for Template {
+            unit,
+            template,
+            instances,
+        } in &TEMPLATES
+        {
+            let unit = fs::read_to_string(self.root.join(unit))?;
+            self.text(template, &instance(&unit, instances)?)?;
+        }
+        for (from, to) in [
+            ("policies", "examples"),
+            ("ipfilter/dist/integrations", "integrations"),
+        ] {
+            for file in files(&workspace().join(from))? {
+                let to = format!("usr/share/doc/ipfilter/{to}/{}", name(&file));
+                self.copy(&file, &to)?;
+            }
         }
         self.documentation()?;
         for (from, to) in COMPLETIONS {
@@ -203,8 +256,8 @@ fn name(file: &Path) -> String {
 }
 
 /// The unit of further instances, from that of the default one.
-fn template(unit: &str) -> Result<String> {
-    INSTANCES
+fn instance(unit: &str, instances: &[(&str, &str)]) -> Result<String> {
+    instances
         .iter()
         .try_fold(unit.to_owned(), |unit, (from, to)| {
             ensure!(unit.contains(from), "the unit does not say `{from}`");
@@ -228,12 +281,18 @@ mod tests {
 
     #[test]
     fn an_instance_has_its_own_configuration_and_is_reloaded_by_name() {
-        let unit = fs::read_to_string(workspace().join("ipfilter/dist/ipfilter.service")).unwrap();
-        let template = template(&unit).unwrap();
-        assert!(template.contains(
+        let [filter, service] = TEMPLATES.map(|template| {
+            let unit = template.unit.rsplit('/').next().unwrap();
+            let unit = fs::read_to_string(workspace().join("ipfilter/dist").join(unit)).unwrap();
+            instance(&unit, template.instances).unwrap()
+        });
+        assert!(filter.contains(
             "ExecStart=/usr/bin/ipfilter --instance %i run --config /etc/ipfilter/%i.json\n"
         ));
-        assert!(template.contains("ExecReload=/usr/bin/ipfilter --instance %i reload\n"));
-        assert!(!template.contains("/ipfilter.json"));
+        assert!(filter.contains("ExecReload=/usr/bin/ipfilter --instance %i reload\n"));
+        assert!(!filter.contains("/ipfilter.json"));
+        assert!(service.contains("--follow /run/ipfilter/%i.policies "));
+        assert!(service.contains("After=network.target ipfilter@%i.service\n"));
+        assert!(!service.contains("default"));
     }
 }

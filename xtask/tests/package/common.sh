@@ -90,6 +90,13 @@ http() {
 		--write-out '%{http_code}' --interface "$1" http://192.0.2.2:8080/
 }
 
+# asked SOURCE: the status that the authorization service answers a proxy about a client there.
+asked() {
+	curl --silent --output /dev/null --max-time 5 --write-out '%{http_code}' \
+		--unix-socket /run/ipfilter-authorize/authorize.sock --header "X-Forwarded-For: $1" \
+		--header 'X-Original-Method: GET' --header 'X-Original-URI: /pets' http://localhost/api
+}
+
 ALLOWED=198.51.100.10
 DENIED=203.0.113.10
 # Denied by allow-list.json, allowed by deny-list.json.

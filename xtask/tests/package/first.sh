@@ -28,7 +28,10 @@ check "it comes disabled" is disabled systemctl is-enabled ipfilter
 check "it comes stopped" is inactive systemctl is-active ipfilter
 check "its policy is exact" ipfilter check /etc/ipfilter/policy.json
 check "nothing is deployed" ends 1 ipfilter status
-check "the units are well" systemd-analyze verify --man=no ipfilter.service ipfilter@late.service
+check "the units are well" systemd-analyze verify --man=no ipfilter.service ipfilter@late.service ipfilter-authorize.service ipfilter-authorize@late.service
+check "the authorization service comes disabled" is disabled systemctl is-enabled ipfilter-authorize
+check "its user is there" id ipfilter-authorize
+check "its hardening is good" systemd-analyze security --no-pager --threshold=20 ipfilter-authorize.service
 check "the hardening is OK or better" systemd-analyze security --no-pager --threshold=50 ipfilter.service
 systemd-analyze security --no-pager ipfilter.service | tail -n1
 
@@ -43,6 +46,7 @@ cat >/etc/ipfilter/ipfilter.json <<'CONFIG'
 {
   "interfaces": ["eth0"],
   "metrics": "127.0.0.1:9477",
+  "authorize": { "listen": "unix:/run/ipfilter-authorize/authorize.sock", "stage": "prod" },
   "apis": [
     { "name": "api", "ports": [8080], "policy": "policy.json", "deny": "respond" },
     { "name": "stream", "ports": [9090], "protocols": ["udp"], "policy": "policy.json" }
@@ -64,6 +68,14 @@ check "another too" is 403 http $OTHER
 check "its metrics can be scraped on this host" sh -c 'curl --silent http://127.0.0.1:9477/metrics | grep ^ipfilter_packets_total'
 check "it says that it is well" curl --silent --fail http://127.0.0.1:9477/healthz
 
+check "the authorization service starts" systemctl enable --now ipfilter-authorize
+check "it has no privileges" sh -c 'grep -x "CapEff:.*0000000000000000" /proc/$(systemctl show -P MainPID ipfilter-authorize)/status'
+check "it runs as its own user" is ipfilter-authorize sh -c 'stat -c %U /proc/$(systemctl show -P MainPID ipfilter-authorize)'
+check "it allows what the policy allows" is 200 asked $ALLOWED
+check "and denies what it denies" is 403 asked $DENIED
+check "it names the plan in force" sh -c 'curl --silent --unix-socket /run/ipfilter-authorize/metrics.sock http://localhost/healthz | grep "plan $(ipfilter status --format json | grep -o "\"digest\":\"[0-9a-f]*\"" | head -n1 | cut -d\" -f4)"'
+check "another user can't read the policies" sh -c '! setpriv --reuid=nobody --clear-groups timeout 5 ipfilter-authorize --follow /run/ipfilter/default.policies 2>&1 | grep "ready"'
+
 # From here to the power cut the denied stream must never come through.
 streams
 plan=$(ipfilter status | grep ^plan)
@@ -72,6 +84,7 @@ check "systemctl reload puts a policy in force" systemctl reload ipfilter
 check "the plan is another" fails is "$plan" sh -c 'ipfilter status | grep ^plan'
 check "by the new policy the other client gets its answer" is 200 http $OTHER
 check "the denied one is still refused" is 403 http $DENIED
+check "so does the authorization service, by then" is 200 asked $OTHER
 
 plan=$(ipfilter status | grep ^plan)
 echo garbage >/etc/ipfilter/policy.json
@@ -86,6 +99,7 @@ cp /opt/policies/deny-list.json /etc/ipfilter/policy.json
 pid=$(systemctl show -P MainPID ipfilter)
 kill -9 "$pid"
 check "killed, the filter is in place" is 403 http $DENIED
+check "and the authorization service answers" is 200 asked $OTHER
 check "systemd starts it anew" soon sh -c "systemctl is-active ipfilter && ! systemctl show -P MainPID ipfilter | grep -x $pid"
 check "the one started anew adopts the plan" is "$plan" sh -c 'ipfilter status | grep ^plan'
 check "it is reloaded as before" systemctl reload ipfilter
@@ -102,6 +116,8 @@ check "the new version is installed" dpkg -i /opt/new.deb
 check "its configuration was kept" grep -q respond /etc/ipfilter/ipfilter.json
 check "the new version runs" soon sh -c "systemctl is-active ipfilter && ! systemctl show -P MainPID ipfilter | grep -x $pid"
 check "a denied client is refused by it" is 403 http $DENIED
+check "so does the authorization service of the new version" soon is 200 asked $OTHER
+check "which denies the same" is 403 asked $DENIED
 streamed
 check "reloads, a kill, lost pins and an upgrade let nothing of the denied stream in" [ "$came_6" = 0 -a "$denied" -gt 100 ]
 check "and lost nothing of the allowed one" [ "$came_4" = "$allowed" -a "$allowed" -gt 100 ]

@@ -16,6 +16,9 @@ check "and with a high priority in the journal" \
 	sh -c 'journalctl --no-pager --boot --priority=err --unit=ipfilter --output=cat | grep -q .'
 ipfilter status
 
+check "the authorization service started at boot" soon is 200 asked $ALLOWED
+check "and has the last good plan" is 403 asked $OTHER
+
 streams
 cp /opt/policies/deny-list.json /etc/ipfilter/policy.json
 check "a mended policy is put in force" systemctl reload ipfilter
@@ -33,9 +36,9 @@ systemctl stop api
 check "the package is removed" dpkg -r ipfilter
 check "the filter is off" soon is 200 http $DENIED
 check "nothing is pinned" is "" sh -c 'ls /sys/fs/bpf/ipfilter 2>/dev/null'
-check "nothing runs" fails systemctl is-active ipfilter
+check "nothing runs" fails systemctl is-active ipfilter ipfilter-authorize
 check "the configuration is kept" [ -e /etc/ipfilter/ipfilter.json -a -d /var/lib/ipfilter ]
 rm /etc/ipfilter/late.json
 check "the package is purged" dpkg -P ipfilter
 check "neither state nor configuration is left" \
-	is "" sh -c 'ls -d /etc/ipfilter /var/lib/ipfilter /run/ipfilter /etc/systemd/system/*.wants/ipfilter* 2>/dev/null'
+	is "" sh -c 'ls -d /etc/ipfilter /var/lib/ipfilter /run/ipfilter /run/ipfilter-authorize /etc/systemd/system/*.wants/ipfilter* 2>/dev/null'
