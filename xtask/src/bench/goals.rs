@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::results::Results;
+use super::{authorize, results::Results};
 
 /// One thing to reach.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ pub(super) fn judge(results: &Results) -> Vec<Goal> {
     goals.extend(floods(results));
     goals.extend(reports(results));
     goals.extend(loads(results));
+    goals.extend(authorization(results));
     goals
 }
 
@@ -177,6 +178,31 @@ fn loads(results: &Results) -> Vec<Goal> {
             results.median("swap", "a program behind a link", "BPF_LINK_UPDATE"),
         ),
     ]
+}
+
+fn authorization(results: &Results) -> Vec<Goal> {
+    let ours = |part, case: &str| results.median(part, case, "ipfilter-authorize");
+    let mut goals = Vec::new();
+    for case in ["10 prefixes", "1000000 prefixes"] {
+        goals.push(Goal::at_least(
+            format!("requests authorized a second, {case}"),
+            40_000.0,
+            ours(authorize::SATURATED, case),
+        ));
+        goals.push(Goal::at_most(
+            format!("an authorization at 10,000 a second, {case}: 99th percentile, µs"),
+            200.0,
+            ours(authorize::LATENCY, case),
+        ));
+    }
+    let nginx = |contender| results.median(authorize::PROXIED, "on one processor", contender);
+    let ratio = || Some(nginx(authorize::ASKING)? / nginx(authorize::ALONE)?);
+    goals.push(Goal::at_least(
+        "nginx with auth_request: share of nginx alone",
+        0.5,
+        ratio(),
+    ));
+    goals
 }
 
 pub(super) fn markdown(goals: &[Goal]) -> String {

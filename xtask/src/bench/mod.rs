@@ -4,6 +4,7 @@
 //! median of the rounds counts, and each stands beside a ratio to its unit, as machines change their
 //! speed.
 
+mod authorize;
 mod bed;
 mod flood;
 mod goals;
@@ -33,6 +34,8 @@ pub(crate) enum Part {
     Load,
     /// Answers with 403
     Respond,
+    /// The authorization service
+    Authorize,
 }
 
 /// What to measure, and how thoroughly.
@@ -119,6 +122,7 @@ pub(crate) fn run(options: &Options, interrupt: &Interrupt) -> Result<ExitCode> 
                 Part::Flood => flood::run(&bench, &mut results),
                 Part::Load => loading::run(&bench, &mut results),
                 Part::Respond => respond::run(&bench, &mut results),
+                Part::Authorize => authorize::run(&bench, &mut results),
             }?;
         }
     }

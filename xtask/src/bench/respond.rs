@@ -119,7 +119,7 @@ fn rate(bed: &Bed) -> Result<f64> {
     Ok(seconds)
 }
 
-fn number(text: &str, name: &str) -> Option<f64> {
+pub(super) fn number(text: &str, name: &str) -> Option<f64> {
     let line = text
         .lines()
         .find_map(|line| line.trim().strip_prefix(name))?;
