@@ -12,107 +12,20 @@
 //! RFC 4302 (authentication header), RFC 9293 (TCP), RFC 768 (UDP).
 
 pub mod field;
+mod frame;
+mod packet;
 pub mod plain;
 
+pub use frame::Frame;
+pub use packet::{Address, Content, Datagram, Family, Judge, Packet, Protocol, Segment};
+
 use field::{ethernet, ethertype, ipv4, ipv6, protocol, tcp};
+use frame::Bounded;
 
 /// The most VLAN tags looked through.
 pub const MAX_TAGS: usize = 4;
 /// The most IPv6 extension headers walked.
 pub const MAX_EXTENSIONS: usize = 8;
-/// A frame's readable bytes: all of them, or those of the first buffer.
-///
-/// Headers are read in 16-bit words. All that is looked for stands at an even offset, and a kernel
-/// puts a frame at an even address, whereas it promises no more than that.
-pub trait Frame {
-    /// The number of readable bytes.
-    fn len(&self) -> usize;
-
-    /// The `N` words that begin `offset` bytes into the frame, in network byte order, if all of
-    /// them are readable. `offset` is even.
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]>;
-
-    /// The byte that is `offset` bytes into the frame, if it is readable.
-    fn read_byte(&self, offset: usize) -> Option<u8>;
-
-    /// Whether no byte is readable.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Frame for [u8] {
-    fn len(&self) -> usize {
-        <[u8]>::len(self)
-    }
-
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]> {
-        let (bytes, _) = self.get(offset..)?.as_chunks::<2>();
-        Some(bytes.first_chunk::<N>()?.map(u16::from_ne_bytes))
-    }
-
-    fn read_byte(&self, offset: usize) -> Option<u8> {
-        self.get(offset).copied()
-    }
-}
-
-/// A frame's readable bytes up to the end of the IP packet in it. Everything behind an IP header is
-/// read through this.
-struct Bounded<'a, F: ?Sized> {
-    frame: &'a F,
-    /// Where the packet ends by its IP header, in bytes from the start of the frame.
-    end: usize,
-}
-
-/// The end of a packet whose IP header has a length of zero.
-const FRAME_END: usize = u32::MAX as usize;
-
-impl<'a, F: Frame + ?Sized> Bounded<'a, F> {
-    /// Bounds reads to `length` bytes from `start` on.
-    ///
-    /// A length of zero is what IPv6 jumbograms have (RFC 2675), and what Linux gives to packets of more
-    /// than 65,535 bytes that receive offload has put together (BIG TCP). Both end with the frame. Of
-    /// any other packet with that length the host delivers nothing, so where it ends does not matter.
-    #[inline(always)]
-    const fn new(frame: &'a F, start: usize, length: u16) -> Self {
-        let end = if length == 0 {
-            FRAME_END
-        } else {
-            start + length as usize
-        };
-        Self { frame, end }
-    }
-
-    /// Whether the IP header has a length.
-    #[inline(always)]
-    const fn has_length(&self) -> bool {
-        self.end != FRAME_END
-    }
-}
-
-impl<F: Frame + ?Sized> Frame for Bounded<'_, F> {
-    #[inline(always)]
-    fn len(&self) -> usize {
-        let length = self.frame.len();
-        if self.end < length { self.end } else { length }
-    }
-
-    #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]> {
-        if offset + 2 * N > self.end {
-            return None;
-        }
-        self.frame.read(offset)
-    }
-
-    #[inline(always)]
-    fn read_byte(&self, offset: usize) -> Option<u8> {
-        if offset >= self.end {
-            return None;
-        }
-        self.frame.read_byte(offset)
-    }
-}
 
 /// Where the packet whose IP header begins at `network` ends in a frame of `length` bytes, those out of
 /// sight included.
@@ -130,147 +43,6 @@ pub fn packet_end<F: Frame + ?Sized>(
     let [said] = frame.read(place)?;
     let end = Bounded::new(frame, start, u16::from_be(said)).end;
     Some(if end < length { end } else { length })
-}
-
-/// An IP address as it stands in the frame: words in network byte order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// IPv4.
-    V4([u16; 2]),
-    /// IPv6.
-    V6([u16; 8]),
-}
-
-impl Address {
-    /// Its family.
-    #[must_use]
-    #[inline(always)]
-    pub const fn family(&self) -> Family {
-        match self {
-            Self::V4(_) => Family::V4,
-            Self::V6(_) => Family::V6,
-        }
-    }
-}
-
-/// The family of an IP packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// Bytes in an IP header as answers have it: without options or extension headers.
-    #[must_use]
-    #[inline(always)]
-    pub const fn header_len(self) -> usize {
-        match self {
-            Self::V4 => ipv4::LEN,
-            Self::V6 => ipv6::LEN,
-        }
-    }
-}
-
-/// A transport protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-}
-
-impl Protocol {
-    /// Its number in an IP header.
-    #[must_use]
-    #[inline(always)]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Tcp => protocol::TCP,
-            Self::Udp => protocol::UDP,
-        }
-    }
-
-    /// The protocol with this number, if it is one with ports.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            protocol::TCP => Some(Self::Tcp),
-            protocol::UDP => Some(Self::Udp),
-            _ => None,
-        }
-    }
-}
-
-/// What a frame holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packet {
-    /// Neither IPv4 nor IPv6, or too short to say.
-    NotIp,
-    /// More than [`MAX_TAGS`] VLAN tags: nobody looked further.
-    TooManyTags,
-    /// An IP header, or a VLAN tag, that can't be one.
-    Malformed,
-    /// An IPv4 or IPv6 packet.
-    Ip(Datagram),
-}
-
-/// An IPv4 or IPv6 packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Datagram {
-    /// Where it says it comes from.
-    pub source: Address,
-    /// Where it goes.
-    pub destination: Address,
-    /// Where the IP header begins, in bytes from the start of the frame.
-    pub network: usize,
-    /// What it carries.
-    pub content: Content,
-}
-
-/// What an IP packet carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// TCP or UDP, with its ports in sight.
-    Segment(Segment),
-    /// A fragment other than the first: it has no ports.
-    LaterFragment,
-    /// A protocol without ports, or one not looked into.
-    Other,
-    /// The transport header was not found: too many extension headers, or not in sight.
-    Unresolved,
-    /// A TCP or UDP header that is cut off or can't be one.
-    Malformed,
-}
-
-/// A TCP segment or UDP datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// The destination port.
-    pub port: u16,
-    /// The source port.
-    pub source_port: u16,
-    /// Where its header begins, in bytes from the start of the frame.
-    pub transport: usize,
-    /// Whether it is the first fragment of a packet, which may end before its header does.
-    pub fragment: bool,
-}
-
-/// Who is told what a frame holds.
-///
-/// It is told at each end of the parse, rather than handed one value returned from all of them, so
-/// that the compiler keeps IPv4 and IPv6 apart: neither pays for the other's bytes.
-pub trait Judge: Sized {
-    /// The answer.
-    type Verdict;
-
-    /// Judges one packet.
-    fn judge(self, packet: Packet) -> Self::Verdict;
 }
 
 /// Reads an Ethernet frame and has what it holds judged.

@@ -15,7 +15,19 @@
     reason = "halves and bytes of registers are wanted, and sizes are small"
 )]
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd};
+mod helpers;
+mod instruction;
+mod processor;
+
+use std::{collections::HashMap, os::fd::OwnedFd};
+
+pub use processor::Steps;
+
+use self::{
+    helpers::Helpers,
+    instruction::{Instruction, LOW, alu, lost, swapped},
+    processor::{DEPTH, FUNCTION_STACK, Run},
+};
 
 use super::{
     error::Error,
@@ -34,27 +46,12 @@ const MAPS: u64 = 16;
 
 /// Bytes in front of a frame (`XDP_PACKET_HEADROOM`).
 const HEADROOM: u64 = 256;
-/// Bytes of stack that each function has.
-const FUNCTION_STACK: u64 = 512;
-/// Functions that call each other.
-const DEPTH: usize = 8;
 /// The interface that frames come in by.
 pub(super) const INTERFACE: u32 = 4242;
 /// The kernel's ticks, as the programs see them.
 const JIFFIES: u64 = 1 << 33;
 /// No frame takes as many.
 const LIMIT: usize = 1 << 20;
-
-/// What it took to judge a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Steps {
-    /// Instructions run, helper calls among them.
-    pub instructions: usize,
-    /// Helpers called.
-    pub helpers: usize,
-    /// What the program returned.
-    pub returned: u32,
-}
 
 /// A translated program that can be stepped through.
 pub struct Stepper {
@@ -63,47 +60,6 @@ pub struct Stepper {
     helpers: Helpers,
     frame: Vec<u8>,
     stack: Vec<u8>,
-}
-
-/// One instruction, its parts named as in the kernel's `bpf.h`.
-#[derive(Clone, Copy, Debug)]
-struct Instruction {
-    code: u8,
-    dst: usize,
-    src: usize,
-    off: i16,
-    imm: i32,
-}
-
-impl Instruction {
-    fn new(bits: u64) -> Self {
-        let [code, registers, o0, o1, i0, i1, i2, i3] = bits.to_le_bytes();
-        Self {
-            code,
-            dst: usize::from(registers & 15),
-            src: usize::from(registers >> 4),
-            off: i16::from_le_bytes([o0, o1]),
-            imm: i32::from_le_bytes([i0, i1, i2, i3]),
-        }
-    }
-
-    fn class(self) -> u8 {
-        self.code & 7
-    }
-
-    fn has_source_register(self) -> bool {
-        self.code & 8 != 0
-    }
-
-    /// Bytes that are loaded or stored.
-    fn size(self) -> usize {
-        match self.code >> 3 & 3 {
-            0 => 4,
-            1 => 2,
-            2 => 1,
-            _ => 8,
-        }
-    }
 }
 
 /// A map that the program uses.
@@ -388,197 +344,4 @@ impl Stepper {
         };
         run.set(0, returned)
     }
-}
-
-/// The low half of a register.
-const LOW: u64 = u32::MAX as u64;
-
-/// A program that runs.
-struct Run {
-    at: usize,
-    registers: [u64; 11],
-    /// Where functions return to, and the registers that they must leave as they are.
-    callers: Vec<(usize, [u64; 11])>,
-    done: Steps,
-}
-
-impl Run {
-    fn get(&self, register: usize) -> Result<u64, Error> {
-        let register = self.registers.get(register).copied();
-        register.ok_or_else(|| lost("an unknown register"))
-    }
-
-    fn set(&mut self, register: usize, value: u64) -> Result<(), Error> {
-        let register = self.registers.get_mut(register);
-        *register.ok_or_else(|| lost("an unknown register"))? = value;
-        Ok(())
-    }
-
-    fn jump(&mut self, instruction: Instruction) -> Result<(), Error> {
-        let wide = instruction.class() == 5;
-        let (operation, left) = (instruction.code >> 4, self.get(instruction.dst)?);
-        let right = if instruction.has_source_register() {
-            self.get(instruction.src)?
-        } else {
-            i64::from(instruction.imm).cast_unsigned()
-        };
-        if operation == 0 {
-            let by = if wide {
-                instruction.off.into()
-            } else {
-                instruction.imm
-            };
-            return self.go(by);
-        }
-        let signed = |value: u64| {
-            if wide {
-                value.cast_signed()
-            } else {
-                i64::from((value & LOW) as u32 as i32)
-            }
-        };
-        let (l, r) = if wide {
-            (left, right)
-        } else {
-            (left & LOW, right & LOW)
-        };
-        let taken = match operation {
-            1 => l == r,
-            2 => l > r,
-            3 => l >= r,
-            4 => l & r != 0,
-            5 => l != r,
-            6 => signed(left) > signed(right),
-            7 => signed(left) >= signed(right),
-            10 => l < r,
-            11 => l <= r,
-            12 => signed(left) < signed(right),
-            13 => signed(left) <= signed(right),
-            _ => return Err(lost("an unknown jump")),
-        };
-        if taken {
-            self.go(instruction.off.into())
-        } else {
-            Ok(())
-        }
-    }
-
-    fn go(&mut self, by: i32) -> Result<(), Error> {
-        let at = isize::try_from(by)
-            .ok()
-            .and_then(|by| self.at.checked_add_signed(by));
-        self.at = at.ok_or_else(|| lost("a jump out of the program"))?;
-        Ok(())
-    }
-
-    /// Where programs are compiled, the offset says how far it is, and the constant which function it is.
-    fn enter(&mut self, instruction: Instruction) -> Result<(), Error> {
-        self.callers.push((self.at, self.registers));
-        if self.callers.len() >= DEPTH {
-            return Err(lost("functions too deep"));
-        }
-        self.set(10, self.get(10)? + FUNCTION_STACK)?;
-        let by = if instruction.off == 0 {
-            instruction.imm
-        } else {
-            instruction.off.into()
-        };
-        self.go(by)
-    }
-
-    /// Leaves a function; whether there is one to go on with.
-    fn leave(&mut self) -> Result<bool, Error> {
-        let returned = self.get(0)?;
-        match self.callers.pop() {
-            Some((at, registers)) => {
-                (self.at, self.registers) = (at, registers);
-                self.set(0, returned)?;
-                Ok(true)
-            }
-            None => {
-                self.done.returned = (returned & LOW) as u32;
-                Ok(false)
-            }
-        }
-    }
-}
-
-/// Arithmetic on registers of so many bits.
-fn alu(operation: u8, a: u64, b: u64, bits: u32) -> Result<u64, Error> {
-    let shift = (b & u64::from(bits - 1)) as u32;
-    Ok(match operation {
-        0 => a.wrapping_add(b),
-        1 => a.wrapping_sub(b),
-        2 => a.wrapping_mul(b),
-        3 => a.checked_div(b).unwrap_or(0),
-        4 => a | b,
-        5 => a & b,
-        6 => a << shift,
-        7 => a >> shift,
-        8 => a.wrapping_neg(),
-        9 => a.checked_rem(b).unwrap_or(a),
-        10 => a ^ b,
-        // Also the address of a per-CPU value, which is one already.
-        11 => b,
-        12 if bits == 64 => (a.cast_signed() >> shift).cast_unsigned(),
-        12 => ((a as u32).cast_signed() >> shift).cast_unsigned().into(),
-        _ => return Err(lost("unknown arithmetic")),
-    })
-}
-
-/// The low bytes, turned round where the instruction says so.
-fn swapped(value: u64, instruction: Instruction) -> Result<u64, Error> {
-    let turns = instruction.class() == 7
-        || instruction.has_source_register() != cfg!(target_endian = "big");
-    Ok(match (instruction.imm, turns) {
-        (16, true) => u64::from((value as u16).swap_bytes()),
-        (32, true) => u64::from((value as u32).swap_bytes()),
-        (64, true) => value.swap_bytes(),
-        (16, false) => value & 0xffff,
-        (32, false) => value & LOW,
-        (64, false) => value,
-        _ => return Err(lost("an unknown byte order")),
-    })
-}
-
-/// The kernel's helpers by the distance from the place that calls count from.
-struct Helpers {
-    names: HashMap<u64, String>,
-    base: Option<u64>,
-}
-
-impl Helpers {
-    /// Those that the kernel lists for root.
-    fn read() -> Self {
-        let text = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-        let symbols = text.lines().filter_map(|line| {
-            let mut words = line.split(' ');
-            let address = u64::from_str_radix(words.next()?, 16).ok()?;
-            Some((address, words.nth(1)?))
-        });
-        let mut base = None;
-        let mut names = HashMap::new();
-        for (address, name) in symbols {
-            if name == "__bpf_call_base" {
-                base = Some(address);
-            }
-            if name.starts_with("bpf_") || name.ends_with("_elem") {
-                names.insert(address, name.to_owned());
-            }
-        }
-        Self { names, base }
-    }
-
-    fn name(&self, distance: i32) -> Result<&str, Error> {
-        let address = self
-            .base
-            .map(|base| base.wrapping_add_signed(distance.into()));
-        let name = address.and_then(|address| self.names.get(&address));
-        name.map(String::as_str)
-            .ok_or_else(|| lost("a helper whose name the kernel does not show"))
-    }
-}
-
-fn lost(by: &str) -> Error {
-    Error::failed("can't step through the program", by)
 }
