@@ -22,7 +22,7 @@ pub const VERSION: u32 = if cfg!(feature = "next-abi") { 5 } else { 4 };
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;
 
-/// Which APIs a source may call: bit `i` stands for the API with index `i`.
+/// Which APIs a source may call: bit `i` is the API with index `i`.
 ///
 /// Two words, low first, because a trie's value must not need more alignment than its key.
 #[repr(C)]
@@ -101,7 +101,7 @@ pub mod names {
     pub const INTERFACES_SECTION: &str = ".data.slots";
     /// [`super::Response`] by API index.
     pub const RESPONSES: &str = "RESPONSES";
-    /// The ring of [`super::Event`]s that whoever asks for it follows.
+    /// The ring of [`super::Event`]s for commands such as `events`.
     pub const EVENTS: &str = "EVENTS";
     /// The ring of [`super::Event`]s for the daemon's log.
     pub const LOG: &str = "LOG";
@@ -118,7 +118,7 @@ pub mod names {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// [`VERSION`] of whoever wrote this.
+    /// The [`VERSION`] of the program that wrote this.
     pub version: u32,
     /// [`flags`], or-ed.
     pub flags: u32,
@@ -192,7 +192,7 @@ pub const RESPONSE_HEAD_MAX: usize = 512;
 /// their length is a multiple of its own.
 pub type Chunk = [u16; 4];
 
-/// One thing that `respond` may say.
+/// One message of `respond`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PayloadSlice {
@@ -209,7 +209,7 @@ pub struct PayloadSlice {
 /// Chunks in a [`Response`]: HTTP with a body, HTTP without, a TLS alert.
 pub const RESPONSE_CHUNKS: usize = (RESPONSE_MAX + RESPONSE_HEAD_MAX) / size_of::<Chunk>() + 1;
 
-/// What `respond` says.
+/// The messages of `respond`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -217,7 +217,7 @@ pub struct Response {
     pub forbidden: PayloadSlice,
     /// HTTP 403 without its body: whole chunks.
     pub head: PayloadSlice,
-    /// The TLS alert: seven bytes, the only saying that does not fill its last chunk.
+    /// The TLS alert: seven bytes, the only message that does not fill its last chunk.
     pub alert: PayloadSlice,
     /// The bytes of all of them.
     pub chunks: [Chunk; RESPONSE_CHUNKS],
@@ -227,11 +227,11 @@ pub struct Response {
 /// for its own slot and the next.
 pub const SLOT_SHIFT: u32 = 36;
 
-/// Keys of cookies: while one slot and the one before are honoured, the next one's key can be
-/// written.
+/// Keys of cookies: the current slot's, the previous slot's, which are accepted, and the next one's, which is
+/// being written.
 pub const KEYS_LEN: u32 = 4;
 
-/// Where the key of a time slot stands.
+/// The index of a time slot's key.
 #[must_use]
 pub const fn key_index(slot: u32) -> u32 {
     slot % KEYS_LEN
@@ -264,8 +264,8 @@ impl AddressKey {
     }
 }
 
-/// Entries by TCP port, then by UDP port: 0 where it is no API's, else as [`port_entry`] has it. Ports are in
-/// network byte order as the machine reads them, so that a program need not turn them round.
+/// Entries by TCP port, then by UDP port: 0 for a port of no API, else as in [`port_entry`]. Ports are
+/// network-order words read natively, so that a program need not swap them.
 pub type PortTable = [u8; 2 << 16];
 
 /// What is in an entry of a [`PortTable`].
@@ -293,8 +293,7 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// What was counted for one API at one interface, by [`Reason`], and in the place of the last one its
-/// [`Gate`].
+/// The counters of one API at one interface by [`Reason`]; the last place holds its [`Gate`].
 pub type Row = [Counter; REASONS];
 
 /// The place of a [`Gate`] in a [`Row`].
@@ -304,26 +303,25 @@ pub const GATE: usize = REASONS - 1;
 #[expect(clippy::cast_possible_truncation, reason = "it is 64")]
 pub const NO_API: u32 = MAX_APIS as u32;
 
-/// Slots of interfaces: the first is for all that have none of their own.
+/// Slots of interfaces: the first is for all interfaces without a slot of their own.
 pub const SLOTS: usize = 16;
 
 /// Rows in the counters' map.
 #[expect(clippy::cast_possible_truncation, reason = "it is 16")]
 pub const ROWS: u32 = SLOTS as u32 * (NO_API + 1);
 
-/// Where the row of the API with index `api` (or [`NO_API`]) at the interface in `slot` stands.
+/// The index of the row of the API with index `api` (or [`NO_API`]) at the interface in `slot`.
 #[must_use]
 #[inline(always)]
 pub const fn row_index(slot: u32, api: u32) -> u32 {
     slot * (NO_API + 1) + api
 }
 
-/// Which interface has which slot. An interface's number grows without bound where interfaces come
-/// and go, so it can't be the slot.
+/// Which interface has which slot. Interface numbers grow without bound, so they can't be slots.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interfaces {
-    /// The interface's number by slot; 0 ends them. The first stands for no interface, and is not read.
+    /// The interface's number by slot; 0 ends the list. The first is no interface, and is not read.
     pub index: [u32; SLOTS],
     /// The interface's name by slot, filled up with zeros. For userspace only.
     pub name: [[u8; 16]; SLOTS],

@@ -65,7 +65,7 @@ mod programs {
     pub fn ipfilter_tc(ctx: TcContext) -> i32 {
         let packet = Tc(ctx.skb.skb);
         match filter(packet) {
-            // On to the programs and filters that others have put there.
+            // Continue with other programs and filters at this hook.
             Action::Pass => TC_ACT_UNSPEC,
             Action::Drop => TC_ACT_SHOT,
             Action::Transmit => {
@@ -84,7 +84,7 @@ mod programs {
         }
     }
 
-    /// The common case straight down; all else in functions of their own.
+    /// The common case in a straight line; everything else in functions of its own.
     #[inline(always)]
     fn filter<P: Packet>(packet: P) -> Action {
         if config().lean == 1
@@ -96,8 +96,8 @@ mod programs {
         action(finish(packet))
     }
 
-    /// Judges and counts a plain packet of which there is nothing to report, and which is not to be answered.
-    /// Nothing was done if it is no such packet.
+    /// Judges and counts a plain packet that needs neither a report nor an answer. Does nothing with any
+    /// other packet.
     #[inline(always)]
     fn lean<P: Packet>(packet: P) -> Option<Action> {
         let head = packet.buffer();
@@ -217,7 +217,7 @@ mod programs {
         }
     }
 
-    /// Does with this CPU's [`Subject`] what was decided, reports it if that is due, and counts it. Returns
+    /// Carries out the verdict on this CPU's [`Subject`], reports it if that is due, and counts it. Returns
     /// the number of an [`Action`].
     #[inline(never)]
     fn finish<P: Packet>(packet: P) -> u32 {
@@ -283,8 +283,8 @@ mod programs {
         }
     }
 
-    /// Brings the headers into sight, if that is what a packet that was judged so needs. Then it must be
-    /// judged again.
+    /// Pulls the headers into the linear buffer if the verdict needs them. The packet must then be judged
+    /// again.
     #[inline(always)]
     fn pull_headers<P: Packet>(packet: P, length: u32, reason: Reason) -> bool {
         P::HIDES_HEADERS

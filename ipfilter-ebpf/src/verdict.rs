@@ -1,4 +1,4 @@
-//! What becomes of a packet: a pure decision over what the parser saw and what the tables say.
+//! The verdict on a packet: a pure function of what the parser found and what the tables say.
 
 use crate::{
     abi::{ApiSet, NO_API, Reason},
@@ -16,8 +16,8 @@ pub trait Tables {
     /// All APIs of the deployment.
     fn apis(&self) -> ApiSet;
 
-    /// `value`, of which the kernel's verifier is to know nothing: it would go through what follows
-    /// again for each way through the headers.
+    /// `value`, hidden from the kernel's verifier: it would verify what follows again for each path through
+    /// the headers.
     #[inline(always)]
     fn verifier_barrier(&self, value: u32) -> u32 {
         value
@@ -30,12 +30,12 @@ pub trait Tables {
     }
 }
 
-/// What becomes of a packet.
+/// The verdict on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on to the host.
     Pass(Reason),
-    /// It is discarded, whoever sent it.
+    /// It is dropped, from any source.
     Drop(Reason, Origin),
     /// It goes on to the API with this index.
     Allow(u32),
@@ -43,9 +43,8 @@ pub enum Verdict {
     Deny(Denied),
 }
 
-/// Where a packet says that it comes from. Every field always has a value: the compiler may read one that
-/// has none before it looks whether there is one, and Linux 6.1 refuses to read a place on the stack that
-/// nothing was written to.
+/// A packet's source. Every field is always initialized: the compiler may read a field before it checks
+/// whether it is set, and Linux 6.1 refuses to read uninitialized stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The packet's family, if an IP header was found.
@@ -131,7 +130,7 @@ fn judge_datagram<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
     let callable = tables.callable(&datagram.source);
     let api = asked.api();
     if api == NO_API {
-        // Without a port in sight only a source that may call every API is let through.
+        // Without a visible port, only a source that may call every API passes.
         return if callable.bits() & tables.apis().bits() == tables.apis().bits() {
             Verdict::Pass(Reason::UnresolvedAllowed)
         } else {

@@ -1,9 +1,9 @@
 //! ipfilter lets the clients that an AWS API Gateway resource policy names reach an API, and turns
 //! everyone else away at the network interface.
 //!
-//! The modules stand in the order the data flows: [`policy`] text becomes [`addresses`] sets,
-//! [`plan`] makes tables of them, [`kernel`] loads and attaches those, [`daemon`] keeps them
-//! current, [`cli`] is what an operator types and [`view`] what is answered.
+//! The modules, in the order in which data flows: [`policy`] text becomes [`addresses`] sets, [`plan`] makes
+//! tables of them, [`kernel`] loads and attaches those, [`daemon`] keeps them current, [`cli`] is what an
+//! operator types and [`view`] what is answered.
 
 pub use ipfilter_addresses as addresses;
 pub use ipfilter_config::{self as config, endpoint, files};

@@ -50,8 +50,8 @@ impl Kind {
         self.host().is_some()
     }
 
-    /// The file of the host's namespace: that of the first process, or else of the kernel's threads.
-    /// Either may be out of sight, by its privileges or for want of ours.
+    /// The file of the host's namespace: that of the first process, or else of the kernel's threads. Either
+    /// may be invisible, because of its privileges or ours.
     fn host(self) -> Option<PathBuf> {
         let file = |pid: u32| PathBuf::from(format!("/proc/{pid}/ns/{}", self.name()));
         let kernel = || fs::read_to_string("/proc/2/comm").is_ok_and(|name| name == "kthreadd\n");

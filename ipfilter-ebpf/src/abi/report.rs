@@ -30,7 +30,7 @@ pub const RING: u32 = 256 << 10;
 /// The rings that events are put into: each has one reader.
 pub const RINGS: usize = 2;
 
-/// The ring that whoever asks for it follows.
+/// The ring for commands such as `events`.
 pub const EVENTS_RING: usize = 0;
 
 /// The ring of the daemon's log.
@@ -51,7 +51,7 @@ pub struct Reports {
     pub events_left: u32,
     /// Packets that are still counted one by one for [`TopSource`]s in this second.
     pub top_sources_left: u32,
-    /// How many packets the present one stands for among those of its source.
+    /// How many packets of its source this one represents.
     pub weight: u32,
     /// Whether an event is to be reported of the present one: 1 or 0.
     pub event: u32,
@@ -87,7 +87,7 @@ impl From<Counter> for Gate {
 /// Denied packets per second per CPU that are counted one by one for [`TopSource`]s.
 pub const TOP_SOURCES_RATE: u32 = 1000;
 
-/// Beyond those, one packet in so many is, on average, and stands for all since the last one.
+/// Beyond that rate one packet in so many is counted on average, and represents all since the last one.
 pub const TOP_SOURCES_WEIGHT: u32 = 1024;
 
 /// How many packets to pass over once `seen` did not get through: any number below twice

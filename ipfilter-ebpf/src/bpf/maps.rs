@@ -184,7 +184,7 @@ pub struct Subject {
 pub mod decision {
     /// On to the host.
     pub const PASS: u32 = 0;
-    /// Discarded, whoever sent it.
+    /// Dropped, from any source.
     pub const DROP: u32 = 1;
     /// The API's deny action follows.
     pub const DENY: u32 = 2;

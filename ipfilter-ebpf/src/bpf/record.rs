@@ -7,14 +7,14 @@ use super::{
     maps::{COUNTERS, interfaces},
 };
 
-/// What the hook is told.
+/// What the hook returns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Hand the packet to the host.
     Pass,
     /// Discard it.
     Drop,
-    /// Send what has been made of it back out of the interface it came in by.
+    /// Send the rewritten packet back out of the interface it came in by.
     Transmit,
 }
 

@@ -1,9 +1,8 @@
 //! Reports of packets that do not get through: events, and top sources.
 //!
-//! Both are limited, and the limit costs next to nothing to whoever exceeds it: the clock is the
-//! kernel's tick counter, which the verifier turns into a load, and what is over the limit is counted
-//! down. Neither ever changes a verdict. The work that is left is in functions of their own, as answers
-//! are, and for the same reasons.
+//! Both are rate-limited, and packets over the limit cost next to nothing: the clock is the kernel's tick
+//! counter, which the verifier turns into a load, and excess packets are only counted down. Neither ever
+//! changes a verdict. The remaining work is in functions of its own, as answers are, for the same reasons.
 
 use core::arch::asm;
 
@@ -28,8 +27,7 @@ use super::{
     record::Counters,
 };
 
-/// Whether another packet is one of those that are passed over; if it is not, ask whether a report [is
-/// due](is_due).
+/// Whether to skip this packet; if not, ask whether a report [is due](is_due).
 #[inline(always)]
 pub fn is_passed_over(counters: Counters) -> bool {
     if config().events == 0 {
@@ -93,8 +91,7 @@ fn choose(reports: &mut Reports, gate: &mut Gate, now: u64) {
     }
 }
 
-/// Writes down what the subject, which is still as it came, says of itself, and counts it under its
-/// source.
+/// Records the subject's addresses and ports while they are unchanged, and counts it under its source.
 #[inline(never)]
 pub fn note<P: Packet>(packet: P) {
     let packet = packet.apart();
@@ -124,7 +121,7 @@ pub fn note<P: Packet>(packet: P) {
     }
 }
 
-/// Counts as many packets of `bytes` bytes under an event's source as the packet stands for.
+/// Adds the packets of `bytes` bytes that this one represents to its source.
 #[inline(always)]
 fn count(event: &Event, weight: u32, bytes: u32) {
     let packets = u64::from(weight);
@@ -169,8 +166,7 @@ unsafe fn add(sum: *mut u64, by: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) sum, in(reg) by, options(nostack)) };
 }
 
-/// Puts what was [noted](note) into the rings, if an event is due, now that what became of the packet is
-/// known.
+/// Writes what was [noted](note) to the rings, if an event is due, now that the verdict is final.
 #[inline(never)]
 pub fn report(reason: u32) {
     // SAFETY: nothing that is called from here asks for them too.

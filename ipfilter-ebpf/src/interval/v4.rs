@@ -123,7 +123,7 @@ pub trait TableV4: Words {
     /// The wide root of a slot, or nothing past the end.
     fn root(&self, slot: u32) -> Option<&WideRoot>;
 
-    /// What a node answers; whoever runs this may keep it apart from what is done for every packet.
+    /// A node's answer. Implementations may keep it out of line, apart from the per-packet path.
     #[inline(always)]
     fn search(&self, layout: &LayoutV4, root: Root, at: u32) -> Option<u64> {
         search_v4(self, layout, root, at)

@@ -64,7 +64,7 @@ const _: () = assert!(size_of::<LayoutV6>() == 56 && align_of::<LayoutV6>() == 8
 
 /// An IPv6 table.
 pub trait TableV6: Words {
-    /// What a node answers; whoever runs this may keep it apart from what is done for every packet.
+    /// A node's answer. Implementations may keep it out of line, apart from the per-packet path.
     #[inline(always)]
     fn search(&self, layout: &LayoutV6, root: Root, high: u64, low: u64) -> Option<u64> {
         search_v6(self, layout, root, high, low)

@@ -1,4 +1,4 @@
-//! Serving metrics and health over HTTP, to whoever may connect.
+//! Serves metrics and health over HTTP.
 //!
 //! The daemon's loop owns the data: each request asks it for a [`Snapshot`]. Whatever clients do, the
 //! filter and the loop go on: connections are bounded in number and in time, and one that asks for

@@ -163,7 +163,7 @@ pub(super) enum Effect<P> {
     Arm(Timestamp),
     /// Attach to interfaces that appeared, forget those that are gone.
     Follow,
-    /// Put right what others undid.
+    /// Repair what others undid.
     Repair,
     /// Renew the keys of `respond`.
     Renew,

@@ -48,7 +48,7 @@ impl Daemon {
         }
     }
 
-    /// Puts right what others have undone.
+    /// Repairs what others have undone.
     pub(super) fn repair(&mut self) {
         let repaired = self.deployment.repair();
         // The directory may be another one now.

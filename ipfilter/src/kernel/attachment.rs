@@ -1,4 +1,4 @@
-//! A program of an instance at an interface, and what holds it there.
+//! A program that is attached to an interface, and the link that holds it there.
 
 use std::{
     fmt, io,
@@ -19,7 +19,7 @@ use super::{
     sys,
 };
 
-/// What the names of our programs begin with.
+/// The prefix of our programs' names.
 const PROGRAM_NAME: &str = "ipfilter";
 
 /// A program at an interface.
@@ -30,9 +30,9 @@ pub struct Attachment {
     pub interface: Interface,
     /// Where at the interface.
     pub hook: Hook,
-    /// The hooks tried before, and why they would not do.
+    /// The hooks tried before, and why they failed.
     pub passed_over: Vec<String>,
-    /// What does not work there as it should.
+    /// What will not work as it should.
     pub warnings: Vec<String>,
     holder: Holder,
 }
@@ -84,8 +84,7 @@ impl Attachment {
         }
     }
 
-    /// Attaches `program` to an interface, and pins what holds it there. Whatever else is attached
-    /// there stays.
+    /// Attaches `program` to an interface and pins the link. Programs of others stay attached.
     pub(super) fn attach(
         pins: &Pins,
         hook: Hook,
@@ -108,7 +107,7 @@ impl Attachment {
         })
     }
 
-    /// The id of the program that is attached there; nothing if none is any more.
+    /// The id of the attached program; none if it was detached.
     pub(super) fn program(&self) -> Result<Option<u32>, Error> {
         match &self.holder {
             Holder::Link(link) => {
@@ -142,7 +141,7 @@ impl Attachment {
         Ok(there.then_some(link))
     }
 
-    /// Puts another program there, atomically: a packet meets the old one or the new one.
+    /// Replaces the program atomically: each packet sees the old or the new one.
     pub(super) fn replace(&self, program: impl AsFd) -> Result<(), Error> {
         let replaced = match &self.holder {
             Holder::Link(link) => sys::link_update(&link.object, program),

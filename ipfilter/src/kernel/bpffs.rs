@@ -51,7 +51,7 @@ pub(super) fn root() -> PathBuf {
     let Reach::Host(namespace) = reach() else {
         return BPFFS.into();
     };
-    // What can't be reached is reported by whoever needs it there.
+    // A file system that can't be reached is reported where it is needed.
     let host = sys::in_mount_namespace(
         &namespace,
         || {

@@ -64,7 +64,7 @@ impl<M: Borrow<Map>> Counters<M> {
         Ok(counts)
     }
 
-    /// Packets that all gates have yet to pass over.
+    /// Packets that the gates still have to skip.
     pub(super) fn skip(&self) -> Result<u64, Error> {
         let rows = PerCpuArray::<_, Raw<Row>>::try_from(self.rows.borrow()).map_err(failed)?;
         let named = slots::named(self.interfaces.borrow())?.into_iter();
@@ -81,7 +81,7 @@ impl<M: Borrow<Map>> Counters<M> {
     }
 }
 
-/// The counters of test runs, as they were before some: those of no interface.
+/// The counters that test runs change, from before they ran: those of no interface.
 pub(super) struct TestRuns {
     rows: Map,
     before: Vec<(u32, PerCpuValues<Raw<Row>>)>,
@@ -101,8 +101,8 @@ impl TestRuns {
         })
     }
 
-    /// Puts them back. Interfaces without a slot of their own are counted there too, and lose what came
-    /// meanwhile: so where there are some, nothing is put back.
+    /// Restores them. Interfaces without a slot of their own are counted there too and would lose what was
+    /// counted meanwhile; if there are any, nothing is restored.
     pub(super) fn forget(mut self, are_shared: bool) -> Result<(), Error> {
         if are_shared {
             return Ok(());

@@ -1,5 +1,5 @@
-//! A plan in the kernel and at interfaces: how one takes over from the one before, and how it
-//! follows interfaces that come and go.
+//! A plan in the kernel and at its interfaces: replacing the deployment before it, and following interfaces
+//! as they appear, disappear and are renamed.
 
 use std::{mem::take, os::fd::OwnedFd, sync::Arc, time::SystemTime};
 
@@ -25,11 +25,11 @@ use crate::{
     plan::{Deny, Plan, TableSizes},
 };
 
-/// A plan in the kernel, and the links that put it on interfaces, held by the process that deployed
-/// it: the filter stays while either the process or the pins last, and without both only where it
-/// is held by the interface itself.
+/// A plan in the kernel and the links that attach it, held by the process that deployed it. The filter stays
+/// attached as long as the process or the pins exist; without either, only where the interface itself holds
+/// it (clsact).
 ///
-/// Dropped, it leaves the filter as it is pinned.
+/// Dropping it leaves the pinned filter in place.
 #[derive(Debug)]
 pub struct Deployment {
     pub(super) pins: Pins,
@@ -40,23 +40,22 @@ pub struct Deployment {
     proof: Proof,
     tables: TableSizes,
     slots: Slots,
-    /// What it hands on to the next one.
+    /// The shared maps, which the next deployment reuses.
     _maps: Vec<Arc<Pinned>>,
 }
 
-/// What following the interfaces came to.
+/// What changed when the interfaces were followed.
 #[derive(Debug, Default)]
 pub struct Followed {
-    /// Where the filter is attached now, and was not before.
+    /// Where the filter was newly attached.
     pub attached: Vec<Attachment>,
-    /// Where it was attached, and is not any more: the interface is gone, or no longer wanted.
+    /// Where it is no longer attached, because the interface is gone or no longer wanted.
     pub left: Vec<Interface>,
-    /// What went wrong, an error for each interface.
+    /// One error per interface that failed.
     pub failed: Vec<Error>,
 }
 
-/// A plan in the kernel that is not in force yet: its tables are filled and frozen, its program
-/// verified.
+/// A plan that is loaded and not in force yet: its tables are filled and frozen, its program is verified.
 #[derive(Debug)]
 pub struct Prepared {
     filter: Filter,
@@ -83,14 +82,14 @@ impl Filter {
         self.prepare(plan, mode, now)?.deploy(interfaces)
     }
 
-    /// Loads `plan`: fills and freezes its tables, and has the program that `mode` prefers verified.
-    /// Nothing is in force by that.
+    /// Loads `plan`: fills and freezes its tables, and verifies the program that `mode` prefers. The plan is
+    /// not in force yet.
     ///
     /// # Errors
     ///
-    /// When the kernel does not take it.
+    /// When the kernel refuses it.
     pub fn prepare(&self, plan: &Plan, mode: Mode, now: SystemTime) -> Result<Prepared, Error> {
-        // What this process holds would otherwise not be found.
+        // Otherwise what this process holds would not be found.
         self.pins.restore().failed.into_iter().try_for_each(Err)?;
         self.pins.create()?;
         let result = self.try_prepare(plan, mode, now);
@@ -121,13 +120,13 @@ impl Filter {
         })
     }
 
-    /// Leaves no pins behind where nothing is in force.
+    /// Removes the pins if nothing is in force.
     fn remove_if_unused(&self) -> Result<(), Error> {
         let unused = !self.pins.are_held() && self.standing().is_ok_and(|found| found.is_empty());
         if unused { self.pins.remove() } else { Ok(()) }
     }
 
-    /// The maps that are handed on, held by this process besides their pins.
+    /// The shared maps, which this process keeps open besides their pins.
     fn hold_maps(&self, object: &Object) -> Result<Vec<Arc<Pinned>>, Error> {
         let hold = |map: &Shared| {
             let held = object.map_fd(map.map)?;
@@ -159,7 +158,7 @@ impl Filter {
             match programs.attach(&self.pins, interface, links) {
                 Ok(attachment) => change.attached.push(attachment),
                 Err(error) if is_there(interface.index) => return Err(error),
-                // It has gone since it was listed, and needs no filter any more.
+                // It disappeared after it was listed.
                 Err(_) => {}
             }
         }
@@ -207,7 +206,7 @@ fn is_moved(attachment: &Attachment, interfaces: &[Interface], links: &[Link]) -
     !is_wanted && !is_here && matches!(attachment.program(), Ok(Some(_)))
 }
 
-/// Whether an interface with this number is there; it is, if that can't be told.
+/// Whether an interface with this number exists; true if that can't be found out.
 fn is_there(index: u32) -> bool {
     netlink::links().map_or(true, |links| links.iter().any(|link| link.index == index))
 }
@@ -215,16 +214,15 @@ fn is_there(index: u32) -> bool {
 impl Prepared {
     /// Enforces the plan at exactly these interfaces; there may be none yet.
     ///
-    /// Where the instance is attached already, whoever deployed it, its program is replaced in place,
-    /// so that no packet goes unfiltered; then it is attached to the other interfaces. Each program is
-    /// asked, where it is attached, whether it does what the plan says. Last it is detached from
-    /// interfaces no longer wanted. A deployment that this process held before is of no more use then:
-    /// drop it.
+    /// Where the instance is attached already, its program is replaced in place, so that no packet goes
+    /// unfiltered. Then the other interfaces are attached, each program is tested where it is attached
+    /// against the plan, and interfaces that are no longer wanted are detached. A deployment that this
+    /// process held before is then obsolete: drop it.
     ///
     /// # Errors
     ///
-    /// When one interface fails, or a program does not do what the plan says: all are put back to what
-    /// they had. An interface that is removed meanwhile is no failure.
+    /// When one interface fails, or a program does not do what the plan says; all interfaces are then
+    /// restored. An interface that is removed meanwhile is not a failure.
     pub fn deploy(mut self, interfaces: &[Interface]) -> Result<Deployment, Error> {
         let filter = self.filter.clone();
         let mut change = Change::default();
@@ -237,8 +235,8 @@ impl Prepared {
                 return Err(error);
             }
         };
-        // The plan is in force. What is left over must not undo it: an interface that was detached
-        // can't be put back, and it would be open.
+        // The plan is in force. A failed clean-up must not undo it: an interface that was detached could not
+        // be restored and would be open.
         let leftovers = take(&mut change.leaving);
         let leftovers = leftovers
             .iter()
@@ -258,14 +256,14 @@ impl Prepared {
         })
     }
 
-    /// Attaches everywhere, and proves it.
+    /// Attaches everywhere, and tests that it works.
     fn put_in_force(
         &mut self,
         interfaces: &[Interface],
         change: &mut Change,
     ) -> Result<Proof, Error> {
         let links = netlink::links()?;
-        // What is refused must not have taken a slot.
+        // A refused interface must not occupy a slot.
         self.slots.assign(interfaces, &links)?;
         let pins = &self.filter.pins;
         self.filter
@@ -289,9 +287,8 @@ impl Deployment {
         self.tables
     }
 
-    /// Puts it on exactly these interfaces: attaches where it is not attached yet, with programs that
-    /// are loaded already, and lets go of those that are gone or no longer wanted. One interface that
-    /// refuses does not keep the others from it.
+    /// Follows the interfaces: attaches the loaded programs where they are not attached yet, and detaches
+    /// from those that are gone or no longer wanted. One interface that fails does not affect the others.
     pub fn follow(&mut self, interfaces: &[Interface]) -> Followed {
         let mut followed = Followed::default();
         let links = match netlink::links() {
@@ -307,7 +304,7 @@ impl Deployment {
         before.append(&mut self.away);
         for attachment in before {
             if is_moved(&attachment, interfaces, &links) {
-                // It takes its filter with it, and may come back.
+                // It keeps its filter there, and may come back.
                 self.away.push(attachment);
                 continue;
             }
@@ -321,7 +318,7 @@ impl Deployment {
             }
             match self.programs.attach(&self.pins, interface, &links) {
                 Ok(attachment) => {
-                    // Even if it is wrong, it is better than none.
+                    // A filter that fails its test is still better than none.
                     let proven = self
                         .proof
                         .ask(&self.pins, &mut self.programs, [&attachment]);
@@ -336,8 +333,7 @@ impl Deployment {
     }
 }
 
-/// Keeps the attachment if its interface is there and wanted. What can't be looked at is left as it
-/// is.
+/// Keeps the attachment if its interface exists and is wanted, or if that can't be found out.
 fn keep(
     mut attachment: Attachment,
     interfaces: &[Interface],
@@ -371,7 +367,7 @@ fn keep(
 /// What a deployment has changed so far.
 #[derive(Default)]
 struct Change {
-    /// Attachments that stay, each with the program that was there before.
+    /// Attachments that stay, each with its previous program.
     replaced: Vec<(Attachment, OwnedFd)>,
     attached: Vec<Attachment>,
     /// Attachments that are no longer wanted.
@@ -391,7 +387,7 @@ impl Change {
         Ok(())
     }
 
-    /// Everything that is to stay.
+    /// All attachments of the new deployment.
     fn attachments(&self) -> impl Iterator<Item = &Attachment> {
         let replaced = self.replaced.iter().map(|(attachment, _)| attachment);
         replaced.chain(&self.attached)
@@ -402,7 +398,7 @@ impl Change {
             .any(|attachment| attachment.interface.index == interface.index)
     }
 
-    /// Puts everything back, and says so if that fails too.
+    /// Restores everything; the error says so if that fails too.
     fn undo(self, error: Error) -> Error {
         let replaced = self.replaced.iter();
         let attached = self.attached.iter();

@@ -1,5 +1,5 @@
-//! An instance's filter in the kernel: look at it, detach it. Attaching it is in
-//! [`deployment`](super::deployment).
+//! An instance's filter in the kernel: inspecting and detaching it. [`deployment`](super::deployment)
+//! attaches it.
 
 use std::{collections::HashMap, fs::File, path::PathBuf, thread::sleep, time::Duration};
 
@@ -41,7 +41,7 @@ pub struct Filter {
     pub(super) pins: Pins,
 }
 
-/// Where the filter is attached, and what is known of it.
+/// Where the filter is attached.
 pub(super) struct Standing {
     pub(super) attachment: Attachment,
     /// Whether the interface is in this network namespace.
@@ -50,7 +50,7 @@ pub(super) struct Standing {
     pub(super) program: u32,
 }
 
-/// A program of ipfilter at an interface of this network namespace that no pin in sight accounts for.
+/// A program of ipfilter at an interface of this network namespace for which no visible pin accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stray {
     /// The interface's name.
@@ -60,7 +60,7 @@ pub struct Stray {
 }
 
 impl Filter {
-    /// The filter of `instance`, whether there is one yet or not.
+    /// The filter of `instance`, whether or not it is attached.
     #[must_use]
     pub fn of(instance: &Instance) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// When others than root could change it.
+    /// When anyone but root could change it.
     pub fn open_directory(&self) -> Result<Option<File>, Error> {
         self.pins.open_directory()
     }
@@ -115,12 +115,12 @@ impl Filter {
         Ok(standing)
     }
 
-    /// Programs of ipfilter at interfaces of this network namespace that no pin in sight accounts for:
-    /// what a process holds in its hands, or on a BPF file system of its own.
+    /// Programs of ipfilter at interfaces of this network namespace for which no visible pin accounts: a
+    /// process holds them by descriptor, or on a BPF file system of its own.
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell.
+    /// When the kernel can't be asked.
     pub fn strays(&self) -> Result<Vec<Stray>, Error> {
         let pinned = self.pins.all_linked_programs();
         let mut strays = Vec::new();
@@ -184,7 +184,7 @@ impl Filter {
             .collect())
     }
 
-    /// The log of the deployed programs, if the log level has them write one.
+    /// The log of the deployed programs, if the log level enables it.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl Filter {
         }
     }
 
-    /// Renews the key of the cookies to come; at least once a minute keeps every key short-lived.
+    /// Renews the key of future cookies. Call it at least once a minute, so that every key is short-lived.
     ///
     /// # Errors
     ///
@@ -206,7 +206,7 @@ impl Filter {
         keys::rotate(&self.pins)
     }
 
-    /// Detaches the filter from all interfaces, and forgets its counters. Returns where it was.
+    /// Detaches the filter from all interfaces and removes its counters. Returns where it was attached.
     ///
     /// # Errors
     ///
@@ -222,12 +222,12 @@ impl Filter {
     }
 }
 
-/// How often something is looked at that seems strange, and the pause between.
+/// How often an inconsistent state is read again, and the pause between two reads.
 const LOOKS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks again if what is seen is not as it should be: the process that keeps the filter may be
-/// replacing a program at this moment, and what is read before and after then does not match.
+/// Reads again if what was read is inconsistent: the process that runs the filter may be replacing a program
+/// at this moment.
 fn look<T>(once: impl Fn() -> Result<T, Error>, is_plain: impl Fn(&T) -> bool) -> Result<T, Error> {
     let mut seen = once();
     for _ in 1..LOOKS {
@@ -240,7 +240,7 @@ fn look<T>(once: impl Fn() -> Result<T, Error>, is_plain: impl Fn(&T) -> bool) -
     seen
 }
 
-/// The constants of a loaded program, if it is one of this version's.
+/// The constants of a loaded program, if it is of this ABI version.
 fn config_of(program: u32) -> Result<Option<Config>, Error> {
     let failed = |error: &dyn std::error::Error| {
         Error::failed("can't look at a loaded program", error.to_string())

@@ -101,7 +101,7 @@ impl Matched {
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell.
+    /// When the kernel can't be asked.
     pub fn with_addresses(mut self, wanted: &[IpAddr]) -> Result<Self, Error> {
         if !wanted.is_empty() {
             self.addresses = host_addresses()?;
@@ -155,7 +155,7 @@ fn quoted(what: &[impl Display]) -> String {
 ///
 /// # Errors
 ///
-/// When the kernel does not tell.
+/// When the kernel can't be asked.
 pub fn host_addresses() -> Result<Vec<IpAddr>, Error> {
     let addresses = netlink::addresses()?.into_iter();
     Ok(addresses.map(|(_, address)| address).collect())

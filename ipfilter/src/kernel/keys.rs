@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{error::Error, pins::Pins, shared, sys::Raw};
 
-/// Gives every slot a key that has none yet.
+/// Gives a key to every slot that has none.
 pub(super) fn fill(map: &mut Map) -> Result<(), Error> {
     let mut keys = Array::<_, Raw<Key>>::try_from(map).map_err(failed)?;
     for index in 0..KEYS_LEN {

@@ -1,4 +1,4 @@
-//! Hearing of interfaces that come, go, and get other names or addresses ("rtnetlink(7)").
+//! Notifications of interfaces that appear, disappear, or change names or addresses (rtnetlink(7)).
 
 use std::{
     collections::HashMap,
@@ -20,22 +20,20 @@ use super::{
 /// messages about interfaces and addresses, as a mask.
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
 
-/// A watch over the interfaces of this network namespace. Its descriptor is readable when the kernel
-/// has said something that [`Self::drain`] must be called for.
+/// Watches the interfaces of this network namespace. When its descriptor is readable, call [`Self::drain`].
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,
-    /// The names of interfaces by number, the alternative ones last, to tell what is new in what the
-    /// kernel says.
+    /// The names of interfaces by number, alternative names last, to find out what a message changes.
     names: HashMap<u32, Vec<String>>,
 }
 
 impl Monitor {
-    /// Begins to watch. Interfaces that are listed after that can't change unnoticed.
+    /// Begins to watch. Changes to interfaces that are listed after this call are noticed.
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell of interfaces.
+    /// When the kernel refuses the subscription.
     pub fn new() -> Result<Self, Error> {
         let mut monitor = Self {
             socket: subscribe().map_err(failed)?,
@@ -45,9 +43,8 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Takes in what the kernel has said since, without waiting for more. Tells whether interfaces
-    /// have come, gone or got other names, or addresses have come or gone; also when the kernel had
-    /// more to say than the socket holds, so that nobody knows.
+    /// Reads all pending messages without waiting. Returns whether interfaces or addresses were added,
+    /// removed or renamed, or may have been because messages were lost.
     ///
     /// # Errors
     ///
@@ -83,8 +80,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Whether a message is of a change of the kind that is looked for. Bridges tell of their ports
-    /// with the same messages, but of their own address family.
+    /// Whether a message announces such a change. Bridges announce their ports with the same messages, but of
+    /// another address family.
     fn take_in(&mut self, message: RouteNetlinkMessage) -> bool {
         match message {
             RouteNetlinkMessage::NewLink(message)

@@ -51,7 +51,7 @@ pub(super) struct Link {
     pub(super) below: Option<(u32, Option<i32>)>,
 }
 
-/// The kinds of interface that are told apart.
+/// The kinds of interface that matter here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum LinkKind {
     /// One end of a pair.

@@ -38,7 +38,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ip
 /// Entries handed over by one call.
 const BATCH: usize = 1 << 14;
 
-/// The number of the loopback in any network namespace. No deployment filters it; test runs bear it.
+/// The number of the loopback interface in any network namespace. It is never filtered, and test runs use it.
 const LOOPBACK: u32 = 1;
 
 /// Maps that the kernel must not let anyone change once they are filled.
@@ -65,7 +65,7 @@ impl Object {
             .tables()
             .map_err(|error| Error::failed("the policy is too large", error))?;
         memory::check(&tables)?;
-        // Probes of what is in force are no packets, and no event.
+        // Test runs of the deployed program are neither counted nor reported.
         let probe_ifindex = if pins.is_some() { LOOPBACK } else { 0 };
         let config = Raw(Config {
             probe_ifindex,
@@ -82,12 +82,12 @@ impl Object {
         let level = trace::level();
         let mut loader = EbpfLoader::new();
         loader
-            // No log unless something is wrong, and then not of every instruction: either takes the
-            // verifier many times as long.
+            // A verifier log only on failure, and not of every instruction: both slow the verifier down many
+            // times.
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .override_global(stringify!(CONFIG), &config, true)
             .override_global(names::PORTS, ports.as_slice(), true)
-            // What is pinned is written anew when it is taken over, to what it is.
+            // A pinned section is rewritten when it is taken over: to its present value.
             .override_global(names::INTERFACES, &interfaces, true)
             .override_global(trace::LEVEL, &level, false)
             .map_max_entries(names::ADDRESSES, entries(plan.addresses.len())?)
@@ -115,20 +115,20 @@ impl Object {
         self.sizes
     }
 
-    /// A map that is handed on.
+    /// A map that the next deployment takes over.
     pub(super) fn shared(&self, shared: &Shared) -> Result<&Map, Error> {
         let map = self.ebpf.map(shared.map);
         map.ok_or_else(|| fill_failed(shared.map, "it is missing"))
     }
 
-    /// The same, open once more.
+    /// The same, by another descriptor.
     pub(super) fn share(&self, shared: &Shared) -> Result<Map, Error> {
         let data = MapData::from_fd(self.map_fd(shared.map)?);
         let map = data.and_then(Map::from_map_data);
         map.map_err(|error| Error::failed("can't look at a map", error))
     }
 
-    /// The named map, open once more.
+    /// Another descriptor of the named map.
     pub(super) fn map_fd(&self, name: &str) -> Result<OwnedFd, Error> {
         let data = self.ebpf.map(name).and_then(map_data);
         let data = data.ok_or_else(|| fill_failed(name, "it is missing"))?;
@@ -226,8 +226,8 @@ impl Object {
             .map_err(|error| Error::io(format!("can't fill table `{name}`"), error))
     }
 
-    /// Fills a trie in the order of the entries, which is by address: neighbours then lie close to each
-    /// other. Many at once, where the kernel takes that.
+    /// Fills a trie in the order of the entries, which is by address, so that neighbours are close in memory;
+    /// in batches where the kernel supports them.
     fn fill_trie<A: Address, K: Pod>(
         &mut self,
         name: &str,
@@ -247,7 +247,7 @@ impl Object {
             if sys::update_batch(trie.map().fd(), &keys, &values).is_ok() {
                 continue;
             }
-            // Either the kernel takes no batches for tries, or what failed fails here again.
+            // Either the kernel has no batches for tries, or the insertion fails again here.
             for (key, value) in keys.iter().zip(values) {
                 trie.insert(key, value, 0)
                     .map_err(|error| fill_refused(name, &error))?;

@@ -12,7 +12,7 @@ use super::{
     sys::{self, Kind},
 };
 
-/// A link or a map that is pinned, and held by this process besides: it outlives its pin.
+/// A pinned link or map that this process also holds open, so that it outlives its pin.
 #[derive(Debug)]
 pub(super) struct Pinned {
     pub(super) path: PathBuf,
@@ -20,8 +20,8 @@ pub(super) struct Pinned {
 }
 
 impl Pinned {
-    /// Pins it again if it is not pinned any more; tells whether it was so. A link that is
-    /// attached nowhere is not worth a pin.
+    /// Pins it again if its pin is gone, and returns whether it was. A link that is not attached is not
+    /// pinned again.
     pub(super) fn restore(&self) -> Result<bool, Error> {
         let failed = |error| Error::io(format!("can't pin `{}`", self.shown().display()), error);
         let identity = sys::identity(&self.object).map_err(failed)?;
@@ -45,7 +45,7 @@ impl Pinned {
             .map_err(|error| Error::io(format!("can't pin `{}`", self.shown().display()), error))
     }
 
-    /// Its path as others know it.
+    /// Its path as seen by other processes.
     pub(super) fn shown(&self) -> PathBuf {
         bpffs::shown(&self.path)
     }
@@ -62,7 +62,7 @@ pub(super) fn open(path: &Path) -> Result<OwnedFd, Error> {
     sys::open(path).map_err(failed)
 }
 
-/// What lies at `path` is not what its name says.
+/// The error for an object at `path` that is not what its name says.
 pub(super) fn strange(path: &Path) -> Error {
     Error::failed(
         format!(

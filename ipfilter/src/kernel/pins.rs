@@ -1,4 +1,4 @@
-//! Where an instance's links and maps are pinned, and what lies there.
+//! Where an instance's links and maps are pinned.
 
 use std::{
     fs::{self, File},
@@ -21,8 +21,7 @@ use super::{
 };
 use crate::instance::{BPFFS, DIRECTORY, Instance};
 
-/// An instance's directory on the BPF file system, and what this process holds of what belongs
-/// there.
+/// An instance's directory on the BPF file system, and the pinned objects that this process holds.
 #[derive(Clone, Debug)]
 pub(super) struct Pins {
     instance: Instance,
@@ -66,8 +65,8 @@ impl Pins {
         self.root().join(DIRECTORY).join(self.instance.key())
     }
 
-    /// Makes the directory, and mounts the BPF file system where it isn't. Tells whether it was
-    /// mounted.
+    /// Creates the directory, and mounts the BPF file system if it is not mounted. Returns whether it had to
+    /// be mounted.
     pub(super) fn create(&self) -> Result<bool, Error> {
         let (root, mounted) = bpffs::mounted_root()?;
         bpffs::directory(&root, &self.instance.key(), true)?;
@@ -75,7 +74,7 @@ impl Pins {
         Ok(mounted)
     }
 
-    /// The directory, if it is there.
+    /// The directory, if it exists.
     pub(super) fn open_directory(&self) -> Result<Option<File>, Error> {
         let directory = bpffs::directory(&self.root(), &self.instance.key(), false)?;
         Ok(directory.map(Into::into))
@@ -108,8 +107,7 @@ impl Pins {
             .collect()
     }
 
-    /// A map that deployments hand on. Its layout is part of the ABI, and so the version is part of
-    /// its name.
+    /// The path of a shared map. Its layout is part of the ABI, so its name ends with the ABI version.
     pub(super) fn shared(&self, map: &Shared) -> PathBuf {
         self.directory()
             .join(format!("{}_v{}", map.pin, abi::VERSION))
@@ -150,7 +148,7 @@ impl Pins {
         Ok(links)
     }
 
-    /// Has this process hold what is pinned at `path`, or is to be.
+    /// Keeps in this process an object that is, or will be, pinned at `path`.
     pub(super) fn hold(&self, path: PathBuf, object: OwnedFd) -> Arc<Pinned> {
         let pinned = Arc::new(Pinned { path, object });
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +163,7 @@ impl Pins {
         held.iter().any(|pinned| pinned.strong_count() > 0)
     }
 
-    /// Pins again what this process holds and is no longer pinned.
+    /// Pins again whatever this process holds whose pin is gone.
     pub(super) fn restore(&self) -> Repaired {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let held: Vec<_> = held.iter().filter_map(Weak::upgrade).collect();
@@ -207,8 +205,8 @@ impl Pins {
         Ok(())
     }
 
-    /// Unpins everything of ours: what is attached by a link that nobody else holds comes off.
-    /// What others put there is left alone, and the directory with it.
+    /// Removes all pins of ours, which detaches every link that no other process holds. Foreign files are
+    /// left alone, and then the directory too.
     pub(super) fn remove(&self) -> Result<(), Error> {
         for path in self.entries()? {
             if Name::of(&path).is_some() {
@@ -232,7 +230,7 @@ impl Pins {
         }
     }
 
-    /// What lies there, in order.
+    /// The paths in the directory, sorted.
     fn entries(&self) -> Result<Vec<PathBuf>, Error> {
         let shown = self.instance.pins();
         let failed = |error| Error::io(format!("can't list `{}`", shown.display()), error);
@@ -252,17 +250,17 @@ impl Pins {
     }
 }
 
-/// What a name in the directory says.
+/// The meaning of a name in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     /// A link, at this hook.
     Link(Hook),
-    /// A map that deployments hand on, of whichever version.
+    /// A shared map, of any ABI version.
     Map,
 }
 
 impl Name {
-    /// Nothing if the name is none of ours.
+    /// None for a foreign name.
     fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let is_number = |text: &str| text.parse::<u32>().is_ok();

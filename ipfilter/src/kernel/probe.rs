@@ -20,7 +20,7 @@ use super::{
 /// What the program did with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probed {
-    /// What the hook is told.
+    /// What the hook returns.
     pub action: Action,
     /// What became of the frame.
     pub frame: Vec<u8>,
@@ -76,7 +76,7 @@ impl Interface {
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell.
+    /// When the kernel can't be asked.
     pub fn mac(&self) -> Result<Option<[u8; 6]>, Error> {
         let links = netlink::links()?;
         let link = links.into_iter().find(|link| link.index == self.index);
@@ -87,7 +87,7 @@ impl Interface {
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell.
+    /// When the kernel can't be asked.
     pub fn is_called(&self, name: &str) -> Result<bool, Error> {
         let links = netlink::links()?;
         let link = links.iter().find(|link| link.index == self.index);
@@ -98,7 +98,7 @@ impl Interface {
     ///
     /// # Errors
     ///
-    /// When the kernel does not tell.
+    /// When the kernel can't be asked.
     pub fn host_addresses(&self) -> Result<Vec<IpAddr>, Error> {
         let mut all = netlink::addresses()?;
         all.sort_by_key(|(index, _)| *index != self.index);

@@ -14,16 +14,16 @@ use super::{
 };
 use crate::config::Mode;
 
-/// A loaded plan's programs, for each hook that a mode may use, in order.
+/// A loaded plan's programs, one per hook that the mode may use, in order.
 #[derive(Debug)]
 pub(super) struct Programs {
     object: Object,
     by_hook: Vec<(Hook, Verified)>,
-    /// Whether some packets are answered.
+    /// Whether the plan answers any packets.
     answer: bool,
 }
 
-/// What the kernel makes of a program: nothing yet, a program, or why there is none.
+/// Not verified yet, a verified program, or why the kernel refused it.
 type Verified = Option<Result<OwnedFd, String>>;
 
 /// The best program of `object` that the kernel takes for `hook`.
@@ -39,8 +39,8 @@ fn verify(object: &mut Object, hook: Hook) -> Result<OwnedFd, Error> {
 }
 
 impl Programs {
-    /// Has the kernel verify what `mode` would have first. What comes after that is verified when it
-    /// is needed: it takes a tenth of a second, which most reloads would spend in vain.
+    /// Verifies the program for the first hook of `mode`. The others are verified when needed: each takes a
+    /// tenth of a second, which most reloads don't need to spend.
     pub(super) fn load(object: Object, mode: Mode, answer: bool) -> Result<Self, Error> {
         let mut programs = Self {
             object,
@@ -107,7 +107,7 @@ impl Programs {
         Ok(id)
     }
 
-    /// Why answers from `hook` at this interface are lost, if there are any and they are.
+    /// Why answers from `hook` at this interface would be lost, if the plan sends any and they would.
     pub(super) fn loses_answers(
         &self,
         hook: Hook,
@@ -124,7 +124,7 @@ impl Programs {
         self.by_hook.len() > 1
     }
 
-    /// Attaches at the first hook that takes the program, and does what the plan says.
+    /// Attaches at the first hook that accepts the program and delivers what the plan needs.
     pub(super) fn attach(
         &mut self,
         pins: &Pins,

@@ -1,8 +1,7 @@
-//! Proof of a deployment: the programs are asked, where they are attached, whether they do what the
-//! plan says.
+//! Proof of a deployment: test runs of the attached programs show whether they do what the plan says.
 //!
-//! The answers expected come from the plan's sets; neither from its tables nor from the kernel's. So
-//! whatever goes wrong between a plan and an interface is found before success is reported.
+//! The expected verdicts come from the plan's address sets, not from its tables, so that any fault between
+//! plan and interface is found before success is reported.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -28,10 +27,10 @@ use crate::{
     plan::{Api, Plan, Protocol},
 };
 
-/// The addresses of each family that are asked about, of those that a host has.
+/// How many of the host's addresses are tested per family.
 const DESTINATIONS: usize = 4;
 
-/// What a plan says of single packets.
+/// What a plan says about single packets.
 #[derive(Debug)]
 pub(super) struct Questions {
     cases: Vec<Case>,
@@ -40,7 +39,7 @@ pub(super) struct Questions {
     apis: usize,
 }
 
-/// A packet to an API's port, wherever at the host, and whether it must pass.
+/// A packet to an API's port, at any address of the host, and whether it must pass.
 #[derive(Debug)]
 struct Case {
     api: String,
@@ -89,7 +88,7 @@ impl Questions {
     }
 }
 
-/// What is asked of each program of a deployment.
+/// The packets that each program is tested with.
 #[derive(Debug)]
 pub(super) struct Proof {
     questions: Vec<Question>,
@@ -122,8 +121,8 @@ impl Proof {
         })
     }
 
-    /// Asks the programs at these attachments, each program once; it is the one that the interface
-    /// shows, and this deployment's. What is asked leaves no trace in the counters.
+    /// Tests the programs at these attachments, each program once, and that each interface runs this
+    /// deployment's program. The counters don't change.
     pub(super) fn ask<'a>(
         &self,
         pins: &Pins,
@@ -169,7 +168,7 @@ impl Proof {
 }
 
 impl Proof {
-    /// Asks one program, which is attached at `place`.
+    /// Tests one program, which is attached at `place`.
     pub(super) fn put_to(&self, program: impl AsFd, kind: Kind, place: &str) -> Result<(), Error> {
         self.questions.iter().try_for_each(|question| {
             let (action, _) = test_run::run(&program, kind, &question.frame)?;

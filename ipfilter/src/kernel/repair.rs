@@ -10,9 +10,8 @@ use super::{
 };
 
 impl Deployment {
-    /// Repairs what others undid: a BPF file system that was unmounted, pins that were removed,
-    /// filters that were detached by force or had their program replaced. Interfaces that are gone
-    /// are left to [`Self::follow`].
+    /// Repairs what others undid: an unmounted BPF file system, removed pins, detached filters and replaced
+    /// programs. Interfaces that are gone are left to [`Self::follow`].
     pub fn repair(&mut self) -> Repaired {
         let mut repaired = self.pins.restore();
         let links = match netlink::links() {
@@ -38,7 +37,7 @@ impl Deployment {
     }
 }
 
-/// Puts the program back, if another is attached there, or none.
+/// Attaches the program again if it was detached or replaced.
 fn repair(
     pins: &Pins,
     programs: &mut Programs,

@@ -1,4 +1,4 @@
-//! Following what the kernel tells of packets that did not get through.
+//! Reading the kernel's reports of denied packets.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -35,7 +35,7 @@ pub struct Denial {
     pub reason: Reason,
     /// Its protocol; none where the ports are not known.
     pub protocol: Option<Protocol>,
-    /// Where it said that it came from; none where that was not found.
+    /// Its source address; none if no IP header was found.
     pub source: Option<IpAddr>,
     /// The source port, where there is a protocol.
     pub source_port: u16,
@@ -43,10 +43,10 @@ pub struct Denial {
     pub port: u16,
 }
 
-/// Who reads events: each reader has a ring, of which the kernel knows one reader only.
+/// The readers of events. Each has a ring of its own, because a ring supports one reader only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
-    /// Whoever asks.
+    /// A command such as `events`.
     Anyone,
     /// The daemon, for its log.
     Log,
@@ -72,14 +72,13 @@ pub struct Follower {
     /// Where the ring is pinned, if it is.
     pins: Option<Pins>,
     reader: Reader,
-    /// What came before is of no interest.
+    /// Reports from before are skipped.
     start: u64,
     unreported: u64,
 }
 
 impl Filter {
-    /// Begins to follow, as one of the readers that there may be. Only one process at a time may be
-    /// the same reader: callers see to that.
+    /// Begins to follow as this reader. Callers ensure that only one process at a time is the same reader.
     ///
     /// # Errors
     ///
@@ -96,8 +95,8 @@ impl Filter {
         )
     }
 
-    /// How many packets that did not get through a reader was never told of, since the counters
-    /// were made: there were too many, or nobody read.
+    /// How many denied packets were not reported to a reader since the counters were created, because there
+    /// were too many or nobody read them.
     ///
     /// # Errors
     ///
@@ -136,7 +135,7 @@ impl Follower {
         })
     }
 
-    /// Follows what the programs of `object` tell, which hands nothing on.
+    /// Follows the reports of the programs of `object`, whose maps are its own.
     pub(super) fn of(object: &Object, reader: Reader) -> Result<Self, Error> {
         let (ring, _) = reader.ring();
         let reports = object.share(&shared::REPORTS)?;
@@ -158,7 +157,7 @@ impl Follower {
         None
     }
 
-    /// How many packets were not told of since this was last asked, or since the beginning.
+    /// How many packets were not reported since the last call, or since the beginning.
     ///
     /// # Errors
     ///
@@ -170,7 +169,7 @@ impl Follower {
         Ok(since)
     }
 
-    /// A descriptor that is readable when there are packets to be told of.
+    /// A descriptor that is readable when there are reports.
     ///
     /// # Errors
     ///
@@ -180,7 +179,7 @@ impl Follower {
         map.map_err(|error| Error::io("can't duplicate a descriptor", error))
     }
 
-    /// Whether what is deployed still tells this one: not once it was detached, or replaced by
+    /// Whether the deployment still reports to this follower; not after it was detached or replaced by
     /// another version of ipfilter.
     #[must_use]
     pub fn is_live(&self) -> bool {
@@ -204,7 +203,7 @@ fn unreported(reports: &Map, counters: &Counters<Map>, reader: Reader) -> Result
             let own = cpu.reported.get(ring).copied().unwrap_or_default();
             (seen.wrapping_add(cpu.seen), reported.wrapping_add(own))
         });
-    // Read later than what it is taken from, it may have become more since.
+    // It is read later than the number it is subtracted from, and may have grown since.
     Ok(seen
         .saturating_sub(reported)
         .saturating_sub(counters.skip()?))

@@ -1,4 +1,4 @@
-//! The maps that deployments hand on to one another, pinned under names with the ABI's version.
+//! The maps that one deployment takes over from another, pinned under names with the ABI version.
 
 use std::{io, path::Path};
 
@@ -10,7 +10,7 @@ use ipfilter_ebpf::{
 
 use super::{error::Error, pin::strange, sys};
 
-/// A map that is handed on.
+/// A map that the next deployment takes over.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// Its name in the BPF object.
@@ -90,7 +90,7 @@ const fn ring(map: &'static str, pin: &'static str) -> Shared {
 }
 
 impl Shared {
-    /// Refuses what is pinned at `path` and is something else.
+    /// Refuses an object at `path` that is not this map.
     pub(super) fn check(&self, path: &Path) -> Result<(), Error> {
         let map = match sys::open(path) {
             Ok(map) => map,

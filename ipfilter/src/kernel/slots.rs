@@ -5,10 +5,10 @@ use ipfilter_ebpf::abi::{Counter, Interfaces, NO_API, REASONS, Row, row_index};
 
 use super::{error::Error, interface::Interface, netlink::Link, pins::Pins, shared, sys::Raw};
 
-/// The bytes that the kernel has for an interface's name, a zero at the end included (`IFNAMSIZ`).
+/// The size of an interface name in the kernel, with the terminating zero (`IFNAMSIZ`).
 const NAME: usize = 16;
 
-/// The number of an interface that is not there: none has it.
+/// A number that no interface has.
 const AWAY: u32 = u32::MAX;
 
 /// The interfaces' slots and their counters, as a deployment holds them.
@@ -27,7 +27,7 @@ impl Slots {
         }
     }
 
-    /// Gives each of `wanted` a slot of its own, as far as there are any; `links` are all interfaces.
+    /// Gives each of `wanted` a slot of its own while there are free ones; `links` are all interfaces.
     pub(super) fn assign(&mut self, wanted: &[Interface], links: &[Link]) -> Result<(), Error> {
         let array = Array::<_, Raw<Interfaces>>::try_from(&self.interfaces).map_err(failed)?;
         let Raw(before) = array.get(&0, 0).map_err(failed)?;
@@ -43,7 +43,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Begins the counters of a slot anew.
+    /// Resets the counters of a slot.
     fn reset(&mut self, slot: u32) -> Result<(), Error> {
         let mut rows = PerCpuArray::<_, Raw<Row>>::try_from(&mut self.counters).map_err(failed)?;
         let cpus = aya::util::nr_cpus()
@@ -100,10 +100,10 @@ fn in_use(interfaces: &Interfaces) -> Vec<Slot> {
     slots.take_while(|slot| slot.index != 0).collect()
 }
 
-/// The slots as they are to be, and those among them whose counters are another interface's.
+/// The new slots, and those whose counters belong to another interface.
 ///
-/// An interface has the slot of its name, and so goes on counting when it is made anew; else a free
-/// one; else that of an interface that is gone.
+/// An interface gets the slot of its name, so that its counters continue if it is recreated; else a free
+/// slot; else that of an interface that is gone.
 fn assign(before: &Interfaces, wanted: &[Interface], links: &[Link]) -> (Interfaces, Vec<u32>) {
     let mut slots: Vec<_> = before.index.into_iter().zip(before.name).skip(1).collect();
     let mut anew = Vec::new();

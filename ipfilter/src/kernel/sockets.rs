@@ -120,8 +120,8 @@ pub fn listeners() -> Result<Vec<Listener>, Error> {
     Ok(listeners)
 }
 
-/// Closes connections at once: both ends are told by a reset. Returns how many were closed; those that
-/// have ended meanwhile are none of them.
+/// Closes connections at once: both ends get a reset. Returns how many were closed; those that have ended
+/// meanwhile are none of them.
 ///
 /// # Errors
 ///

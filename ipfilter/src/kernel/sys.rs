@@ -128,7 +128,7 @@ pub(super) fn link_update(link: impl AsFd, program: impl AsFd) -> io::Result<()>
     bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// Takes a link off its interface, whoever holds it (kernel 5.9). It can't be put on again.
+/// Detaches a link from its interface, no matter who holds it (kernel 5.9). It can't be attached again.
 pub(super) fn link_detach(link: impl AsFd) -> io::Result<()> {
     let mut attr = empty();
     attr.link_detach.link_fd = raw_fd(link.as_fd());

@@ -25,8 +25,8 @@ pub struct TopSource {
 }
 
 impl Filter {
-    /// The `most` denied sources that sent most packets, those with most first. Of many sources
-    /// the least recently seen are forgotten.
+    /// The `most` denied sources with the most packets, in descending order. The kernel evicts the least
+    /// recently seen.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl Filter {
     }
 }
 
-/// The loudest of a map's sources, the loudest first.
+/// A map's sources with the most packets, in descending order.
 pub(super) fn read(map: impl AsFd, most: usize) -> Result<Vec<TopSource>, Error> {
     let entries = sys::lookup_all::<AddressKey, abi::TopSource>(map, abi::TOP_SOURCES as usize)
         .map_err(|error| Error::io("can't read the denied sources", error))?;

@@ -1,4 +1,4 @@
-//! What the programs say of single packets, for whoever debugs them.
+//! The programs' own log, for debugging.
 //!
 //! The programs speak only if the log level was `debug` when they were loaded; otherwise the verifier
 //! has removed the code.

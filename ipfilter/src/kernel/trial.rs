@@ -1,4 +1,4 @@
-//! A plan in the kernel that is attached nowhere: frames are run through its program.
+//! A plan that is loaded but not attached, to run frames through its program.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::plan::Plan;
 
-/// A plan that is loaded, and attached nowhere.
+/// A plan that is loaded but not attached.
 pub struct Trial {
     object: Object,
     program: OwnedFd,
@@ -41,11 +41,11 @@ impl Trial {
         })
     }
 
-    /// What the program does with an Ethernet frame, and what becomes of the frame.
+    /// The program's decision about an Ethernet frame, and the frame afterwards.
     ///
     /// # Errors
     ///
-    /// When the kernel does not run it; it takes frames of 14 bytes and up.
+    /// When the kernel does not run it: frames must have at least 14 bytes.
     pub fn run(&self, frame: &[u8]) -> Result<(Action, Vec<u8>), Error> {
         run(&self.program, self.kind, frame)
     }
@@ -66,12 +66,11 @@ impl Trial {
         Stepper::new(&self.program)
     }
 
-    /// Asks the program, as each program of a deployment is asked where it is attached, whether it does
-    /// what `plan` says.
+    /// Tests whether the program does what `plan` says, as a deployment tests its attached programs.
     ///
     /// # Errors
     ///
-    /// Names the packet that it judges otherwise.
+    /// Names the packet with the wrong verdict.
     pub fn prove(&self, plan: &Plan) -> Result<(), Error> {
         let proof = Proof::of(&Questions::of(plan), &[])?;
         proof.put_to(&self.program, self.kind, "no interface")
@@ -97,16 +96,16 @@ impl AsFd for Trial {
 }
 
 impl Trial {
-    /// Begins to follow the packets that do not get through.
+    /// Begins to follow denied packets.
     ///
     /// # Errors
     ///
-    /// When that can't be done.
+    /// When the reports can't be opened.
     pub fn follow_denials(&self, reader: Reader) -> Result<Follower, Error> {
         Follower::of(&self.object, reader)
     }
 
-    /// The loudest denied sources, as [`super::Filter::top_sources`] has them.
+    /// The top denied sources, as [`super::Filter::top_sources`] has them.
     ///
     /// # Errors
     ///

@@ -101,7 +101,7 @@ kinds! {
     Attach: "attach", "attached";
     /// The filter was detached from an interface, or the interface went away.
     Detach: "detach", "detached";
-    /// What somebody undid was put right.
+    /// What somebody undid was repaired.
     Repair: "repair", "repaired";
     /// Overrides were made, or got another end.
     OverrideAdded: "override_added", "override added";

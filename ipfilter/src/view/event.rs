@@ -23,7 +23,7 @@ pub struct DeniedEvent {
     pub reason: &'static str,
     /// `tcp` or `udp`; none where the ports are not known.
     pub protocol: Option<&'static str>,
-    /// Where it said that it came from; none where that was not found.
+    /// Its source address; none if no IP header was found.
     pub source: Option<IpAddr>,
     /// The source port.
     pub source_port: Option<u16>,

@@ -33,7 +33,7 @@ pub struct Snapshot {
     pub degraded: Option<String>,
     /// Why the plan for this time is not in force, where another one should be.
     pub overdue: Option<String>,
-    /// What others have undone and could not be put right.
+    /// What others have undone and could not be repaired.
     pub unrepaired: Option<String>,
     /// What this process has done so far.
     pub tally: Tally,

@@ -133,7 +133,7 @@ struct ReloadStatus {
 
 #[derive(Clone, Debug, Serialize)]
 struct CounterStatus {
-    /// The interface's name; none for interfaces that are not told apart, and for probes.
+    /// The interface's name; none for interfaces without counters of their own, and for probes.
     interface: Option<String>,
     /// The API's name; none for packets that reached no API's port.
     api: Option<String>,
@@ -180,7 +180,7 @@ impl Status {
         counted: &Counted,
     ) -> Self {
         let history = record.history.iter().map(DeployedStatus::new).collect();
-        // What stands nowhere, and nobody means to put anywhere, is history.
+        // What is attached nowhere, and not meant to be, is history.
         let record = if found.is_empty() && pid.is_none() {
             Record::default()
         } else {
