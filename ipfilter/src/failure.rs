@@ -15,6 +15,8 @@ pub enum Failure {
     Dataplane(kernel::Error),
     /// What was asked for makes no sense.
     Usage(String),
+    /// It would cut off the session that asks for it.
+    Guarded(String),
     /// Anything else.
     Other(anyhow::Error),
 }

@@ -8,6 +8,10 @@ use std::{
     process,
 };
 
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::{Connection, connections};
+
 /// Where logins are recorded ("utmp(5)").
 const UTMP: &str = "/run/utmp";
 
@@ -15,7 +19,7 @@ const UTMP: &str = "/run/utmp";
 const ANCESTORS: usize = 64;
 
 /// Somebody who is logged in from another host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Their address.
     pub from: IpAddr,
@@ -30,14 +34,84 @@ pub struct Session {
 pub fn all() -> Vec<Session> {
     let own = own();
     let recorded = fs::read(UTMP).unwrap_or_default();
-    let recorded = logins(&recorded, RECORD).map(|from| Session {
-        from,
-        at: None,
-        known_by: "from which somebody is logged in (who(1))".into(),
-    });
+    let recorded = logins(&recorded, RECORD).map(|login| login.session(None));
     let mut seen = HashSet::new();
     let all = own.into_iter().chain(recorded);
     all.filter(|session| seen.insert(session.from)).collect()
+}
+
+/// [`guarded`], unless the operator forces it.
+#[must_use]
+pub fn guarded_unless(force: bool) -> Vec<Session> {
+    if force { Vec::new() } else { guarded() }
+}
+
+/// The sessions whose port is known: a plan may cut them off. Of a login record it is the port of the
+/// connection that its process holds.
+#[must_use]
+pub fn guarded() -> Vec<Session> {
+    let recorded = fs::read(UTMP).unwrap_or_default();
+    let logins: Vec<Login> = logins(&recorded, RECORD).collect();
+    let connections = if logins.is_empty() {
+        Vec::new()
+    } else {
+        connections().unwrap_or_default()
+    };
+    let recorded = logins.into_iter().filter_map(|login| {
+        let at = local_end(login.pid, login.from, &connections)
+            .or_else(|| only_end(&login, &connections))?;
+        Some(login.session(Some(at)))
+    });
+    let mut seen = HashSet::new();
+    let all = own().into_iter().chain(recorded);
+    all.filter(|session| seen.insert((session.from, session.at)))
+        .collect()
+}
+
+/// Our end of the connection from an address that a process holds, or one that it descends from.
+fn local_end(pid: u32, from: IpAddr, connections: &[Connection]) -> Option<SocketAddr> {
+    let mut pid = Some(pid);
+    for _ in 0..ANCESTORS {
+        let folder = Path::new("/proc").join(pid.filter(|pid| *pid > 1)?.to_string());
+        let held = sockets(&folder);
+        let mut connections = connections.iter();
+        let found = connections.find(|connection| {
+            connection.peer().ip() == from && held.contains(&connection.inode())
+        });
+        if let Some(found) = found {
+            return Some(found.local());
+        }
+        pid = parent(&fs::read_to_string(folder.join("stat")).ok()?);
+    }
+    None
+}
+
+/// Our end of a login whose process can't be looked into, as from a hardened service: where all that its
+/// address is connected to is one port, that is it.
+fn only_end(login: &Login, connections: &[Connection]) -> Option<SocketAddr> {
+    let descriptors = Path::new("/proc").join(login.pid.to_string()).join("fd");
+    if fs::read_dir(descriptors).is_ok() {
+        return None;
+    }
+    let mut theirs = connections
+        .iter()
+        .filter(|connection| connection.peer().ip() == login.from);
+    let at = theirs.next()?.local();
+    theirs
+        .all(|other| other.local().port() == at.port())
+        .then_some(at)
+}
+
+/// The inodes of the sockets that a process holds ("proc_pid_fd(5)").
+fn sockets(folder: &Path) -> HashSet<u32> {
+    let entries = fs::read_dir(folder.join("fd"));
+    let links = entries.into_iter().flatten().flatten();
+    let targets = links.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let inodes = targets.filter_map(|target| {
+        let name = target.to_str()?.strip_prefix("socket:[")?;
+        name.strip_suffix(']')?.parse().ok()
+    });
+    inodes.collect()
 }
 
 /// The session that this process belongs to, if it is one from elsewhere. `sudo` clears the environment, so those
@@ -108,14 +182,35 @@ const RECORD: Layout = if cfg!(any(target_arch = "x86_64", target_arch = "powerp
 /// A user's process (`USER_PROCESS`).
 const USER: i16 = 7;
 
-fn logins(records: &[u8], layout: Layout) -> impl Iterator<Item = IpAddr> + '_ {
+/// A login record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Login {
+    pid: u32,
+    from: IpAddr,
+}
+
+impl Login {
+    fn session(&self, at: Option<SocketAddr>) -> Session {
+        Session {
+            from: self.from,
+            at,
+            known_by: "from which somebody is logged in (who(1))".into(),
+        }
+    }
+}
+
+fn logins(records: &[u8], layout: Layout) -> impl Iterator<Item = Login> + '_ {
     let records = records.chunks_exact(layout.size);
     records.filter_map(move |record| {
         let kind = i16::from_ne_bytes(record.get(..2)?.try_into().ok()?);
         let bytes = record.get(layout.address..)?.get(..16)?;
         let bytes: [u8; 16] = bytes.try_into().ok()?;
+        let pid = i32::from_ne_bytes(record.get(4..8)?.try_into().ok()?);
         (kind == USER).then_some(())?;
-        recorded_address(bytes)
+        Some(Login {
+            pid: pid.try_into().ok()?,
+            from: recorded_address(bytes)?,
+        })
     })
 }
 
@@ -175,6 +270,7 @@ mod tests {
         ] {
             let mut record = vec![0; RECORD.size];
             record[..2].copy_from_slice(&kind.to_ne_bytes());
+            record[4..8].copy_from_slice(&77_i32.to_ne_bytes());
             let bytes = match address.parse().unwrap() {
                 IpAddr::V4(address) => address.octets().to_vec(),
                 IpAddr::V6(address) => address.octets().to_vec(),
@@ -184,13 +280,37 @@ mod tests {
         }
         records.truncate(records.len() - 1);
         let found: Vec<_> = logins(&records, RECORD)
-            .map(|one| one.to_string())
+            .map(|one| format!("{} of {}", one.from, one.pid))
             .collect();
-        assert_eq!(found, ["203.0.113.7"], "half a record is none");
+        assert_eq!(found, ["203.0.113.7 of 77"], "half a record is none");
         records.push(0);
         let found: Vec<_> = logins(&records, RECORD)
-            .map(|one| one.to_string())
+            .map(|one| format!("{} of {}", one.from, one.pid))
             .collect();
-        assert_eq!(found, ["203.0.113.7", "2001:db8::7"]);
+        assert_eq!(found, ["203.0.113.7 of 77", "2001:db8::7 of 77"]);
+    }
+
+    /// The connection of a login is that of its process, or of one that this descends from, and not any
+    /// connection from the same address.
+    #[test]
+    fn the_port_of_a_login_is_that_of_its_connection() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let _client = std::net::TcpStream::connect(at).unwrap();
+        let _served = listener.accept().unwrap();
+        let connections = connections().unwrap();
+        let from = at.ip();
+        let mut child = process::Command::new("sleep").arg("60").spawn().unwrap();
+        let ours = |connection: &&Connection| connection.local() == at;
+        let ours: Vec<_> = connections.iter().filter(ours).cloned().collect();
+        assert_eq!(local_end(child.id(), from, &ours), Some(at));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(local_end(process::id(), from, &ours), Some(at));
+        assert_eq!(
+            local_end(process::id(), "192.0.2.9".parse().unwrap(), &ours),
+            None
+        );
+        assert_eq!(local_end(1, from, &connections), None);
     }
 }

@@ -1,7 +1,14 @@
 //! `ipfilter deploy`: attach the filter, and exit.
 
+use jiff::SignedDuration;
+
 use super::{Exit, Stop, require_root};
-use crate::{config::ConfigSource, daemon, instance::Instance, session};
+use crate::{
+    config::{ConfigSource, duration},
+    daemon,
+    instance::Instance,
+    session,
+};
 
 /// Filter interfaces by a policy, and exit
 ///
@@ -17,6 +24,11 @@ pub(super) struct Args {
     #[arg(long)]
     freeze_time: bool,
 
+    /// Take the plan back unless `ipfilter confirm` follows within this time, such as `60s`: a small process
+    /// stays until then
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    confirm: Option<SignedDuration>,
+
     /// Deploy even what cuts off the session that this command is given in
     #[arg(long)]
     force: bool,
@@ -26,7 +38,8 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     args.source.check().map_err(Stop::from)?;
     require_root("filtering an interface")?;
     let lock = instance.lock()?;
-    let guarded = (!args.force).then(session::own).flatten();
-    daemon::deploy(lock, &args.source, guarded, args.freeze_time)?;
+    let guarded = session::guarded_unless(args.force);
+    let confirm = args.confirm;
+    daemon::deploy(lock, &args.source, guarded, args.freeze_time, confirm)?;
     Ok(Exit::Fine)
 }

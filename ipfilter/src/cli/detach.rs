@@ -1,24 +1,39 @@
 //! `ipfilter detach`: detach the filter.
 
-use super::{Exit, require_root};
+use jiff::SignedDuration;
+
+use super::{Exit, reload, require_root};
 use crate::{
+    config::duration,
+    daemon::{self, Request, Terms},
     instance::Instance,
     kernel::Filter,
-    state::{Entry, Kind, Requester, note},
+    state::{Entry, Kind, Requester, Trial, note},
 };
 
 /// Detach the filter from all interfaces: everyone can reach the API again
 ///
 /// Stops a process that runs the instance first (SIGTERM), since its next reload would attach the filter
-/// again.
+/// again. With `--for` the filter comes back by itself, at the latest when a process of the instance
+/// starts or ends.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Attach it again after this time, such as `60s`; the process that runs the instance stays, and without
+    /// one a small process stays until then
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    lasts: Option<SignedDuration>,
+}
 
-pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
+pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("detaching the filter")?;
+    if let Some(lasts) = args.lasts {
+        return pause(lasts, instance);
+    }
     let _lock = instance.take_over()?;
     let filter = Filter::of(instance);
     let interfaces = filter.detach()?;
+    // Nothing is to come back.
+    Trial::remove(instance)?;
     if !interfaces.is_empty() {
         let names: Vec<_> = interfaces.iter().map(|one| one.name.as_str()).collect();
         let entry = Entry::now(Kind::Detach, Requester::own(), None, &names.join(", "));
@@ -39,6 +54,20 @@ pub(super) fn run(_: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         println!("detached from `{}`", interface.name);
     }
     tell_of_others(instance, &filter)?;
+    Ok(Exit::Fine)
+}
+
+/// Detaches it for a while.
+fn pause(lasts: SignedDuration, instance: &Instance) -> anyhow::Result<Exit> {
+    if instance.owner()?.is_some() {
+        let terms = Terms {
+            lasts: Some(lasts),
+            ..Terms::default()
+        };
+        return reload::finish(daemon::ask(instance, &Request::Detach(terms))?);
+    }
+    let lock = instance.lock()?;
+    println!("{}", daemon::detach_for(&lock, lasts)?);
     Ok(Exit::Fine)
 }
 

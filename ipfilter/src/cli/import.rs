@@ -197,7 +197,7 @@ fn name(format: Format) -> &'static str {
 }
 
 /// What is printed must mean what was read: it is read back.
-fn prove(text: &str, sources: &AddressSet, options: &Options) -> Result<(), Stop> {
+pub(super) fn prove(text: &str, sources: &AddressSet, options: &Options) -> Result<(), Stop> {
     let source = Source::new("the policy", text);
     let parsed = policy::parse(&source, options);
     let now = Timestamp::now();

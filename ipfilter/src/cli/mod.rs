@@ -5,9 +5,11 @@
 
 mod allow;
 mod authorize;
+mod await_confirm;
 mod block;
 mod check;
 mod compile;
+mod confirm;
 mod deploy;
 mod detach;
 mod diff;
@@ -119,7 +121,7 @@ impl From<Failure> for Stop {
         let exit = match &failure {
             Failure::Policy(_) => Exit::InvalidPolicy,
             Failure::Partial(_) => Exit::PartialPolicy,
-            Failure::Usage(_) | Failure::Config(_) => Exit::Usage,
+            Failure::Usage(_) | Failure::Guarded(_) | Failure::Config(_) => Exit::Usage,
             Failure::Dataplane(kernel::Error::Refused(_)) => Exit::Refused,
             Failure::Dataplane(_) | Failure::Other(_) => Exit::Failed,
         };
@@ -154,6 +156,7 @@ enum Command {
     Export(export::Args),
     Run(run::Args),
     Reload(reload::Args),
+    Confirm(confirm::Args),
     Rollback(rollback::Args),
     Allow(allow::Args),
     Block(block::Args),
@@ -167,6 +170,8 @@ enum Command {
     Detach(detach::Args),
     Authorize(authorize::Args),
     Mock(mock::Args),
+    #[command(hide = true)]
+    AwaitConfirm(await_confirm::Args),
     #[command(hide = true)]
     Manual(manual::Args),
 }
@@ -232,6 +237,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Export(args) => export::run(&args),
         Command::Run(args) => run::run(&args, &instance),
         Command::Reload(args) => reload::run(&args, &instance),
+        Command::Confirm(args) => confirm::run(&args, &instance),
+        Command::AwaitConfirm(args) => await_confirm::run(&args, &instance),
         Command::Rollback(args) => rollback::run(&args, &instance),
         Command::Deploy(args) => deploy::run(&args, &instance),
         Command::Status(args) => status::run(&args, &instance),

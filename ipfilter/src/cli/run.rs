@@ -23,7 +23,9 @@ use crate::{
 ///
 /// `ipfilter reload` or SIGHUP reads the files again; SIGTERM and SIGINT end the process. The filter
 /// stays attached then, unless `--detach-on-exit` is given: `ipfilter detach` detaches it. Never give
-/// the port that you log in through, unless the policy lets you in: it would lock you out.
+/// the port that you log in through, unless the policy lets you in: it would lock you out. With
+/// `--confirm 60s` the plan is taken back unless `ipfilter confirm` follows in time: what was in force
+/// before is again, or nothing. Also what ends the process during that time takes it back.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -61,7 +63,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let runtime = new_runtime()?;
     // Before the filter can be seen: who sees it may send a signal.
     let events = listen(&runtime)?;
-    let guarded = (!args.force).then(session::own).flatten();
+    let guarded = session::guarded_unless(args.force);
     let mut daemon = Daemon::start(lock, source.clone(), guarded, |config| {
         on_error(&source, config)
     })?;

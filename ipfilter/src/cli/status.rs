@@ -17,7 +17,7 @@ use crate::{
     kernel::{Filter, Found, host_addresses, listeners, unfiltered},
     overrides::Overrides,
     published::published,
-    state::{activity, load_overrides},
+    state::{Trial, activity, load_overrides},
     view::{
         exposure::Exposure,
         status::{Counted, Status},
@@ -89,9 +89,14 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         warn!("what happened lately is missing here: {error:#}");
         Vec::new()
     });
+    let trial = Trial::load(instance).unwrap_or_else(|error| {
+        warn!("whether a change is on trial is not known: {error:#}");
+        None
+    });
     let status = status
         .with_events(events)
-        .beside(filter.namesakes(), filter.strays()?);
+        .beside(filter.namesakes(), filter.strays()?)
+        .on_trial(trial.as_ref());
     let is_checked = args.check && !found.is_empty();
     let exposure = is_checked.then(|| check(instance, &found));
     let (exposure, unchecked) = match exposure.transpose() {

@@ -11,7 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use log::warn;
 
 use super::{
+    Terms,
     feed::Feed,
+    guard::guard,
     machine::{Built, Span, Task},
     overrule::override_with,
     prepare::Policies,
@@ -24,7 +26,7 @@ use crate::{
     overrides::{Change, Overrides},
     plan::Plan,
     progress::Progress,
-    state::{Inputs, PlanRecord, save_overrides},
+    state::{Inputs, PlanRecord, Purpose, Trial, save_overrides},
     view::failure::{plain, problems},
 };
 
@@ -45,6 +47,8 @@ pub(super) struct Product {
     pub(super) base: Arc<Overrides>,
     /// In the kernel; none if it is no other than the plan in force.
     pub(super) prepared: Option<Prepared>,
+    /// What was written down before it is put in force, if it is taken back at a deadline.
+    pub(super) trial: Option<Trial>,
 }
 
 /// What building needs to know of what is in force.
@@ -53,6 +57,8 @@ pub(super) struct Order {
     pub(super) task: Task,
     /// The changes of overrides that are asked for.
     pub(super) changes: Vec<Change>,
+    /// How it is to be done.
+    pub(super) terms: Terms,
     pub(super) source: ConfigSource,
     pub(super) instance: Instance,
     pub(super) filter: Filter,
@@ -64,8 +70,12 @@ pub(super) struct Order {
     pub(super) last_read: Option<String>,
     /// Why the last reload failed.
     pub(super) last_failure: Option<String>,
+    /// The name of the inputs in force.
+    pub(super) current: Option<String>,
     /// The name of the inputs of the deployment before.
     pub(super) before: Option<String>,
+    /// What the plan in force is tried for.
+    pub(super) trial: Option<Trial>,
 }
 
 impl Order {
@@ -86,6 +96,9 @@ impl Order {
 
     fn build(&self) -> Result<Built<Product>, Failure> {
         let start = Instant::now();
+        if self.task == Task::Confirm {
+            return self.confirm();
+        }
         let inputs = match self.task {
             Task::CatchUp | Task::BuildAhead(_) | Task::Override => None,
             Task::Reload(_) | Task::ReloadIfChanged => {
@@ -101,6 +114,9 @@ impl Order {
                 Some((inputs, Some(name)))
             }
             Task::Rollback => Some((self.inputs_before()?, None)),
+            Task::Detach => Some((self.inputs_in_force()?.nowhere(), None)),
+            Task::Return(_) => Some((self.inputs_to_return_to()?, None)),
+            Task::Confirm => None,
         };
         let overrides = self.policies.overrides();
         let (policies, answers) = match &inputs {
@@ -117,6 +133,15 @@ impl Order {
             _ => Timestamp::now(),
         };
         let plan = policies.plan(now)?;
+        if let Some((inputs, _)) = &inputs {
+            guard(
+                &self.terms.sessions,
+                &plan,
+                &policies,
+                &inputs.policies,
+                now,
+            )?;
+        }
         let digest = plan.digest().to_string();
         self.feed.prepare(&policies);
         // What the clock makes of it may be the same.
@@ -136,17 +161,29 @@ impl Order {
             save_overrides(&self.instance, policies.overrides())
                 .context("the overrides are not changed")?;
         }
+        let trial = match &inputs {
+            Some((inputs, _)) => self.trial_of(inputs)?,
+            None => None,
+        };
         let (kept, read) = match inputs {
             Some((inputs, read)) => (keep(&inputs, &self.instance), read),
             None => (None, None),
         };
+        if let Some(trial) = &trial {
+            // Before it takes effect: whatever happens from now on, it is taken back in time.
+            trial
+                .save(&self.instance)
+                .context("nothing is changed: it could not be taken back")?;
+        }
+        let on_trial = trial.as_ref().map(|trial| trial.purpose);
+        let change = describe_change((&self.policies, &self.plan), (&policies, &plan));
         let plan = Product {
             policies,
             record: PlanRecord {
                 digest,
                 planned: now,
                 next_boundary: span.until,
-                change: self.plan.diff(&plan).to_string(),
+                change,
             },
             plan: Arc::new(plan),
             compared: Arc::clone(&self.plan),
@@ -154,6 +191,7 @@ impl Order {
             read,
             base: Arc::clone(overrides),
             prepared,
+            trial,
         };
         let took = SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
         Ok(Built::Plan {
@@ -161,13 +199,83 @@ impl Order {
             span,
             took,
             answers,
+            on_trial,
         })
+    }
+
+    /// Keeps the change on trial: nothing takes it back any more.
+    fn confirm(&self) -> Result<Built<Product>, Failure> {
+        let now = Timestamp::now();
+        let inputs = self.inputs_in_force()?;
+        let plan = self.policies.plan(now)?;
+        let texts = &inputs.policies;
+        guard(&self.terms.sessions, &plan, &self.policies, texts, now)?;
+        Trial::remove(&self.instance).context("the change is not confirmed")?;
+        Ok(Built::Confirmed)
+    }
+
+    /// What the plan of these inputs is tried for and how long, if it is to be.
+    fn trial_of(&self, inputs: &Inputs) -> Result<Option<Trial>, Failure> {
+        let asked = self.terms.lasts;
+        let (purpose, lasts) = match self.task {
+            Task::Reload(_) | Task::ReloadIfChanged => {
+                let lasts = asked.or(self.source.service(&inputs.spec).confirm);
+                (Purpose::Change, lasts)
+            }
+            Task::Detach => (Purpose::Pause, asked),
+            _ => (Purpose::Change, None),
+        };
+        let Some(lasts) = lasts else {
+            return Ok(None);
+        };
+        let back = self.current.clone().context(
+            "nothing is changed: there would be nothing to go back to, because what is in force was made \
+             of no policies that are kept. Reload without `--confirm`",
+        )?;
+        let tried = inputs
+            .keep(&self.instance)
+            .context("nothing is changed: it could not be taken back")?;
+        if tried == back {
+            return Ok(None);
+        }
+        Ok(Some(Trial::new(purpose, tried, Some(back), lasts)?))
+    }
+
+    fn inputs_in_force(&self) -> Result<Inputs, Failure> {
+        let current = self.current.as_ref();
+        let current = current.context(
+            "what is in force was made of no policies that are kept: a broken one was shut, or the \
+             state directory could not be written",
+        )?;
+        Ok(Inputs::load(&self.instance, current)?)
+    }
+
+    /// What the trial goes back to. One that is ended before its time is over by then, whatever
+    /// happens until the plan is in force.
+    fn inputs_to_return_to(&self) -> Result<Inputs, Failure> {
+        let trial = self.trial.as_ref().context("nothing is on trial")?;
+        if trial.left().is_some() {
+            trial.clone().given_up().save(&self.instance)?;
+        }
+        Ok(trial.inputs_before(&self.instance)?)
     }
 
     fn inputs_before(&self) -> Result<Inputs, Failure> {
         let before = self.before.as_ref();
         let before = before.context("there is no deployment before this one to go back to")?;
         Ok(Inputs::load(&self.instance, before)?)
+    }
+}
+
+/// What changes from policies and their plan to others, in a line.
+pub(super) fn describe_change(from: (&Policies, &Plan), to: (&Policies, &Plan)) -> String {
+    let is_nowhere = |policies: &Policies| policies.spec().interfaces.is_empty();
+    if is_nowhere(to.0) {
+        "nothing is filtered".to_owned()
+    } else if is_nowhere(from.0) {
+        to.1.first_diff().to_string()
+    } else {
+        from.1.diff(to.1).to_string()
     }
 }
 

@@ -52,12 +52,55 @@ impl Clock {
 
     /// Waits until it goes off.
     pub(super) async fn tick(&self) -> anyhow::Result<()> {
-        let read = |timer: &OwnedFd| match rustix::io::read(timer, &mut [0; 8]) {
-            Ok(_) | Err(Errno::CANCELED) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        };
-        self.timer.read(read).await.context("can't read the timer")
+        tick(&self.timer).await
     }
+}
+
+/// An alarm at a time since the boot, which goes on while the machine is suspended and which setting
+/// the clock does not move.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    timer: Readable,
+    /// In milliseconds since the boot.
+    pub(super) at: i64,
+}
+
+impl Deadline {
+    /// One that goes off at this time, or at once if that is past. Needs a runtime to be entered.
+    pub(super) fn new(at: i64) -> anyhow::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        let timer = timerfd_create(TimerfdClockId::Boottime, flags).context("no timer")?;
+        let due = Timespec {
+            tv_sec: at.max(0) / 1000,
+            // Zero would switch it off.
+            tv_nsec: (at.max(0) % 1000 * 1_000_000).max(1),
+        };
+        let none = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let alarm = Itimerspec {
+            it_interval: none,
+            it_value: due,
+        };
+        let set = timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME, &alarm);
+        set.context("can't set the timer")?;
+        let timer = Readable::new(timer).context("no timer")?;
+        Ok(Self { timer, at })
+    }
+
+    /// Waits until it goes off.
+    pub(super) async fn tick(&self) -> anyhow::Result<()> {
+        tick(&self.timer).await
+    }
+}
+
+async fn tick(timer: &Readable) -> anyhow::Result<()> {
+    let read = |timer: &OwnedFd| match rustix::io::read(timer, &mut [0; 8]) {
+        Ok(_) | Err(Errno::CANCELED) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    };
+    timer.read(read).await.context("can't read the timer")
 }
 
 #[cfg(test)]
@@ -67,6 +110,16 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::state::since_boot;
+
+    #[tokio::test]
+    async fn a_deadline_is_met_or_is_past() {
+        for after in [200, -1000, i64::MIN / 2] {
+            let at = since_boot() + after;
+            Deadline::new(at).unwrap().tick().await.unwrap();
+            assert!(since_boot() >= at);
+        }
+    }
 
     #[tokio::test]
     async fn it_goes_off_at_its_time_and_not_before() {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use jiff::SignedDuration;
 use log::warn;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -24,6 +25,7 @@ use super::events::Event;
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::overrides::{Change, Override};
+use crate::session::Session;
 use crate::state::Requester;
 
 /// The longest request, in bytes.
@@ -37,13 +39,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[serde(rename_all = "lowercase")]
 pub enum Request {
     /// Deploy anew from the files.
-    Reload,
-    /// The same, and close the connections of sources that are denied then.
-    ReloadAndCut,
+    Reload(Terms),
     /// Go back to the deployment before.
-    Rollback,
+    Rollback(Terms),
+    /// Keep a change that would be taken back.
+    Confirm(Terms),
+    /// Detach the filter for a while.
+    Detach(Terms),
     /// Change the overrides.
     Override(Change),
+}
+
+/// How a request is to be done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Terms {
+    /// Close the connections of sources that are denied then.
+    pub cut: bool,
+    /// Take it back after this time.
+    pub lasts: Option<SignedDuration>,
+    /// The sessions that it must not cut off.
+    pub sessions: Vec<Session>,
 }
 
 /// What came of it.
@@ -70,6 +86,8 @@ pub enum Ending {
     Invalid,
     /// A policy can only partly be enforced; the old plan stays.
     Partial,
+    /// It would cut off who asks for it; the old plan stays.
+    Guarded,
     /// Anything else went wrong; the old plan stays.
     Failed,
 }
@@ -83,6 +101,7 @@ impl Answer {
                     Failure::Config(_) => Ending::Misconfigured,
                     Failure::Policy(_) => Ending::Invalid,
                     Failure::Partial(_) => Ending::Partial,
+                    Failure::Guarded(_) => Ending::Guarded,
                     _ => Ending::Failed,
                 };
                 (ending, failure.to_string())

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use log::{error, info, warn};
 
 use super::{
-    Answer, Daemon,
+    Answer, Daemon, Ending, Terms,
     addresses::warn_of_open,
-    build::{Order, Product},
+    build::{Order, Product, describe_change},
     cut,
     machine::{Job, Span, Task},
     noted::listed,
@@ -17,21 +17,29 @@ use super::{
 };
 use crate::{
     failure::Failure,
+    instance::Instance,
     kernel::{Attachment, Deployment, Interface, Matched},
     overrides::{Change, Overrides, shown},
-    state::{Cause, History, Inputs, Kind, Requester, note, save_overrides},
+    state::{
+        Cause, History, Inputs, Kind, Purpose, Requester, Trial, note, save_overrides, since_boot,
+    },
     view::failure::plain,
 };
 
+/// How soon a return to the plan before that failed is retried, in milliseconds.
+const RETRY: i64 = 5000;
+
 impl Daemon {
     /// What the builder needs to know.
-    pub(super) fn order(&self, task: Task, changes: Vec<Change>) -> Order {
+    pub(super) fn order(&self, task: Task, changes: Vec<Change>, terms: Terms) -> Order {
         let record = &self.history.record;
         let last = record.last_reload.as_ref();
+        let current = record.current();
         let before = record.before().and_then(|deployed| deployed.inputs.clone());
         Order {
             task,
             changes,
+            terms,
             source: self.source.clone(),
             instance: self.history.instance.clone(),
             filter: self.filter.clone(),
@@ -41,7 +49,9 @@ impl Daemon {
             digest: self.digest().to_owned(),
             last_read: self.last_read.clone(),
             last_failure: last.and_then(|last| last.message.clone()),
+            current: current.and_then(|deployed| deployed.inputs.clone()),
             before,
+            trial: self.trial.clone(),
         }
     }
 
@@ -63,6 +73,17 @@ impl Daemon {
         product: Product,
         span: Span,
     ) -> Result<String, Failure> {
+        let is_tried = product.trial.is_some();
+        let result = self.try_swap(job, product, span);
+        if result.is_err() && is_tried {
+            // Nothing is to be taken back.
+            let instance = self.history.instance.clone();
+            self.builder.run(move || settle_trial(&instance));
+        }
+        result
+    }
+
+    fn try_swap(&mut self, job: &Job, product: Product, span: Span) -> Result<String, Failure> {
         let task = job.task;
         let by = job.by.first().cloned().unwrap_or(Requester::Clock);
         let bound = &self.history.record.bound;
@@ -95,12 +116,19 @@ impl Daemon {
         let mut record = product.record;
         if !Arc::ptr_eq(&product.compared, &self.plan) {
             // A boundary of time passed while it was built.
-            record.change = self.plan.diff(&product.plan).to_string();
+            record.change = describe_change((&before, &self.plan), (&self.policies, &product.plan));
         }
         self.plan = product.plan;
         let change = record.change.clone();
         let history = &mut self.history;
         history.deployed(self.policies.spec(), record, cause, product.inputs);
+        if let (Task::Return(_), Some(trial)) = (task, self.trial.take_if(|_| is_return(task))) {
+            // Also where the record was not written since the trial began.
+            let is_change = trial.purpose == Purpose::Change;
+            history.record.turned_away = is_change.then_some(trial.tried);
+            self.ended = Some(trial.purpose);
+        }
+        self.trial = product.trial.or(self.trial.take());
         self.span = span;
         for (kind, interfaces) in moved {
             self.note(kind, by.clone(), &interfaces);
@@ -177,13 +205,20 @@ impl Daemon {
             replies,
             answers,
             change,
-            cut,
+            terms,
             ..
         } = job;
+        let cut = terms.cut;
         match task {
             Task::Reload(cause) => self.reloaded(cause, &result),
             Task::ReloadIfChanged => self.reloaded(Cause::Watch, &result),
-            Task::Rollback => {}
+            Task::Rollback | Task::Detach => {}
+            Task::Return(_) => self.return_at = result.is_err().then(|| since_boot() + RETRY),
+            Task::Confirm => {
+                if result.is_ok() {
+                    self.trial = None;
+                }
+            }
             Task::Override => {
                 if result.is_err() {
                     self.keep_overrides();
@@ -194,14 +229,31 @@ impl Daemon {
         }
         let digest = self.digest().to_owned();
         let cut = cut || self.policies.spec().cut;
-        let is_new = result.is_ok() && !matches!(task, Task::BuildAhead(_));
+        let is_new = result.is_ok() && !matches!(task, Task::BuildAhead(_) | Task::Confirm);
         let cut = (cut && is_new).then(|| Arc::clone(&self.policies));
         let answer = Answer::new(&result, || match task {
-            Task::Rollback => format!("plan {digest} is in force again; {change}"),
+            Task::Rollback | Task::Return(_) if self.policies.spec().interfaces.is_empty() => {
+                "nothing was deployed before: the filter is detached".to_owned()
+            }
+            Task::Rollback | Task::Return(_) => {
+                format!("plan {digest} is in force again; {change}")
+            }
+            Task::Confirm => format!("confirmed: plan {digest} stays in force"),
+            Task::Detach => "the filter is detached".to_owned(),
             _ => format!("plan {digest} is in force; {change}"),
         });
+        let trial = self.trial.as_ref().map(ToString::to_string);
+        let pending = trial.filter(|_| {
+            matches!(
+                task,
+                Task::Reload(_) | Task::ReloadIfChanged | Task::Detach | Task::Override
+            )
+        });
+        let is_return = is_return(task) && result.is_ok();
         let outcome = Outcome {
             task,
+            trial: pending.clone(),
+            ended: self.ended.take(),
             digest,
             change,
             late: self.span.from,
@@ -214,9 +266,15 @@ impl Daemon {
         self.keeper.run(move || {
             outcome.keep(&history);
             note(&history.instance, &entries);
+            if is_return {
+                settle_trial(&history.instance);
+            }
             outcome.log();
             let cut = cut.map(|policies| cut::close_denied(&policies));
             let with_cut = |mut answer: Answer| {
+                if let (Some(pending), Ending::Done) = (&pending, answer.result) {
+                    answer.message = format!("{}; {pending}", answer.message);
+                }
                 cut.iter().for_each(|cut| answer.add(cut));
                 answer
             };
@@ -241,10 +299,22 @@ impl Daemon {
             }
             match task {
                 Task::BuildAhead(_) => {}
-                Task::CatchUp => notify::status(&status),
+                Task::CatchUp | Task::Confirm | Task::Return(_) | Task::Detach => {
+                    notify::status(&status);
+                }
                 _ => notify::ready(&status),
             }
         });
+    }
+
+    /// Answers a job that was not begun, and logs why.
+    pub(super) fn refuse(&self, job: Job, failure: Failure) {
+        warn!(cause:% = job.task.cause(); "refused: {failure}");
+        let answer = Answer::new(&Err(failure), String::new);
+        for reply in job.replies {
+            // Who has asked may have gone away.
+            let _: Result<(), Answer> = reply.send(answer.clone());
+        }
     }
 
     /// Forgets the overrides that have ended: they stay ended, whatever the clock says later.
@@ -290,9 +360,24 @@ impl Daemon {
     }
 }
 
+fn is_return(task: Task) -> bool {
+    matches!(task, Task::Return(_))
+}
+
+/// Forgets a trial that is settled.
+pub(super) fn settle_trial(instance: &Instance) {
+    if let Err(error) = Trial::remove(instance) {
+        warn!("the next start takes back a change once more, which was settled: {error:#}");
+    }
+}
+
 /// How a job went.
 struct Outcome {
     task: Task,
+    /// What becomes of the plan that is tried.
+    trial: Option<String>,
+    /// What the plan was tried for that was in force before.
+    ended: Option<Purpose>,
     digest: String,
     /// What it changed, in a line.
     change: String,
@@ -314,8 +399,30 @@ impl Outcome {
         let (digest, change) = (self.digest.as_str(), self.change.as_str());
         let cause = self.task.cause();
         match (self.task, &self.result) {
-            (Task::Reload(_) | Task::ReloadIfChanged, Ok(())) => {
-                info!(cause:%, digest, change; "reloaded: plan {digest}; {change}");
+            (Task::Reload(_) | Task::ReloadIfChanged, Ok(())) => match &self.trial {
+                Some(trial) => {
+                    warn!(cause:%, digest, change; "reloaded: plan {digest}; {change}; {trial}");
+                }
+                None => info!(cause:%, digest, change; "reloaded: plan {digest}; {change}"),
+            },
+            (Task::Confirm, Ok(())) => info!(digest; "confirmed: plan {digest} stays in force"),
+            (Task::Confirm, Err(failure)) => error!("not confirmed: {failure}"),
+            (Task::Detach, Ok(())) => {
+                let until = self.trial.as_deref().unwrap_or_default();
+                warn!("the filter is detached; {until}");
+            }
+            (Task::Detach, Err(failure)) => error!("not detached: {failure}"),
+            (Task::Return(Cause::Return), Ok(())) if self.ended == Some(Purpose::Change) => {
+                error!(
+                    digest, change;
+                    "not confirmed, so the change is taken back: plan {digest} is in force again; {change}"
+                );
+            }
+            (Task::Return(_), Ok(())) => {
+                info!(digest, change; "plan {digest} is in force again; {change}");
+            }
+            (Task::Return(_), Err(failure)) => {
+                error!("the plan before can't be put in force again, retrying: {failure}");
             }
             (Task::Reload(_) | Task::ReloadIfChanged, Err(failure)) => {
                 error!(cause:%; "reload failed, the old plan stays: {failure}");
@@ -356,6 +463,9 @@ impl Task {
             Self::ReloadIfChanged => Cause::Watch,
             Self::Rollback => Cause::Rollback,
             Self::Override => Cause::Override,
+            Self::Detach => Cause::Detach,
+            Self::Return(cause) => cause,
+            Self::Confirm => Cause::Command,
             Self::CatchUp | Self::BuildAhead(_) => Cause::Clock,
         }
     }

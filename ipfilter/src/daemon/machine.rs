@@ -9,12 +9,12 @@ use std::{collections::VecDeque, mem};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{Answer, Request};
+use super::{Answer, Request, Terms};
 use crate::{
     failure::Failure,
     kernel::Denial,
     overrides::Change,
-    state::{Cause, Requester},
+    state::{Cause, Purpose, Requester},
     view::snapshot::Snapshot,
 };
 
@@ -57,6 +57,12 @@ pub(super) enum Task {
     ReloadIfChanged,
     /// From the inputs of the deployment before.
     Rollback,
+    /// From the inputs in force, at no interface, for a while.
+    Detach,
+    /// From the inputs that a trial goes back to.
+    Return(Cause),
+    /// None: the trial's plan is to stay.
+    Confirm,
     /// From the policies in force, under other overrides.
     Override,
     /// From the policies in force, for the present time.
@@ -78,8 +84,10 @@ pub(super) struct Job {
     pub(super) answers: Vec<Answer>,
     /// What it changed, in a line, once it is in force.
     pub(super) change: String,
-    /// Whether to close the connections of sources that the new plan denies, whatever the settings say.
-    pub(super) cut: bool,
+    /// How it is to be done.
+    pub(super) terms: Terms,
+    /// What its plan is tried for, once that is known.
+    on_trial: Option<Purpose>,
     /// A boundary passed while it was built: once more, and not for ever.
     again: bool,
 }
@@ -94,9 +102,14 @@ impl Job {
             changes: Vec::new(),
             answers: Vec::new(),
             change: String::new(),
-            cut: false,
+            terms: Terms::default(),
+            on_trial: None,
             again: false,
         }
+    }
+
+    fn build<P>(&self) -> Effect<P> {
+        Effect::Build(self.task, self.changes.clone(), self.terms.clone())
     }
 }
 
@@ -105,6 +118,8 @@ impl Job {
 pub(super) enum Built<P> {
     /// There is nothing to deploy.
     Unchanged,
+    /// The plan in force is on trial no longer.
+    Confirmed,
     /// A plan, ready to be put in force.
     Plan {
         plan: P,
@@ -112,6 +127,8 @@ pub(super) enum Built<P> {
         took: SignedDuration,
         /// To each change of overrides.
         answers: Vec<Answer>,
+        /// What it is tried for, if it is taken back at a deadline.
+        on_trial: Option<Purpose>,
     },
 }
 
@@ -128,6 +145,8 @@ pub(super) enum Event<P> {
     Files,
     /// A time that was armed for has come, or the clock was set.
     Clock,
+    /// The time of a trial is over.
+    Deadline,
     /// Interfaces appeared, disappeared, or were renamed.
     Links,
     /// Somebody may have undone what we did.
@@ -154,11 +173,13 @@ pub(super) enum Event<P> {
 #[derive(Debug)]
 pub(super) enum Effect<P> {
     /// Have a plan built, with these changes of overrides, which ends with [`Event::Built`].
-    Build(Task, Vec<Change>),
+    Build(Task, Vec<Change>, Terms),
     /// Put a plan in force, which ends with [`Event::Swapped`].
     Swap(Job, P, Span),
     /// Record, log and answer how it went.
     Settle(Job, Result<(), Failure>),
+    /// Answer that it was not even begun, and why.
+    Refuse(Job, Failure),
     /// Wake up at this time.
     Arm(Timestamp),
     /// Attach to interfaces that appeared, forget those that are gone.
@@ -204,11 +225,17 @@ pub(super) struct Machine<P> {
     /// When to retry to catch up.
     retry: Option<Timestamp>,
     armed: Option<Timestamp>,
+    /// What the plan in force is tried for, if it is.
+    trial: Option<Purpose>,
+    /// Whether files may have changed during the trial.
+    unread: bool,
+    /// Whether to end once the trial is over.
+    ending: bool,
 }
 
 impl<P> Machine<P> {
-    /// With a plan in force that is right in `span`.
-    pub(super) fn new(span: Span) -> Self {
+    /// With a plan in force that is right in `span`, and on trial or not.
+    pub(super) fn new(span: Span, trial: Option<Purpose>) -> Self {
         Self {
             span,
             ahead: None,
@@ -220,13 +247,21 @@ impl<P> Machine<P> {
             running: None,
             retry: None,
             armed: None,
+            trial,
+            unread: false,
+            ending: false,
         }
     }
 
     /// What is to be done about `event`, which happens at `now`, in this order.
     pub(super) fn handle(&mut self, event: Event<P>, now: Timestamp) -> Vec<Effect<P>> {
         let mut effects = match event {
-            Event::Stop => return vec![Effect::End],
+            Event::Stop if self.trial.is_none() || self.ending => return vec![Effect::End],
+            Event::Stop => {
+                // Nobody would be there at the deadline.
+                self.ending = true;
+                self.go_back(Job::new(Task::Return(Cause::Return), Requester::Signal))
+            }
             Event::Look(reply) => return vec![Effect::Report(reply)],
             Event::Denial(denial) => return vec![Effect::LogDenial(denial)],
             Event::Second => return vec![Effect::Reopen, Effect::LogUnreported],
@@ -247,17 +282,24 @@ impl<P> Machine<P> {
             }
             Event::Files => self.enqueue(Job::new(Task::ReloadIfChanged, Requester::FileWatch)),
             Event::Asked(request, by, reply) => {
-                let cut = request == Request::ReloadAndCut;
-                let task = match request {
-                    Request::Reload | Request::ReloadAndCut => Task::Reload(Cause::Command),
-                    Request::Rollback => Task::Rollback,
+                let (task, terms) = match request {
+                    Request::Reload(terms) => (Task::Reload(Cause::Command), terms),
+                    Request::Rollback(terms) if self.trial.is_some() => {
+                        (Task::Return(Cause::Rollback), terms)
+                    }
+                    Request::Rollback(terms) => (Task::Rollback, terms),
+                    Request::Confirm(terms) => (Task::Confirm, terms),
+                    Request::Detach(terms) => (Task::Detach, terms),
                     Request::Override(change) => return self.gather((change, by, reply), now),
                 };
                 self.enqueue(Job {
-                    cut,
+                    terms,
                     replies: vec![reply],
                     ..Job::new(task, by)
                 })
+            }
+            Event::Deadline => {
+                self.go_back(Job::new(Task::Return(Cause::Return), Requester::Clock))
             }
             Event::Clock => {
                 self.armed = None;
@@ -280,8 +322,11 @@ impl<P> Machine<P> {
     /// Requests that wait anyway are one: whoever asks during a reload is answered by the next.
     fn enqueue(&mut self, job: Job) -> Vec<Effect<P>> {
         let is_reload = |task| matches!(task, Task::Reload(_) | Task::ReloadIfChanged);
+        let lasts = job.terms.lasts;
         match self.queue.back_mut() {
-            Some(last) if is_reload(last.task) && is_reload(job.task) => {
+            Some(last)
+                if is_reload(last.task) && is_reload(job.task) && last.terms.lasts == lasts =>
+            {
                 if last.task == Task::ReloadIfChanged {
                     last.task = job.task;
                     last.by.clear();
@@ -292,11 +337,74 @@ impl<P> Machine<P> {
                     last.by.extend(new);
                 }
                 last.replies.extend(job.replies);
-                last.cut |= job.cut;
+                last.terms.cut |= job.terms.cut;
+                last.terms.sessions.extend(job.terms.sessions);
             }
             _ => self.queue.push_back(job),
         }
         Vec::new()
+    }
+
+    /// Ends a trial before anything else that waits. Once is enough.
+    fn go_back(&mut self, job: Job) -> Vec<Effect<P>> {
+        let mut jobs = self.queue.iter().chain(&self.running);
+        let is_asked = jobs.any(|job| matches!(job.task, Task::Return(_)));
+        if self.trial.is_some() && !is_asked {
+            self.queue.push_front(job);
+        }
+        Vec::new()
+    }
+
+    /// Why a job is not even begun, if it is not.
+    fn refusal(&self, task: Task) -> Option<&'static str> {
+        match (task, self.trial) {
+            (Task::Reload(_) | Task::Detach, Some(Purpose::Change)) => Some(
+                "a change waits for its confirmation: `ipfilter confirm` keeps it, `ipfilter rollback` \
+                 takes it back; then try again",
+            ),
+            (Task::Reload(_) | Task::Detach, Some(Purpose::Pause)) => Some(
+                "the filter is detached for a while: attach it again with `ipfilter rollback`, then \
+                 try again",
+            ),
+            (Task::Confirm, Some(Purpose::Pause)) => Some(
+                "there is nothing to confirm: the filter is detached for a while. `ipfilter rollback` \
+                 attaches it at once, `ipfilter detach` detaches it for good",
+            ),
+            (Task::Confirm, None) => Some(
+                "there is nothing to confirm: no change waits for it, or its time was over and it was \
+                 taken back. `ipfilter status` shows what is in force",
+            ),
+            _ => None,
+        }
+    }
+
+    /// The next job that may be begun.
+    fn next_job(&mut self, effects: &mut Vec<Effect<P>>) -> Option<Job> {
+        loop {
+            let job = self.queue.pop_front()?;
+            if let Some(why) = self.refusal(job.task) {
+                effects.push(Effect::Refuse(job, Failure::Usage(why.into())));
+            } else if job.task == Task::ReloadIfChanged && self.trial.is_some() {
+                self.unread = true;
+            } else if !matches!(job.task, Task::Return(_)) || self.trial.is_some() {
+                return Some(job);
+            } else if !job.replies.is_empty() {
+                // It was over since it was asked for.
+                let why = "the trial was over before; `ipfilter status` shows what is in force";
+                effects.push(Effect::Refuse(job, Failure::Usage(why.into())));
+            }
+        }
+    }
+
+    /// Ends the trial, and what waited for that.
+    fn settle_trial(&mut self, is_confirmed: bool, effects: &mut Vec<Effect<P>>) {
+        self.trial = None;
+        if self.ending {
+            effects.push(Effect::End);
+        } else if mem::take(&mut self.unread) && is_confirmed {
+            self.queue
+                .push_back(Job::new(Task::ReloadIfChanged, Requester::FileWatch));
+        }
     }
 
     /// Has a change of overrides wait for its turn.
@@ -339,13 +447,20 @@ impl<P> Machine<P> {
         };
         match result {
             Ok(Built::Unchanged) => Vec::new(),
+            Ok(Built::Confirmed) => {
+                let mut effects = vec![Effect::Settle(job, Ok(())), Effect::Refresh];
+                self.settle_trial(true, &mut effects);
+                effects
+            }
             Ok(Built::Plan {
                 plan,
                 span,
                 took,
                 answers,
+                on_trial,
             }) => {
                 job.answers = answers;
+                job.on_trial = on_trial;
                 self.lead = LEAD.max(took.saturating_mul(LEAD_BUILDS));
                 match job.task {
                     Task::BuildAhead(time) => {
@@ -354,11 +469,11 @@ impl<P> Machine<P> {
                         }
                         Vec::new()
                     }
-                    task if !span.contains(now) && !job.again => {
+                    _ if !span.contains(now) && !job.again => {
                         job.again = true;
-                        let changes = job.changes.clone();
+                        let build = job.build();
                         self.running = Some(job);
-                        vec![Effect::Build(task, changes)]
+                        vec![build]
                     }
                     _ => vec![Effect::Swap(job, plan, span)],
                 }
@@ -379,7 +494,13 @@ impl<P> Machine<P> {
                 self.ahead = None;
                 self.tried = None;
                 self.retry = None;
-                vec![Effect::Settle(job, Ok(())), Effect::Refresh]
+                self.trial = job.on_trial.or(self.trial);
+                let is_return = matches!(job.task, Task::Return(_));
+                let mut effects = vec![Effect::Settle(job, Ok(())), Effect::Refresh];
+                if is_return {
+                    self.settle_trial(false, &mut effects);
+                }
+                effects
             }
             Err(failure) => self.failed(job, failure, now),
         }
@@ -389,7 +510,10 @@ impl<P> Machine<P> {
         if job.task == Task::CatchUp {
             self.retry = now.checked_add(RETRY).ok();
         }
-        vec![Effect::Settle(job, Err(failure)), Effect::Refresh]
+        let ends = self.ending && matches!(job.task, Task::Return(_));
+        let mut effects = vec![Effect::Settle(job, Err(failure)), Effect::Refresh];
+        effects.extend(ends.then_some(Effect::End));
+        effects
     }
 
     /// Has the plan for this time take the place of one whose time is over, or has not come.
@@ -423,6 +547,19 @@ impl<P> Machine<P> {
         if self.running.is_some() {
             return;
         }
+        let ends_or_begins = |effect: &Effect<P>| match effect {
+            Effect::Swap(job, ..) => job.on_trial.is_some() || matches!(job.task, Task::Return(_)),
+            _ => false,
+        };
+        if effects.iter().any(ends_or_begins) {
+            // What may be done next depends on how that goes.
+            return;
+        }
+        self.running = self.next_job(effects);
+        if self.running.is_some() {
+            effects.extend(self.running.as_ref().map(Job::build));
+            return;
+        }
         if self.queue.is_empty() {
             let changes = self.take_changes(now);
             self.queue.extend(changes);
@@ -438,8 +575,7 @@ impl<P> Machine<P> {
             self.queue.push_back(job);
         }
         self.running = self.queue.pop_front();
-        let running = self.running.as_ref();
-        effects.extend(running.map(|job| Effect::Build(job.task, job.changes.clone())));
+        effects.extend(self.running.as_ref().map(Job::build));
     }
 
     /// When to build the plan for the time after the next boundary, if that is still to be done.

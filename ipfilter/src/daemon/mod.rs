@@ -15,6 +15,7 @@ mod ephemeral;
 mod events;
 mod exporter;
 mod feed;
+mod guard;
 mod in_force;
 mod links;
 mod machine;
@@ -26,6 +27,7 @@ mod prepare;
 mod readable;
 mod start;
 mod state;
+mod unattended;
 mod upkeep;
 mod watch;
 mod worker;
@@ -38,11 +40,12 @@ use log::info;
 
 pub(crate) use self::prepare::Policies;
 pub use self::{
-    control::{Answer, Ending, Request, ask},
+    control::{Answer, Ending, Request, Terms, ask},
     events::Events,
     in_force::InForce,
     readable::Readable,
     start::{change, deploy, rollback},
+    unattended::{confirm, detach_for, wait_and_return},
 };
 use self::{
     events::Event,
@@ -56,7 +59,7 @@ use crate::{
     kernel::{Deployment, Filter},
     lock::Lock,
     plan::Plan,
-    state::{Entry, History, Kind, Requester, note},
+    state::{Entry, History, Kind, Purpose, Requester, Trial, note},
     view::snapshot::Tally,
 };
 
@@ -83,6 +86,12 @@ pub struct Daemon {
     unrepaired: String,
     /// Why the plan for this time is not in force.
     overdue: Option<String>,
+    /// What the plan in force is tried for, and until when.
+    trial: Option<Trial>,
+    /// When a return that failed is retried, in milliseconds since the boot.
+    return_at: Option<i64>,
+    /// What the plan before was tried for, until that is logged.
+    ended: Option<Purpose>,
     tally: Tally,
     /// Builds plans.
     builder: Worker,
@@ -101,7 +110,7 @@ impl Daemon {
     ///
     /// When events can't be received.
     pub async fn serve(&mut self, mut events: Events) -> anyhow::Result<()> {
-        let mut machine = Machine::new(self.span);
+        let mut machine = Machine::new(self.span, self.trial.as_ref().map(|trial| trial.purpose));
         let mut open = Open::new(self, events.sender.clone());
         // Interfaces may have appeared, and a boundary may have passed, since they were looked at.
         let mut event = Event::Links;
@@ -122,6 +131,12 @@ impl Daemon {
             let next = open.next(self, &mut events.receiver).await;
             event = next.context("no more events")?;
         }
+    }
+
+    /// When a trial is over, in milliseconds since the boot.
+    fn deadline(&self) -> Option<i64> {
+        let trial = self.trial.as_ref()?;
+        Some(self.return_at.unwrap_or(trial.end()))
     }
 
     /// Performs what `event` asks for, and what follows from that.

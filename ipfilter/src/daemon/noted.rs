@@ -7,7 +7,7 @@ use super::{
 use crate::{
     failure::Failure,
     overrides::{Change, Override, shown},
-    state::{Cause, Entry, Kind, Requester, note},
+    state::{Cause, Entry, Kind, Purpose, Requester, note},
     view::failure::in_a_line,
 };
 
@@ -42,7 +42,15 @@ impl Daemon {
         }
         match job.task {
             Task::Reload(_) | Task::ReloadIfChanged => vec![entry(Kind::Reload, &job.change)],
-            Task::Rollback => vec![entry(Kind::Rollback, &job.change)],
+            Task::Rollback | Task::Return(Cause::Rollback) => {
+                vec![entry(Kind::Rollback, &job.change)]
+            }
+            Task::Return(_) if self.ended == Some(Purpose::Change) => {
+                vec![entry(Kind::ConfirmMissed, &job.change)]
+            }
+            Task::Confirm => vec![entry(Kind::Confirm, "")],
+            // That the filter was detached or attached is noted by interface.
+            Task::Return(_) | Task::Detach => Vec::new(),
             Task::Override => changed(&job.changes, &job.answers, &job.by, self.known_digest()),
             Task::CatchUp if self.is_policys_boundary() => vec![entry(Kind::Boundary, &job.change)],
             Task::CatchUp | Task::BuildAhead(_) => Vec::new(),
@@ -63,6 +71,9 @@ fn task_name(task: Task) -> Option<&'static str> {
         Task::Reload(_) => Some("reload"),
         Task::ReloadIfChanged => Some("reload of changed files"),
         Task::Rollback => Some("rollback"),
+        Task::Return(_) => Some("return to what was in force before"),
+        Task::Confirm => Some("confirmation"),
+        Task::Detach => Some("detaching for a while"),
         Task::Override => Some("overrides"),
         Task::CatchUp => Some("plan for this time"),
         Task::BuildAhead(_) => None,

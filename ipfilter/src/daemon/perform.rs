@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    Daemon,
-    clock::Clock,
+    Daemon, Terms,
+    clock::{Clock, Deadline},
     control::Control,
     denials::Denials,
     events::{Effect, Event},
@@ -64,6 +64,9 @@ pub(super) struct Open {
     clock: Option<Clock>,
     /// When the clock is to go off.
     alarm: Option<Timestamp>,
+    /// The end of a trial, and when it was to be.
+    deadline: Option<Deadline>,
+    is_unclocked: bool,
     control: Option<Control>,
     /// Where authorization services read; nothing where none is configured.
     feed: Option<Listening>,
@@ -98,6 +101,8 @@ impl Open {
             links: None,
             clock: None,
             alarm: None,
+            deadline: None,
+            is_unclocked: false,
             control: None,
             feed: None,
             denials: None,
@@ -133,12 +138,30 @@ impl Open {
             let what = "authorization services can't read the policies";
             self.feed = self.checked(what, listening);
         }
+        self.follow_deadline(daemon);
         self.is_incomplete(daemon)
+    }
+
+    /// Waits for the end of a trial.
+    fn follow_deadline(&mut self, daemon: &Daemon) {
+        let due = daemon.deadline();
+        if self.deadline.as_ref().map(|deadline| deadline.at) == due {
+            return;
+        }
+        self.deadline = due.and_then(|due| {
+            let deadline = Deadline::new(due);
+            self.checked("a change on trial can't be taken back in time", deadline)
+        });
+        self.is_unclocked = due.is_some() && self.deadline.is_none();
     }
 
     fn is_incomplete(&self, daemon: &Daemon) -> bool {
         let is_unfed = self.feed.is_none() && daemon.feed.is_wanted();
-        self.links.is_none() || self.clock.is_none() || self.control.is_none() || is_unfed
+        self.links.is_none()
+            || self.clock.is_none()
+            || self.control.is_none()
+            || is_unfed
+            || self.is_unclocked
     }
 
     /// The value; or nothing, and a line in the log if the failure is a new one.
@@ -186,6 +209,7 @@ impl Open {
         tokio::select! {
             biased;
             () = links_changed(&mut self.links) => Some(Event::Links),
+            () = pass(&mut self.deadline) => Some(Event::Deadline),
             () = tick(&mut self.clock) => Some(Event::Clock),
             event = events.recv() => event,
             _ = self.seconds.tick(), if waits => Some(Event::Second),
@@ -246,6 +270,17 @@ async fn tick(clock: &mut Option<Clock>) {
     }
 }
 
+/// Waits until the deadline has passed, once.
+async fn pass(deadline: &mut Option<Deadline>) {
+    let Some(running) = deadline else {
+        return std::future::pending().await;
+    };
+    if let Err(failure) = running.tick().await {
+        warn!("the timer fails, so that a trial ends at once: {failure:#}");
+    }
+    *deadline = None;
+}
+
 /// Waits for the next packet that is to be logged; nothing if they can't be followed any more.
 async fn next_denial(denials: &mut Option<Denials>) -> Option<Denial> {
     let Some(followed) = denials else {
@@ -275,7 +310,9 @@ impl Daemon {
                 self.keeper.run(notify::stopping);
                 return Outcome::End;
             }
-            Effect::Build(task, changes) => self.build(task, changes, open.sender.clone()),
+            Effect::Build(task, changes, terms) => {
+                self.build(task, changes, terms, open.sender.clone());
+            }
             Effect::Swap(mut job, product, span) => {
                 let result = self.swap(&job, product, span).map(|change| {
                     job.change = change;
@@ -284,6 +321,7 @@ impl Daemon {
                 return Outcome::Event(Event::Swapped(job, result).into());
             }
             Effect::Settle(job, result) => self.settle(job, result),
+            Effect::Refuse(job, failure) => self.refuse(job, failure),
             Effect::Arm(time) => open.arm(Some(time)),
             Effect::Follow => self.follow(),
             Effect::Repair => self.repair(),
@@ -322,11 +360,11 @@ impl Daemon {
         Outcome::Nothing
     }
 
-    fn build(&self, task: Task, changes: Vec<Change>, sender: mpsc::Sender<Event>) {
+    fn build(&self, task: Task, changes: Vec<Change>, terms: Terms, sender: mpsc::Sender<Event>) {
         if matches!(task, Task::Reload(_) | Task::Rollback) {
             self.keeper.run(notify::reloading);
         }
-        let order = self.order(task, changes);
+        let order = self.order(task, changes, terms);
         self.builder.run(move || {
             // A loop that has ended wants no plan.
             let _: Result<(), mpsc::error::SendError<Event>> =

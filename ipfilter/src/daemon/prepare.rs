@@ -54,7 +54,6 @@ impl Policies {
             .iter()
             .filter_map(|api| Some((api.name.as_str(), api.port_set()?)));
         warnings.extend(ephemeral::warnings(ports));
-        warnings.extend(without_effect(spec));
         let policies = spec.apis.iter().zip(&inputs.policies);
         let mut findings = Vec::new();
         let policies = policies.map(|(api, source)| {
@@ -212,15 +211,6 @@ pub(super) fn shut_the_broken(spec: &Config) -> Inputs {
         policies: policies.collect(),
         spec: spec.clone(),
     }
-}
-
-/// Warnings of settings that are read, and that nothing acts on yet.
-fn without_effect(spec: &Config) -> Vec<String> {
-    let confirm = spec.service.confirm.is_some().then_some("confirm");
-    let names = confirm.into_iter();
-    names
-        .map(|name| format!("the setting `{name}` has no effect in this version"))
-        .collect()
 }
 
 /// Names the file in which APIs don't fit together.

@@ -1,9 +1,11 @@
 //! What a process begins with.
 
+mod trial;
+
 use std::{slice, sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, anyhow};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use log::{error, info, warn};
 
 use super::{
@@ -11,13 +13,15 @@ use super::{
     addresses::warn_of_open,
     build::{keep, report},
     cut,
-    deploy::{report_missing, require},
+    deploy::{report_missing, require, settle_trial},
     feed::Feed,
+    guard::guard,
     in_force::InForce,
     machine::Span,
     noted::changed,
     overrule::override_with,
     prepare::{self, Policies},
+    unattended,
     upkeep::announce,
     worker::Worker,
 };
@@ -27,16 +31,15 @@ use crate::instance::Instance;
 use crate::overrides::{Change, Overrides};
 use crate::session::Session;
 use crate::state::{
-    Cause, Entry, History, Inputs, Kind, PlanRecord, Requester, load_overrides, note,
-    save_overrides,
+    Cause, Entry, History, Inputs, Kind, PlanRecord, Purpose, Requester, Trial, load_overrides,
+    note, save_overrides,
 };
 use crate::{
     kernel::{Bound, Deployment, Filter, Found, Interface},
     lock::Lock,
-    plan::{Api, Plan},
+    plan::Plan,
     progress::Progress,
     view::{
-        explain::View,
         failure::{in_a_line, plain},
         snapshot::Tally,
     },
@@ -45,6 +48,8 @@ use crate::{
 /// Where what is deployed first comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
+    /// What a trial that is not settled says.
+    Trial,
     /// The files.
     Files,
     /// What was in force last.
@@ -54,12 +59,20 @@ enum Origin {
 }
 
 impl Origin {
-    fn after(on_error: Option<OnError>) -> &'static [Self] {
-        match on_error {
+    /// What is tried, in this order. An unconfirmed change in the files is not deployed once more; a
+    /// filter that was detached for a while comes back as the files say.
+    fn after(on_error: Option<OnError>, trial: Option<Purpose>) -> Vec<Self> {
+        let first: &[Self] = match trial {
             None => &[Self::Files],
-            Some(OnError::Fail) => &[Self::Files, Self::LastGood],
-            Some(OnError::DenyAll) => &[Self::Files, Self::LastGood, Self::Shut],
-        }
+            Some(Purpose::Change) => &[Self::Trial],
+            Some(Purpose::Pause) => &[Self::Files, Self::Trial],
+        };
+        let then: &[Self] = match on_error {
+            None => &[],
+            Some(OnError::Fail) => &[Self::LastGood],
+            Some(OnError::DenyAll) => &[Self::LastGood, Self::Shut],
+        };
+        [first, then].concat()
     }
 }
 
@@ -74,7 +87,7 @@ impl Daemon {
     pub fn start(
         mut lock: Lock,
         source: ConfigSource,
-        guarded: Option<Session>,
+        guarded: Vec<Session>,
         on_error: impl FnOnce(Option<&Config>) -> Option<OnError>,
     ) -> Result<Self, Failure> {
         let instance = lock.instance().clone();
@@ -85,10 +98,16 @@ impl Daemon {
         let mut start = Start::of(instance, Frozen::No);
         start.unattended = on_error.is_some();
         start.guarded = guarded;
+        start.confirm = source
+            .service(spec.as_ref().unwrap_or(&Config::default()))
+            .confirm;
+        let unsettled = start.unsettled(&source);
+        let purpose = unsettled.as_ref().map(|trial| trial.purpose);
         start.history.record.last_reload = None;
         let mut why: Option<Failure> = None;
-        for origin in Origin::after(on_error) {
+        for origin in Origin::after(on_error, purpose) {
             let taken = match origin {
+                Origin::Trial => start.resume(unsettled.as_ref()),
                 Origin::Files => match (&inputs, unread.take()) {
                     (Some(inputs), None) => start.files(inputs),
                     (_, failure) => Err(failure.unwrap_or_else(nothing)),
@@ -101,7 +120,17 @@ impl Daemon {
                     // The directory may have been made only now.
                     lock.claim_pins()?;
                     start.history.save();
-                    start.note(Kind::Start, &started);
+                    start.note(
+                        if origin == Origin::Trial && start.history.record.degraded.is_some() {
+                            Kind::ConfirmMissed
+                        } else {
+                            Kind::Start
+                        },
+                        &started,
+                    );
+                    if unsettled.is_some() && start.trial.is_none() && origin != Origin::LastGood {
+                        settle_trial(&start.history.instance);
+                    }
                     // A failure is in the log; the filter is needed all the more.
                     let _: Result<(), Failure> = cut_if_asked(&started.policies);
                     let worker = |name| Worker::start(name).context("can't start a thread");
@@ -121,6 +150,9 @@ impl Daemon {
                         unattached: String::new(),
                         unrepaired: String::new(),
                         overdue: None,
+                        trial: start.trial,
+                        return_at: None,
+                        ended: None,
                         builder: worker("builder")?,
                         keeper: worker("keeper")?,
                         tally: Tally::begin(as_asked),
@@ -152,22 +184,26 @@ fn nothing() -> Failure {
 }
 
 /// A start that is under way.
-struct Start {
-    filter: Filter,
-    history: History,
+pub(super) struct Start {
+    pub(super) filter: Filter,
+    pub(super) history: History,
     unattended: bool,
     /// Whether a plan that the clock changes is deployed by someone who does not stay to follow it.
     frozen: Frozen,
     overrides: Arc<Overrides>,
     /// Those of the deployment in force.
     overrides_before: Arc<Overrides>,
-    /// A session that no plan may cut off.
-    guarded: Option<Session>,
+    /// Sessions that no plan may cut off.
+    pub(super) guarded: Vec<Session>,
+    /// How long the plan of the files is on trial, if it is to be.
+    confirm: Option<SignedDuration>,
+    /// What the plan that was deployed is tried for, if it is.
+    trial: Option<Trial>,
 }
 
 /// What becomes of boundaries of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Frozen {
+pub(super) enum Frozen {
     /// They are followed.
     No,
     /// Nobody follows them, as was asked for.
@@ -177,20 +213,20 @@ enum Frozen {
 }
 
 /// What is in force.
-struct Started {
+pub(super) struct Started {
     policies: Policies,
     plan: Plan,
-    record: PlanRecord,
+    pub(super) record: PlanRecord,
     span: Span,
     deployment: Deployment,
 }
 
-type Taken = Result<Started, Failure>;
+pub(super) type Taken = Result<Started, Failure>;
 
 impl Start {
     /// One of `instance`, with a person there. Overrides that can't be read are lost, which is logged:
     /// the policies hold without them.
-    fn of(instance: Instance, frozen: Frozen) -> Self {
+    pub(super) fn of(instance: Instance, frozen: Frozen) -> Self {
         let loaded = load_overrides(&instance).inspect_err(|error| {
             error!("the overrides are lost, and the policies hold without them: {error:#}");
         });
@@ -204,7 +240,9 @@ impl Start {
             frozen,
             overrides: Arc::new(overrides),
             overrides_before: Arc::new(overrides_before),
-            guarded: None,
+            guarded: Vec::new(),
+            confirm: None,
+            trial: None,
         }
     }
 
@@ -216,16 +254,25 @@ impl Start {
                 "it was rolled back; `ipfilter reload` deploys it all the same"
             )));
         }
+        let confirm = self.confirm;
         let started = self.deploy(inputs)?;
+        self.confirm = None;
         report(&started.policies);
         self.keep(inputs, &started, Cause::Start);
+        match (&self.trial, confirm) {
+            (Some(trial), _) => warn!("plan {} is in force; {trial}", started.record.digest),
+            (None, Some(_)) => info!("this plan was in force before: there is nothing to confirm"),
+            (None, None) => {}
+        }
         Ok(started)
     }
 
     /// Takes up what was in force last, if the same was asked for.
     fn last_good(&mut self, source: &ConfigSource, why: Option<&Failure>) -> Taken {
         let inputs = self.history.last_good()?;
-        if !source.is_for(&inputs.spec) {
+        // Detached was the filter by a change that was not confirmed: then that stays so.
+        let is_detached = inputs.is_nowhere() && self.history.record.turned_away.is_some();
+        if !source.is_for(&inputs.spec) && !is_detached {
             return Err(Failure::Other(anyhow!(
                 "the earlier deployment can't be fallen back on: something else was asked for"
             )));
@@ -253,19 +300,22 @@ impl Start {
         Ok(started)
     }
 
-    fn deploy(&mut self, inputs: &Inputs) -> Taken {
+    pub(super) fn deploy(&mut self, inputs: &Inputs) -> Taken {
         let policies = Policies::of(inputs, Arc::clone(&self.overrides))?;
         let now = Timestamp::now();
         self.check_boundaries(&policies, now)?;
         let plan = policies.plan(now)?;
-        if let Some(session) = &self.guarded {
-            guard(session, &plan, &policies, now)?;
-        }
+        guard(&self.guarded, &plan, &policies, &inputs.policies, now)?;
         let protected = inputs.spec.protected();
         let matched = Interface::matching(&inputs.spec.interfaces, &self.bound())?
             .with_addresses(&protected)?;
         require(&matched, |_| self.unattended)?;
-        let change = self.change_to(&plan);
+        let change = if inputs.is_nowhere() {
+            "nothing is filtered".to_owned()
+        } else {
+            self.change_to(&plan)
+        };
+        self.begin_trial(inputs)?;
         let progress = Progress::of("loading tables");
         let deployed = self.filter.deploy(
             &plan,
@@ -274,7 +324,13 @@ impl Start {
             SystemTime::now(),
         );
         drop(progress);
-        let deployment = deployed?;
+        let deployment = match deployed {
+            Ok(deployment) => deployment,
+            Err(error) => {
+                self.give_up_trial();
+                return Err(error.into());
+            }
+        };
         deployment.attached().iter().for_each(announce);
         report_missing(&matched);
         warn_of_open(&protected)?;
@@ -392,7 +448,7 @@ impl Start {
     }
 
     /// Records what was deployed, and keeps its inputs.
-    fn keep(&mut self, inputs: &Inputs, started: &Started, cause: Cause) {
+    pub(super) fn keep(&mut self, inputs: &Inputs, started: &Started, cause: Cause) {
         let kept = keep(inputs, &self.history.instance);
         self.history
             .deployed(&inputs.spec, started.record.clone(), cause, kept);
@@ -404,48 +460,6 @@ impl Start {
     }
 }
 
-/// Refuses a plan that would cut off `session` from the port that it uses.
-fn guard(
-    session: &Session,
-    plan: &Plan,
-    policies: &Policies,
-    now: Timestamp,
-) -> Result<(), Failure> {
-    let Some(at) = session.at else {
-        return Ok(());
-    };
-    let from = session.from;
-    if !plan.addresses.is_empty() && !plan.addresses.contains(&at.ip()) {
-        return Ok(());
-    }
-    let denies = |api: &Api| {
-        !api.monitor
-            && api.protocols.tcp
-            && api.ports.contains(at.port())
-            && !api.sources.contains(from)
-    };
-    let Some(index) = plan.apis.iter().position(denies) else {
-        return Ok(());
-    };
-    let apis = plan.apis.get(index).zip(policies.spec().apis.get(index));
-    let (name, file) = apis.map_or_else(Default::default, |(api, asked)| {
-        (api.name.clone(), asked.policy.display().to_string())
-    });
-    let why = match policies.overruled(index, from, now) {
-        Some(one) => one.to_string(),
-        None => policies
-            .explain(index, from, now)
-            .map(|explanation| View::of_source(from, &explanation).answer())
-            .unwrap_or_default(),
-    };
-    Err(Failure::Usage(format!(
-        "this would cut off {from}, {}, from port {}, which is the API `{name}`'s: `{file}` says \
-         {why}; let it in, or give `--force`",
-        session.known_by,
-        at.port()
-    )))
-}
-
 /// Deploys what `source` asks for, and leaves nobody to keep it current. A plan that the clock
 /// changes is refused, unless `freeze_time` says to keep that of this moment.
 ///
@@ -455,10 +469,12 @@ fn guard(
 pub fn deploy(
     mut lock: Lock,
     source: &ConfigSource,
-    guarded: Option<Session>,
+    guarded: Vec<Session>,
     freeze_time: bool,
+    confirm: Option<SignedDuration>,
 ) -> Result<(), Failure> {
     let instance = lock.instance().clone();
+    unattended::refuse_unsettled(&instance)?;
     let inputs = source
         .read()
         .map_err(Failure::from)
@@ -470,8 +486,17 @@ pub fn deploy(
     };
     let mut start = Start::of(instance, frozen);
     start.guarded = guarded;
+    start.confirm = confirm.or(inputs.spec.service.confirm);
     start.history.record.last_reload = None;
+    let supervisor = match start.confirm {
+        // Before anything is changed: without it nobody would go back.
+        Some(_) => Some(unattended::Supervisor::start(&start.history.instance)?),
+        None => None,
+    };
     let started = start.files(&inputs)?;
+    if let Some(supervisor) = supervisor {
+        supervisor.keep();
+    }
     // The directory may have been made only now.
     lock.claim_pins()?;
     start.history.save();
@@ -497,9 +522,13 @@ fn in_force_but(failure: &Failure) -> Failure {
 /// # Errors
 ///
 /// When there is none before, or it can't be deployed.
-pub fn rollback(lock: &Lock) -> Result<String, Failure> {
+pub fn rollback(lock: &Lock, guarded: Vec<Session>) -> Result<String, Failure> {
     let instance = lock.instance().clone();
+    if let Some(trial) = Trial::load(&instance)? {
+        return unattended::go_back(lock, &trial, Cause::Rollback, guarded);
+    }
     let mut start = Start::of(instance, Frozen::Yes);
+    start.guarded = guarded;
     let inputs = start.history.before()?;
     let started = start.deploy(&inputs)?;
     start.keep(&inputs, &started, Cause::Rollback);

@@ -71,6 +71,9 @@ impl Daemon {
         if !record.waiting.is_empty() {
             status += &format!("; waiting for {}", record.waiting.join(", "));
         }
+        if let Some(trial) = &self.trial {
+            status += &format!("; on trial {trial}");
+        }
         if record.degraded.is_some() {
             status = format!("degraded: not what was asked for, see the log; {status}");
         }

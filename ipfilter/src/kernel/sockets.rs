@@ -25,6 +25,7 @@ use crate::plan::Protocol;
 pub struct Connection {
     family: u8,
     id: SocketId,
+    inode: u32,
 }
 
 impl Connection {
@@ -32,6 +33,12 @@ impl Connection {
     #[must_use]
     pub fn local(&self) -> SocketAddr {
         SocketAddr::new(self.id.source_address.to_canonical(), self.id.source_port)
+    }
+
+    /// The inode of our end's socket, by which processes hold it; 0 if none does.
+    #[must_use]
+    pub fn inode(&self) -> u32 {
+        self.inode
     }
 
     /// The other end.
@@ -60,6 +67,7 @@ pub fn connections() -> Result<Vec<Connection>, Error> {
     let connections = listed.into_iter().map(|answer| Connection {
         family: answer.header.family,
         id: answer.header.socket_id,
+        inode: answer.header.inode,
     });
     Ok(connections.collect())
 }

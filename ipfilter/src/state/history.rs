@@ -62,7 +62,8 @@ impl History {
         };
         self.record.push(Deployed::now(spec, plan, cause, inputs));
         if !matches!(cause, Cause::Clock | Cause::Override) {
-            self.record.turned_away = current.filter(|_| cause == Cause::Rollback);
+            let is_back = matches!(cause, Cause::Rollback | Cause::Return);
+            self.record.turned_away = current.filter(|_| is_back);
             self.record.degraded = None;
         }
     }
@@ -71,6 +72,13 @@ impl History {
     pub(crate) fn degraded(&mut self, spec: &Config, plan: PlanRecord, why: String) {
         self.deployed(spec, plan, Cause::Start, None);
         self.record.degraded = Some(why);
+    }
+
+    /// Forgets the deployments made from the inputs of that name: they were taken back, and nothing is
+    /// in force.
+    pub(crate) fn forget(&mut self, inputs: &str) {
+        let history = &mut self.record.history;
+        history.retain(|deployed| deployed.inputs.as_deref() != Some(inputs));
     }
 
     /// Writes down how a reload went.

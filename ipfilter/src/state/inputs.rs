@@ -8,7 +8,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::store;
+use super::{store, trial::Trial};
 use crate::config::{ApiConfig, Config};
 use crate::failure::Failure;
 use crate::{files::read_policy, instance::Instance, policy::Source};
@@ -54,6 +54,17 @@ impl Inputs {
     pub(crate) fn policy(api: &ApiConfig) -> Result<Source, Failure> {
         Ok(read_policy(&api.policy)
             .with_context(|| format!("can't read the policy `{}`", api.policy.display()))?)
+    }
+
+    /// The same, at no interface: nothing is filtered.
+    pub(crate) fn nowhere(mut self) -> Self {
+        self.spec.interfaces.clear();
+        self
+    }
+
+    /// Whether they are for no interface.
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.spec.interfaces.is_empty()
     }
 
     /// As bytes, from which [`Self::load`] makes the same again.
@@ -120,13 +131,18 @@ impl Inputs {
         })
     }
 
-    /// Removes what is kept for `instance` but for these.
+    /// Removes what is kept for `instance` but for these, and those of a trial.
     ///
     /// # Errors
     ///
     /// When that fails.
     pub(crate) fn forget_but(instance: &Instance, names: &[String]) -> anyhow::Result<()> {
-        let kept: Vec<PathBuf> = names.iter().map(|name| path(instance, name)).collect();
+        let trial = Trial::load(instance)?;
+        let tried = trial
+            .iter()
+            .flat_map(|trial| [Some(&trial.tried), trial.back.as_ref()]);
+        let names = names.iter().chain(tried.flatten());
+        let kept: Vec<PathBuf> = names.map(|name| path(instance, name)).collect();
         let folder = instance.state();
         let entries =
             fs::read_dir(&folder).with_context(|| format!("can't list `{}`", folder.display()))?;

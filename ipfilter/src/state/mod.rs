@@ -10,6 +10,7 @@ mod overrides;
 mod record;
 mod requester;
 mod store;
+mod trial;
 
 pub(crate) use activity::note;
 pub use activity::{Entry, Kind, activity};
@@ -19,3 +20,5 @@ pub(crate) use overrides::{load as load_overrides, save as save_overrides};
 pub(crate) use record::PlanRecord;
 pub use record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload};
 pub use requester::{Requester, User};
+pub use trial::{Purpose, Trial};
+pub(crate) use trial::{shown as shown_time, since_boot};

@@ -55,6 +55,9 @@ pub struct Deployed {
     /// What it changed, in a line.
     #[serde(default)]
     pub change: Option<String>,
+    /// Whether it is at no interface, so that every packet passes.
+    #[serde(default)]
+    pub(crate) nowhere: bool,
 }
 
 /// A plan in force, as a record has it.
@@ -88,11 +91,15 @@ pub enum Cause {
     Rollback,
     /// `ipfilter allow`, `block` or `overrides remove`.
     Override,
+    /// A change that was not confirmed in time, or the end of `ipfilter detach --for`.
+    Return,
+    /// `ipfilter detach --for`.
+    Detach,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Start,
         Self::Signal,
         Self::Command,
@@ -100,6 +107,8 @@ impl Cause {
         Self::Clock,
         Self::Rollback,
         Self::Override,
+        Self::Return,
+        Self::Detach,
     ];
 
     /// As users read it.
@@ -113,6 +122,8 @@ impl Cause {
             Self::Clock => "clock",
             Self::Rollback => "rollback",
             Self::Override => "override",
+            Self::Return => "return",
+            Self::Detach => "detach",
         }
     }
 }
@@ -183,6 +194,7 @@ impl Deployed {
             next_boundary: plan.next_boundary,
             planned: Some(plan.planned),
             change: Some(plan.change),
+            nowhere: spec.interfaces.is_empty(),
         }
     }
 }
@@ -195,11 +207,14 @@ impl Record {
     }
 
     /// The deployment before the one in force: the latest that was made from other inputs, whose
-    /// inputs are kept. What the clock does is not gone back behind.
+    /// inputs are kept. What the clock does is not gone back behind, and a filter that was detached is
+    /// no deployment.
     pub(crate) fn before(&self) -> Option<&Deployed> {
         let inputs = &self.current()?.inputs;
         let mut earlier = self.history.iter().skip(1);
-        earlier.find(|deployed| deployed.inputs.is_some() && deployed.inputs != *inputs)
+        earlier.find(|deployed| {
+            deployed.inputs.is_some() && deployed.inputs != *inputs && !deployed.nowhere
+        })
     }
 
     /// Adds a deployment, unless it is no other than the one before.
@@ -272,6 +287,7 @@ mod tests {
             next_boundary: None,
             planned: None,
             change: None,
+            nowhere: false,
         }
     }
 

@@ -104,6 +104,22 @@ pub(super) fn remove(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// The same, so that no power cut brings it back.
+///
+/// # Errors
+///
+/// When that fails.
+pub(super) fn remove_durably(path: &Path) -> anyhow::Result<()> {
+    remove(path)?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("can't remove `{}`", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{env, path::PathBuf, process};
@@ -136,7 +152,7 @@ mod tests {
             assert!(read(&path).is_err(), "cut to {at}");
         }
         remove(&path).unwrap();
-        remove(&path).unwrap();
+        remove_durably(&path).unwrap();
         assert!(read(&path).unwrap().is_none());
         fs::remove_dir_all(&folder).unwrap();
     }

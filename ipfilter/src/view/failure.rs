@@ -18,7 +18,7 @@ impl fmt::Display for Failure {
                 "the policy can be enforced only in part, which `--allow-partial` permits:\n\n{}",
                 problems(findings)
             ),
-            Self::Usage(text) => f.write_str(text),
+            Self::Usage(text) | Self::Guarded(text) => f.write_str(text),
             Self::Dataplane(error) => error.fmt(f),
             Self::Other(error) => write!(f, "{error:#}"),
         }

@@ -5,12 +5,12 @@ use std::{fmt, time::Duration};
 use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
-use super::exposure::Exposure;
+use super::{exposure::Exposure, trial::TrialStatus};
 use crate::{
     instance::Instance,
     kernel::{Count, Found, Stray},
     overrides::{Override, Overrides, shown},
-    state::{Deployed, Entry, Outcome, Record, Requester},
+    state::{Deployed, Entry, Outcome, Record, Requester, Trial},
 };
 
 /// How many overrides a person is shown.
@@ -38,6 +38,8 @@ pub struct Status {
     others: Vec<String>,
     /// Instances of other names in other network namespaces, each with its namespace.
     other_namespaces: Vec<String>,
+    /// What is taken back, or comes back, at a deadline.
+    trial: Option<TrialStatus>,
     /// Why what is in force is not what was asked for.
     degraded: Option<String>,
     /// When the policies give another plan by the clock.
@@ -223,6 +225,7 @@ impl Status {
             elsewhere: Vec::new(),
             strays: Vec::new(),
             check: None,
+            trial: None,
             waiting: record.waiting,
             degraded: record.degraded,
             history,
@@ -264,6 +267,14 @@ impl Status {
     #[must_use]
     pub fn checked(mut self, check: Option<Exposure>) -> Self {
         self.check = check;
+        self
+    }
+
+    /// Adds what holds only until a deadline.
+    #[must_use]
+    pub fn on_trial(mut self, trial: Option<&Trial>) -> Self {
+        let is_kept = self.pid.is_some();
+        self.trial = trial.map(|trial| TrialStatus::new(trial, is_kept));
         self
     }
 
@@ -345,6 +356,9 @@ impl fmt::Display for Status {
             writeln!(f, "waiting for {name}")?;
         }
         self.write_beside(f)?;
+        if let Some(trial) = &self.trial {
+            writeln!(f, "{trial}")?;
+        }
         if self.interfaces.is_empty() {
             let rest = if self.strays.is_empty() {
                 ": this instance lets every packet pass"

@@ -27,4 +27,4 @@ pub use settings::address;
 pub use settings::{ApiConfig, Config, PolicyOptions, Service};
 pub use source::{ConfigSource, GivenOptions};
 pub use table::{Field, Given, Settings};
-pub use value::AnswerRate;
+pub use value::{AnswerRate, duration};

@@ -17,7 +17,7 @@ use super::{
     authorize::Authorize,
     choice::{Choice as _, OnError, choice},
     table::settings,
-    value::{AnswerRate, cidr, flag, path},
+    value::{AnswerRate, cidr, duration, flag, path},
 };
 use crate::{endpoint::Endpoint, mode::Mode, protected};
 
@@ -101,8 +101,9 @@ settings! {
         #[arg(long)]
         pub detach_on_exit: bool,
 
-        /// Undo a change unless `ipfilter confirm` follows within this time
-        #[arg(skip)]
+        /// Take back each change, this first one included, unless `ipfilter confirm` follows within this
+        /// time, such as `60s`
+        #[arg(long, value_name = "TIME", value_parser = duration)]
         pub confirm: Option<SignedDuration>,
     } parts {
     } also {

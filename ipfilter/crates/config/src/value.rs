@@ -117,7 +117,12 @@ fn word(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
-fn duration(text: &str) -> Result<SignedDuration, String> {
+/// A time such as `60s` or `5m`: more than nothing.
+///
+/// # Errors
+///
+/// When it is none, with what to write instead.
+pub fn duration(text: &str) -> Result<SignedDuration, String> {
     let parsed: Option<SignedDuration> = text.parse().ok();
     parsed.filter(SignedDuration::is_positive).ok_or_else(|| {
         format!(

@@ -109,6 +109,12 @@ pub fn parse_at(source: &Source, options: &Options, now: Timestamp) -> Parsed {
             gaps.report(policy, &mut problems);
         }
     }
+    let mut unwrapped = document.as_ref().map(Document::unwrapped);
+    let outer = |offset| match &mut unwrapped {
+        Some(unwrapped) => unwrapped.outer(offset),
+        None => offset,
+    };
+    let policy = policy.map(|policy| policy.placed(outer));
     let errors = problems.errors();
     let problems = place(problems, source, document.as_ref());
     Parsed {

@@ -31,6 +31,8 @@ pub struct Policy {
     findings: Findings<Reach>,
     boundaries: Vec<Timestamp>,
     maybes: Vec<Problem>,
+    /// Where in the file each statement begins.
+    offsets: Vec<usize>,
 }
 
 impl Policy {
@@ -80,7 +82,22 @@ impl Policy {
             findings,
             boundaries,
             maybes: Vec::new(),
+            offsets: Vec::new(),
         })
+    }
+
+    /// Keeps where in the file each statement begins, by where in the policy's text it does.
+    pub(crate) fn placed(mut self, mut outer: impl FnMut(usize) -> usize) -> Self {
+        let statements = self.rules.all.iter();
+        let offsets = statements.map(|rule| outer(rule.statement.span.start));
+        self.offsets = offsets.collect();
+        self
+    }
+
+    /// The byte of the file at which the statement with this index begins.
+    #[must_use]
+    pub fn offset(&self, statement: usize) -> Option<usize> {
+        self.offsets.get(statement).copied()
     }
 
     /// Keeps those of the problems that say what cannot be judged.

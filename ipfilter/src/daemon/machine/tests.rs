@@ -24,6 +24,7 @@ fn built(plan: &'static str, span: Span) -> Event {
         span,
         took,
         answers: Vec::new(),
+        on_trial: None,
     }))
 }
 
@@ -34,8 +35,8 @@ fn failure() -> Failure {
 /// What the effects are, in short.
 fn told(effects: &[Effect]) -> Vec<String> {
     let told = effects.iter().map(|effect| match effect {
-        Effect::Build(task, changes) if changes.is_empty() => format!("build {task:?}"),
-        Effect::Build(task, changes) => format!("build {task:?} {}", changes.len()),
+        Effect::Build(task, changes, _) if changes.is_empty() => format!("build {task:?}"),
+        Effect::Build(task, changes, _) => format!("build {task:?} {}", changes.len()),
         Effect::Swap(job, plan, _) => format!("swap {plan} {:?}", job.task),
         Effect::Settle(job, result) => {
             format!(
@@ -46,6 +47,7 @@ fn told(effects: &[Effect]) -> Vec<String> {
             )
         }
         Effect::Arm(time) => format!("arm {}", time.as_second()),
+        Effect::Refuse(job, failure) => format!("refuse {:?}: {failure}", job.task),
         Effect::Follow => "follow".into(),
         Effect::Refresh => "refresh".into(),
         other => format!("{other:?}").to_lowercase(),
@@ -72,7 +74,7 @@ fn swap(machine: &mut Machine, event: Event, now: i64, done: bool) -> Vec<String
 
 #[test]
 fn a_storm_of_reloads_is_two() {
-    let mut machine = Machine::new(Span::default());
+    let mut machine = Machine::new(Span::default(), None);
     let mut replies = Vec::new();
     assert_eq!(
         step(&mut machine, Event::Reload, 0),
@@ -86,7 +88,7 @@ fn a_storm_of_reloads_is_two() {
         assert!(
             step(
                 &mut machine,
-                Event::Asked(Request::Reload, Requester::own(), sender),
+                Event::Asked(Request::Reload(Terms::default()), Requester::own(), sender),
                 0
             )
             .is_empty()
@@ -116,12 +118,15 @@ fn a_storm_of_reloads_is_two() {
 /// Whoever asks for it gets it, though others asked for a reload before and after.
 #[test]
 fn a_reload_that_waits_cuts_if_anyone_asks_for_it() {
-    let mut machine = Machine::new(Span::default());
+    let mut machine = Machine::new(Span::default(), None);
     for request in [
-        Request::Reload,
-        Request::Reload,
-        Request::ReloadAndCut,
-        Request::Reload,
+        Request::Reload(Terms::default()),
+        Request::Reload(Terms::default()),
+        Request::Reload(Terms {
+            cut: true,
+            ..Terms::default()
+        }),
+        Request::Reload(Terms::default()),
     ] {
         let (sender, _) = oneshot::channel();
         machine.handle(Event::Asked(request, Requester::own(), sender), at(0));
@@ -130,7 +135,7 @@ fn a_reload_that_waits_cuts_if_anyone_asks_for_it() {
     for _ in 0..2 {
         for effect in machine.handle(built("plan", Span::default()), at(0)) {
             if let Effect::Swap(job, _, span) = effect {
-                cuts.push(job.cut);
+                cuts.push(job.terms.cut);
                 machine.handle(Event::Swapped(job, Ok(span)), at(0));
             }
         }
@@ -140,12 +145,12 @@ fn a_reload_that_waits_cuts_if_anyone_asks_for_it() {
 
 #[test]
 fn requests_keep_their_order() {
-    let mut machine = Machine::new(Span::default());
+    let mut machine = Machine::new(Span::default(), None);
     for request in [
-        Request::Reload,
-        Request::Rollback,
-        Request::Rollback,
-        Request::Reload,
+        Request::Reload(Terms::default()),
+        Request::Rollback(Terms::default()),
+        Request::Rollback(Terms::default()),
+        Request::Reload(Terms::default()),
     ] {
         let (sender, _) = oneshot::channel();
         step(
@@ -167,7 +172,7 @@ fn requests_keep_their_order() {
 
 #[test]
 fn the_next_plan_is_built_before_its_time_and_swapped_in_at_it() {
-    let mut machine = Machine::new(span(0, 100));
+    let mut machine = Machine::new(span(0, 100), None);
     assert_eq!(
         step(&mut machine, Event::Links, 10),
         ["follow", "refresh", "arm 95"]
@@ -213,7 +218,7 @@ fn the_next_plan_is_built_before_its_time_and_swapped_in_at_it() {
 
 #[test]
 fn a_clock_that_jumps_gets_the_plan_for_where_it_is() {
-    let mut machine = Machine::new(span(100, 200));
+    let mut machine = Machine::new(span(100, 200), None);
     step(&mut machine, Event::Clock, 195);
     step(&mut machine, built("next", span(200, 300)), 196);
     // Over the next one altogether, and then before the present one.
@@ -230,7 +235,7 @@ fn a_clock_that_jumps_gets_the_plan_for_where_it_is() {
 
 #[test]
 fn what_fails_at_its_time_is_retried_and_nothing_ends() {
-    let mut machine = Machine::new(span(0, 100));
+    let mut machine = Machine::new(span(0, 100), None);
     step(&mut machine, Event::Clock, 95);
     let effects = step(&mut machine, Event::Built(Err(failure())), 96);
     assert_eq!(effects.last().map(String::as_str), Some("refresh"));
@@ -251,7 +256,7 @@ fn what_fails_at_its_time_is_retried_and_nothing_ends() {
 
 #[test]
 fn a_plan_without_times_arms_nothing() {
-    let mut machine = Machine::new(Span::default());
+    let mut machine = Machine::new(Span::default(), None);
     for event in [Event::Links, Event::Upkeep, Event::Clock] {
         let effects = step(&mut machine, event, 5);
         assert!(
@@ -268,7 +273,7 @@ fn lift(last: u8) -> Change {
 /// A change is made at once, those after it a second later, together, and each is answered.
 #[test]
 fn a_storm_of_overrides_is_one_deployment_a_second() {
-    let mut machine = Machine::new(Span::default());
+    let mut machine = Machine::new(Span::default(), None);
     let mut replies = Vec::new();
     let mut ask = |machine: &mut Machine, last| {
         let (sender, receiver) = oneshot::channel();
@@ -303,4 +308,196 @@ fn a_storm_of_overrides_is_one_deployment_a_second() {
     let (sender, _receiver) = oneshot::channel();
     let request = Event::Asked(Request::Override(lift(1)), Requester::own(), sender);
     assert_eq!(step(&mut machine, request, 50), ["build Override 1"]);
+}
+
+/// Asks for something, and keeps nobody waiting for the answer.
+fn ask(machine: &mut Machine, request: Request) -> Vec<String> {
+    let (sender, _) = oneshot::channel();
+    step(machine, Event::Asked(request, Requester::own(), sender), 0)
+}
+
+fn tried(plan: &'static str, purpose: Purpose) -> Event {
+    Event::Built(Ok(Built::Plan {
+        plan,
+        span: Span::default(),
+        took: SignedDuration::ZERO,
+        answers: Vec::new(),
+        on_trial: Some(purpose),
+    }))
+}
+
+fn reload() -> Request {
+    Request::Reload(Terms::default())
+}
+
+/// A machine with a change on trial.
+fn on_trial() -> Machine {
+    let mut machine = Machine::new(Span::default(), None);
+    assert_eq!(ask(&mut machine, reload()), ["build Reload(Command)"]);
+    assert_eq!(
+        swap(&mut machine, tried("new", Purpose::Change), 0, true),
+        [
+            "swap new Reload(Command)",
+            "settle Reload(Command) true 1",
+            "refresh"
+        ]
+    );
+    machine
+}
+
+const RETURN: &str = "build Return(Return)";
+
+#[test]
+fn a_change_that_is_confirmed_stays_and_one_that_is_not_goes() {
+    let confirm = || Request::Confirm(Terms::default());
+    let mut machine = on_trial();
+    assert_eq!(ask(&mut machine, confirm()), ["build Confirm"]);
+    // The deadline passes while it is being confirmed: it was asked for in time.
+    assert!(step(&mut machine, Event::Deadline, 0).is_empty());
+    assert_eq!(
+        step(&mut machine, Event::Built(Ok(Built::Confirmed)), 0),
+        ["settle Confirm true 1", "refresh"]
+    );
+    assert!(step(&mut machine, Event::Deadline, 0).is_empty());
+
+    let mut machine = on_trial();
+    assert_eq!(step(&mut machine, Event::Deadline, 0), [RETURN]);
+    assert!(
+        step(&mut machine, Event::Deadline, 0).is_empty(),
+        "once is enough"
+    );
+    // Too late.
+    assert!(ask(&mut machine, confirm()).is_empty());
+    let ended = swap(&mut machine, built("old", Span::default()), 0, true);
+    assert_eq!(
+        ended[..3],
+        [
+            "swap old Return(Return)",
+            "settle Return(Return) true 0",
+            "refresh"
+        ]
+    );
+    assert!(ended[3].starts_with("refuse"), "{ended:?}");
+}
+
+#[test]
+fn a_return_that_fails_is_still_due_and_one_that_cannot_be_written_confirms_nothing() {
+    let mut machine = on_trial();
+    step(&mut machine, Event::Deadline, 0);
+    let failed = step(&mut machine, Event::Built(Err(failure())), 0);
+    assert_eq!(failed, ["settle Return(Return) false 0", "refresh"]);
+    assert_eq!(step(&mut machine, Event::Deadline, 5), [RETURN]);
+    let failed = swap(&mut machine, built("old", Span::default()), 5, false);
+    assert_eq!(failed[1], "settle Return(Return) false 0");
+    ask(&mut machine, Request::Confirm(Terms::default()));
+    step(&mut machine, Event::Built(Err(failure())), 6);
+    assert_eq!(step(&mut machine, Event::Deadline, 10), [RETURN]);
+}
+
+#[test]
+fn a_change_that_waits_for_its_confirmation_keeps_others_out() {
+    let mut machine = on_trial();
+    for request in [
+        reload(),
+        Request::Detach(Terms::default()),
+        Request::Reload(Terms {
+            lasts: Some(SignedDuration::from_secs(1)),
+            ..Terms::default()
+        }),
+    ] {
+        let refused = ask(&mut machine, request);
+        assert!(
+            refused.len() == 1 && refused[0].contains("ipfilter confirm"),
+            "{refused:?}"
+        );
+    }
+    assert!(step(&mut machine, Event::Reload, 0)[0].starts_with("refuse"));
+    // Overrides are no change of the plan that is tried.
+    assert_eq!(
+        ask(&mut machine, Request::Override(lift(1))),
+        ["build Override 1"]
+    );
+    swap(&mut machine, built("new", Span::default()), 0, true);
+    // `rollback` takes it back.
+    let rollback = Request::Rollback(Terms::default());
+    assert_eq!(ask(&mut machine, rollback), ["build Return(Rollback)"]);
+    swap(&mut machine, built("old", Span::default()), 0, true);
+    assert_eq!(ask(&mut machine, reload()), ["build Reload(Command)"]);
+}
+
+/// The next reload must not be built, let alone swapped in, before it is known that a trial has begun.
+#[test]
+fn two_confirmations_at_once_are_one() {
+    let mut machine = Machine::new(Span::default(), None);
+    let confirmed = |seconds| {
+        Request::Reload(Terms {
+            lasts: Some(SignedDuration::from_secs(seconds)),
+            ..Terms::default()
+        })
+    };
+    ask(&mut machine, confirmed(60));
+    assert!(ask(&mut machine, confirmed(30)).is_empty());
+    assert!(ask(&mut machine, reload()).is_empty());
+    let effects = swap(&mut machine, tried("new", Purpose::Change), 0, true);
+    assert_eq!(
+        effects
+            .iter()
+            .filter(|told| told.starts_with("refuse"))
+            .count(),
+        2,
+        "{effects:?}"
+    );
+    assert!(
+        !effects.iter().any(|told| told.starts_with("build")),
+        "{effects:?}"
+    );
+}
+
+/// What the files say is looked at once the change is confirmed, and not if it is taken back.
+#[test]
+fn files_that_change_meanwhile_wait() {
+    for is_confirmed in [true, false] {
+        let mut machine = on_trial();
+        assert!(step(&mut machine, Event::Files, 0).is_empty());
+        let effects = if is_confirmed {
+            ask(&mut machine, Request::Confirm(Terms::default()));
+            step(&mut machine, Event::Built(Ok(Built::Confirmed)), 0)
+        } else {
+            step(&mut machine, Event::Deadline, 0);
+            swap(&mut machine, built("old", Span::default()), 0, true)
+        };
+        let reads = effects.contains(&"build ReloadIfChanged".to_owned());
+        assert_eq!(reads, is_confirmed, "{effects:?}");
+    }
+}
+
+/// Nobody would be there at the deadline.
+#[test]
+fn who_ends_the_process_takes_the_change_back() {
+    for done in [true, false] {
+        let mut machine = on_trial();
+        assert_eq!(step(&mut machine, Event::Stop, 0), [RETURN]);
+        let ended = swap(&mut machine, built("old", Span::default()), 0, done);
+        assert_eq!(ended.last().map(String::as_str), Some("end"), "{ended:?}");
+    }
+    // Whoever insists need not wait.
+    let mut machine = on_trial();
+    step(&mut machine, Event::Stop, 0);
+    assert_eq!(step(&mut machine, Event::Stop, 0), ["end"]);
+}
+
+#[test]
+fn a_detached_filter_comes_back_and_is_not_confirmed() {
+    let mut machine = Machine::new(Span::default(), Some(Purpose::Pause));
+    for (request, why) in [
+        (Request::Confirm(Terms::default()), "nothing to confirm"),
+        (reload(), "detached for a while"),
+    ] {
+        let refused = ask(&mut machine, request);
+        assert!(refused[0].contains(why), "{refused:?}");
+    }
+    assert_eq!(step(&mut machine, Event::Deadline, 0), [RETURN]);
+    let mut machine = Machine::new(Span::default(), None);
+    let refused = ask(&mut machine, Request::Confirm(Terms::default()));
+    assert!(refused[0].contains("nothing to confirm"), "{refused:?}");
 }

@@ -6,6 +6,7 @@ mod busy;
 mod changes;
 mod chaos;
 mod config;
+mod confirm;
 mod cut;
 mod daemon;
 mod doors;
