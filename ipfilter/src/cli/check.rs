@@ -42,6 +42,18 @@ pub struct Args {
     policy: GivenOptions,
 }
 
+impl Args {
+    /// The check of a configuration, for people.
+    pub(super) fn of_config(path: &Path) -> Self {
+        Self {
+            files: Vec::new(),
+            config: Some(path.into()),
+            format: Format::Text,
+            policy: GivenOptions::default(),
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors

@@ -18,6 +18,7 @@ mod explain;
 mod export;
 mod format;
 mod import;
+mod init;
 mod live;
 mod logging;
 mod manual;
@@ -152,6 +153,7 @@ enum Command {
     Compile(compile::Args),
     Diff(diff::Args),
     Replay(Box<replay::Args>),
+    Init(init::Args),
     Import(import::Args),
     Export(export::Args),
     Run(run::Args),
@@ -233,6 +235,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Compile(args) => compile::run(&args),
         Command::Diff(args) => diff::run(&args, &instance),
         Command::Replay(args) => replay::run(&args),
+        Command::Init(args) => init::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Run(args) => run::run(&args, &instance),

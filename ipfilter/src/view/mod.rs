@@ -1,6 +1,7 @@
 //! View types: what commands print, as text and as JSON. Never the core's own types serialised.
 
 pub mod check;
+pub mod clients;
 pub mod compile;
 pub use ipfilter_diagnostics as diagnostics;
 pub mod diff;

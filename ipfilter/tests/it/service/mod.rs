@@ -13,6 +13,7 @@ mod doors;
 mod explain_live;
 mod exposure;
 mod faults;
+mod init;
 pub(crate) mod live;
 mod metrics;
 mod names;
