@@ -164,6 +164,9 @@ fn run(cli: &Cli) -> Result<(), Failure> {
 /// Lets this process have as many descriptors as it may: each connection takes one.
 fn raise_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         warn!("no more connections than usual can be taken in: {error}");
