@@ -49,6 +49,32 @@ impl FromStr for Instance {
 }
 
 impl Instance {
+    /// The one that is meant where none is named.
+    #[must_use]
+    pub fn unnamed() -> Self {
+        Self {
+            name: "default".into(),
+            namespace: Kind::Network.apart(),
+        }
+    }
+
+    /// All that have something pinned, in any network namespace, sorted; those of this one first.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let own = Kind::Network.apart();
+        let mut all: Vec<_> = pinned()
+            .map(|(name, namespace)| Self { name, namespace })
+            .collect();
+        all.sort_by_cached_key(|one| (one.namespace != own, one.namespace, one.name.clone()));
+        all
+    }
+
+    /// The network namespace that it is of, if this process is in another one.
+    #[must_use]
+    pub fn other_namespace(&self) -> Option<String> {
+        (self.namespace != Kind::Network.apart()).then(|| described(self.namespace))
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -35,6 +35,7 @@ mod status;
 mod stop;
 mod subject;
 mod top;
+mod watch;
 
 use std::{
     fmt,
@@ -139,8 +140,13 @@ impl From<Failure> for Stop {
 #[command(name = "ipfilter", version)]
 struct Cli {
     /// The filter to act on, where this host has several
-    #[arg(long, global = true, value_name = "NAME", default_value = "default")]
-    instance: Instance,
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        help = "The filter to act on, where this host has several [default: default]"
+    )]
+    instance: Option<Instance>,
 
     #[command(subcommand)]
     command: Command,
@@ -199,7 +205,8 @@ pub fn main() -> ExitCode {
             };
         }
     };
-    logging::begin(&cli.instance);
+    let unnamed = Instance::unnamed();
+    logging::begin(cli.instance.as_ref().unwrap_or(&unnamed));
     survive_size_limit();
     finish(dispatch(cli))
 }
@@ -228,7 +235,8 @@ fn survive_size_limit() {
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
-    let instance = cli.instance;
+    let named = cli.instance;
+    let instance = named.clone().unwrap_or_else(Instance::unnamed);
     match cli.command {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args, &instance),
@@ -244,7 +252,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::AwaitConfirm(args) => await_confirm::run(&args, &instance),
         Command::Rollback(args) => rollback::run(&args, &instance),
         Command::Deploy(args) => deploy::run(&args, &instance),
-        Command::Status(args) => status::run(&args, &instance),
+        Command::Status(args) => status::run(&args, named.as_ref()),
         Command::Events(args) => events::run(&args, &instance),
         Command::Probe(args) => probe::run(&args, &instance),
         Command::Top(args) => top::run(&args, &instance),

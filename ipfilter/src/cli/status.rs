@@ -2,50 +2,63 @@
 
 use std::{
     io::{self, IsTerminal as _},
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use log::warn;
+use serde_json::json;
 
-use super::{Exit, Stop, format::Format, record, require_root};
+use super::{Exit, Stop, format::Format, require_root, watch};
 use crate::{
     daemon::InForce,
     exposure::{Host, findings},
     instance::Instance,
-    kernel::{Filter, Found, host_addresses, listeners, unfiltered},
-    overrides::Overrides,
+    kernel::{Count, Filter, Found, host_addresses, listeners, unfiltered},
     published::published,
-    state::{Trial, activity, load_overrides},
+    state::{FileState, Record, Trial, activity, load_overrides},
     view::{
         exposure::Exposure,
-        status::{Counted, Status},
+        status::{Counted, Known, Size, Status},
     },
 };
 
-/// Show what is deployed, where, since when, and its counters
+/// Show what is deployed, where, since when, what is wrong, and what happened lately
 ///
-/// Exits with 1 if nothing is deployed, or `--check` finds something.
+/// Without `--instance`, and where there are several, lists all instances that can be seen. Exits with 1
+/// if nothing of what is shown is deployed, or `--check` finds something.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
-    /// Measure rates for this many seconds (default: half a second on a terminal; no rates in JSON or in
-    /// a file)
+    /// Show everything that is known, of all instances in all network namespaces that can be seen, or of
+    /// the one that `--instance` names
+    #[arg(long)]
+    all: bool,
+
+    /// Show it again and again, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+
+    /// Measure rates for this many seconds, or with `--watch` show it anew every so many (default: half a
+    /// second on a terminal; no rates in JSON or in a file; with `--watch`, 2)
     #[arg(long, value_name = "SECONDS", value_parser = interval)]
     interval: Option<Duration>,
 
     /// Compare with who listens on this host: ports of an API that nobody listens on, and ways to an API
     /// that the filter does not cover
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     check: bool,
 }
 
 /// What a person waits without noticing much.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often `--watch` shows it anew.
+const WATCH: Duration = Duration::from_secs(2);
 
 fn interval(text: &str) -> Result<Duration, String> {
     let seconds = text
@@ -63,61 +76,47 @@ impl Args {
     }
 }
 
-pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
+/// Shows `named`; or, where none is named, what there is.
+pub(super) fn run(args: &Args, named: Option<&Instance>) -> anyhow::Result<Exit> {
     require_root("looking at the filter")?;
-    let filter = Filter::of(instance);
-    let found = filter.inspect()?;
-    let record = record(instance);
-    let overrides = load_overrides(instance).unwrap_or_else(|error| {
-        warn!("the overrides are missing here: {error:#}");
-        Overrides::default()
-    });
-    let counted = if found.is_empty() {
-        Counted::default()
-    } else {
-        count(&filter, api_count(&found), args.interval())?
+    let mut look = Look {
+        named,
+        before: Vec::new(),
     };
-    let status = Status::new(
-        instance,
-        instance.owner()?,
-        &found,
-        record,
-        &overrides,
-        &counted,
-    );
-    let events = activity(instance).unwrap_or_else(|error| {
-        warn!("what happened lately is missing here: {error:#}");
-        Vec::new()
-    });
-    let trial = Trial::load(instance).unwrap_or_else(|error| {
-        warn!("whether a change is on trial is not known: {error:#}");
-        None
-    });
-    let status = status
-        .with_events(events)
-        .beside(filter.namesakes(), filter.strays()?)
-        .on_trial(trial.as_ref());
-    let is_checked = args.check && !found.is_empty();
-    let exposure = is_checked.then(|| check(instance, &found));
-    let (exposure, unchecked) = match exposure.transpose() {
-        Ok(exposure) => (exposure, None),
-        Err(error) => (None, Some(error)),
-    };
-    let is_clean = exposure.as_ref().is_none_or(Exposure::is_clean);
-    let status = status.checked(exposure);
-    match args.format {
-        Format::Text => anstream::print!("{status}"),
-        Format::Json => println!("{}", serde_json::to_string(&status)?),
+    if args.watch {
+        look.take(true)?;
+        watch::show(args.interval.unwrap_or(WATCH), args.format, |size| {
+            Ok(look.take(true)?.text(args, size)?)
+        })?;
+        return Ok(Exit::Fine);
     }
+    let mut seen = look.take(true)?;
+    if let Some(interval) = args.interval().filter(|_| seen.is_any_on()) {
+        thread::sleep(interval);
+        seen = look.take(true)?;
+    }
+    let mut unchecked = None;
+    let mut is_clean = true;
+    if args.check && seen.own.is_on() {
+        match check(named.unwrap_or(&Instance::unnamed())) {
+            Ok(exposure) => {
+                is_clean = exposure.is_clean();
+                seen.own.check(exposure);
+            }
+            Err(error) => unchecked = Some(error),
+        }
+    }
+    anstream::print!("{}", seen.text(args, watch::size())?);
     match unchecked {
         Some(error) => Err(error.context("can't check what is open")),
-        None if found.is_empty() || !is_clean => Ok(Exit::Failed),
-        None => Ok(Exit::Fine),
+        None if seen.is_any_on() && is_clean => Ok(Exit::Fine),
+        None => Ok(Exit::Failed),
     }
 }
 
 /// Compares what is in force with who listens here, and by which ways they are reached.
-fn check(instance: &Instance, found: &[Found]) -> anyhow::Result<Exposure> {
+fn check(instance: &Instance) -> anyhow::Result<Exposure> {
+    let found = Filter::of(instance).inspect()?;
     let in_force = InForce::of(instance).map_err(Stop::from)?;
     let plan = in_force.plan(Timestamp::now()).map_err(Stop::from)?;
     let filtered: Vec<_> = found.iter().map(|found| found.interface.clone()).collect();
@@ -130,21 +129,157 @@ fn check(instance: &Instance, found: &[Found]) -> anyhow::Result<Exposure> {
     Ok(Exposure::new(findings(&plan, &host)))
 }
 
-/// The counters, and what they were `interval` before.
-fn count(filter: &Filter, apis: usize, interval: Option<Duration>) -> anyhow::Result<Counted> {
-    let start = Instant::now();
-    let counts = filter.counters(apis)?;
-    let Some(interval) = interval else {
-        return Ok(Counted {
-            counts,
-            before: None,
+/// A look at instances, and what was counted at the one before.
+struct Look<'a> {
+    named: Option<&'a Instance>,
+    before: Vec<(Instance, Vec<Count>, Instant)>,
+}
+
+/// What was seen.
+struct Seen {
+    /// The one that is meant where one is to be shown.
+    own: Status,
+    /// All of them, where all are to be shown.
+    all: Vec<Status>,
+    /// Whether one was named.
+    is_named: bool,
+}
+
+impl Look<'_> {
+    fn take(&mut self, rates: bool) -> anyhow::Result<Seen> {
+        let default = Instance::unnamed();
+        let own = self.named.unwrap_or(&default);
+        let others: Vec<_> = match self.named {
+            Some(_) => Vec::new(),
+            None => Instance::all()
+                .into_iter()
+                .filter(|one| one != own)
+                .collect(),
+        };
+        let is_named = self.named.is_some();
+        let own_status = self.status(own, rates)?;
+        let mut all = Vec::new();
+        for instance in &others {
+            all.push(self.status(instance, rates)?);
+        }
+        Ok(Seen {
+            own: own_status,
+            all,
+            is_named,
+        })
+    }
+
+    fn status(&mut self, instance: &Instance, rates: bool) -> anyhow::Result<Status> {
+        let filter = Filter::of(instance);
+        let found = filter.inspect()?;
+        let mut unreadable = Vec::new();
+        let record = read(Record::load(instance), "who deployed what", &mut unreadable);
+        let overrides = read(
+            load_overrides(instance),
+            "the overrides, which the next start goes without",
+            &mut unreadable,
+        );
+        let events = read(activity(instance), "what happened lately", &mut unreadable);
+        let trial = read(
+            Trial::load(instance),
+            "whether a change is on trial",
+            &mut unreadable,
+        );
+        let counted = if found.is_empty() {
+            Counted::default()
+        } else {
+            self.count(instance, filter.counters(api_count(&found))?, rates)
+        };
+        let status = Status::new(Known {
+            instance,
+            pid: instance.owner()?,
+            found: &found,
+            files: files(&record),
+            record,
+            overrides,
+            counted,
+            events,
+            trial,
+            unreadable,
         });
-    };
-    thread::sleep(interval);
-    Ok(Counted {
-        before: Some((counts, start.elapsed())),
-        counts: filter.counters(apis)?,
+        Ok(status.beside(filter.namesakes(), filter.strays()?))
+    }
+
+    /// The counters, and what they were at the look before.
+    fn count(&mut self, instance: &Instance, counts: Vec<Count>, rates: bool) -> Counted {
+        let now = Instant::now();
+        let before = self.before.iter().position(|(one, ..)| one == instance);
+        let before = before.map(|index| self.before.swap_remove(index));
+        self.before.push((instance.clone(), counts.clone(), now));
+        let before = before.filter(|_| rates);
+        Counted {
+            counts,
+            before: before.map(|(_, counts, then)| (counts, now.duration_since(then))),
+        }
+    }
+}
+
+/// What was read; or nothing, and why it can't be.
+fn read<T: Default>(result: anyhow::Result<T>, what: &str, unreadable: &mut Vec<String>) -> T {
+    result.unwrap_or_else(|error| {
+        unreadable.push(format!("{what}: {error:#}"));
+        T::default()
     })
+}
+
+/// The files that what is in force was made from, and what they hold by now.
+fn files(record: &Record) -> Vec<(PathBuf, FileState)> {
+    let current = record.current().into_iter();
+    let files = current.flat_map(|deployed| &deployed.files);
+    files
+        .map(|file| (file.path.clone(), file.state()))
+        .collect()
+}
+
+impl Seen {
+    fn is_any_on(&self) -> bool {
+        self.own.is_on() || self.all.iter().any(Status::is_on)
+    }
+
+    /// Those of which there is something to show.
+    fn all(&self) -> impl Iterator<Item = &Status> {
+        let own = Some(&self.own).filter(|own| self.all.is_empty() || own.is_there());
+        own.into_iter().chain(&self.all)
+    }
+
+    fn text(&self, args: &Args, size: Size) -> anyhow::Result<String> {
+        if args.format == Format::Json {
+            return self.json(args);
+        }
+        if args.all {
+            let all: Vec<_> = self.all().map(|one| one.whole(size)).collect();
+            return Ok(all.join("\n"));
+        }
+        if self.is_named || self.all.is_empty() || args.check {
+            return Ok(self.own.screen(size));
+        }
+        let mut lines: Vec<_> = self.all().map(|one| one.line(size)).collect();
+        lines.push(
+            "`ipfilter --instance NAME status` shows one, `ipfilter status --all` all".into(),
+        );
+        Ok(lines.join("\n") + "\n")
+    }
+
+    fn json(&self, args: &Args) -> anyhow::Result<String> {
+        let value = if args.all {
+            json!({ "instances": self.all().collect::<Vec<_>>() })
+        } else {
+            let mut value = serde_json::to_value(&self.own)?;
+            if !self.is_named
+                && let Some(object) = value.as_object_mut()
+            {
+                let all: Vec<_> = self.all().map(Status::in_short).collect();
+                object.insert("instances".into(), all.into());
+            }
+            value
+        };
+        Ok(format!("{value}\n"))
+    }
 }
 
 fn api_count(found: &[Found]) -> usize {

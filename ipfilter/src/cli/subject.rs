@@ -68,7 +68,7 @@ impl File {
     /// Understands it. What a policy does not say itself, such as the API's name and ports, is as in `like`.
     pub(super) fn subject(self, options: &GivenOptions, like: &Config) -> Result<Subject, Failure> {
         let inputs = match self {
-            Self::Config(spec) => Inputs::read(*spec)?,
+            Self::Config(spec) => Inputs::read(*spec, None)?,
             Self::Policy(source) => {
                 let mut spec = like.clone();
                 let [api] = spec.apis.as_mut_slice() else {
@@ -81,6 +81,7 @@ impl File {
                 api.policy = source.name().into();
                 options.apply(&mut api.options);
                 Inputs {
+                    files: Vec::new(),
                     spec,
                     policies: vec![source],
                 }

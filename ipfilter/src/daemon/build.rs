@@ -102,11 +102,7 @@ impl Order {
         let inputs = match self.task {
             Task::CatchUp | Task::BuildAhead(_) | Task::Override => None,
             Task::Reload(_) | Task::ReloadIfChanged => {
-                let inputs = self
-                    .source
-                    .read()
-                    .map_err(Failure::from)
-                    .and_then(Inputs::read)?;
+                let inputs = Inputs::of(&self.source)?;
                 let name = inputs.name()?;
                 if self.task == Task::ReloadIfChanged && self.last_read.as_ref() == Some(&name) {
                     return Ok(Built::Unchanged);
@@ -165,6 +161,8 @@ impl Order {
             Some((inputs, _)) => self.trial_of(inputs)?,
             None => None,
         };
+        let files = inputs.as_ref().map(|(inputs, _)| inputs.files.clone());
+        let files = files.unwrap_or_default();
         let (kept, read) = match inputs {
             Some((inputs, read)) => (keep(&inputs, &self.instance), read),
             None => (None, None),
@@ -179,12 +177,7 @@ impl Order {
         let change = describe_change((&self.policies, &self.plan), (&policies, &plan));
         let plan = Product {
             policies,
-            record: PlanRecord {
-                digest,
-                planned: now,
-                next_boundary: span.until,
-                change,
-            },
+            record: PlanRecord::new(&plan, (now, span.until), change, files),
             plan: Arc::new(plan),
             compared: Arc::clone(&self.plan),
             inputs: kept,

@@ -119,6 +119,9 @@ impl Daemon {
             record.change = describe_change((&before, &self.plan), (&self.policies, &product.plan));
         }
         self.plan = product.plan;
+        if task == Task::Override {
+            self.history.record.overrides_lost = None;
+        }
         let change = record.change.clone();
         let history = &mut self.history;
         history.deployed(self.policies.spec(), record, cause, product.inputs);

@@ -210,6 +210,7 @@ pub(super) fn shut_the_broken(spec: &Config) -> Inputs {
     Inputs {
         policies: policies.collect(),
         spec: spec.clone(),
+        files: Vec::new(),
     }
 }
 

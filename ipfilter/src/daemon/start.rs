@@ -31,8 +31,8 @@ use crate::instance::Instance;
 use crate::overrides::{Change, Overrides};
 use crate::session::Session;
 use crate::state::{
-    Cause, Entry, History, Inputs, Kind, PlanRecord, Purpose, Requester, Trial, load_overrides,
-    note, save_overrides,
+    Cause, Entry, History, InputFile, Inputs, Kind, PlanRecord, Purpose, Requester, Trial,
+    load_overrides, note, save_overrides,
 };
 use crate::{
     kernel::{Bound, Deployment, Filter, Found, Interface},
@@ -91,9 +91,14 @@ impl Daemon {
         on_error: impl FnOnce(Option<&Config>) -> Option<OnError>,
     ) -> Result<Self, Failure> {
         let instance = lock.instance().clone();
+        let config = InputFile::of_config(&source);
         let (spec, mut unread) = split(source.read().map_err(Failure::from));
         let on_error = on_error(spec.as_ref());
-        let (inputs, unreadable) = split(spec.clone().ok_or_else(nothing).and_then(Inputs::read));
+        let (inputs, unreadable) = split(
+            spec.clone()
+                .ok_or_else(nothing)
+                .and_then(|spec| Inputs::read(spec, config)),
+        );
         unread = unread.or(unreadable);
         let mut start = Start::of(instance, Frozen::No);
         start.unattended = on_error.is_some();
@@ -227,15 +232,21 @@ impl Start {
     /// One of `instance`, with a person there. Overrides that can't be read are lost, which is logged:
     /// the policies hold without them.
     pub(super) fn of(instance: Instance, frozen: Frozen) -> Self {
-        let loaded = load_overrides(&instance).inspect_err(|error| {
-            error!("the overrides are lost, and the policies hold without them: {error:#}");
+        let loaded = load_overrides(&instance);
+        let lost = loaded.as_ref().err().map(|error| {
+            format!("the overrides are lost, and the policies hold without them: {error:#}")
         });
+        if let Some(lost) = &lost {
+            error!("{lost}");
+        }
+        let mut history = History::open(instance.clone());
+        history.record.overrides_lost = lost;
         let overrides_before = loaded.unwrap_or_default();
         let mut overrides = overrides_before.clone();
         overrides.forget_ended(Timestamp::now());
         Self {
             filter: Filter::of(&instance),
-            history: History::open(instance),
+            history,
             unattended: false,
             frozen,
             overrides: Arc::new(overrides),
@@ -343,12 +354,7 @@ impl Start {
         self.history.record.waiting = matched.missing;
         self.history.record.bound = matched.bound;
         let span = policies.span(now);
-        let record = PlanRecord {
-            digest: plan.digest().to_string(),
-            planned: now,
-            next_boundary: span.until,
-            change,
-        };
+        let record = PlanRecord::new(&plan, (now, span.until), change, inputs.files.clone());
         info!(digest = record.digest.as_str(), change = record.change.as_str(); "plan {}; {}", record.digest, record.change);
         Ok(Started {
             record,
@@ -475,10 +481,7 @@ pub fn deploy(
 ) -> Result<(), Failure> {
     let instance = lock.instance().clone();
     unattended::refuse_unsettled(&instance)?;
-    let inputs = source
-        .read()
-        .map_err(Failure::from)
-        .and_then(Inputs::read)?;
+    let inputs = Inputs::of(source)?;
     let frozen = if freeze_time {
         Frozen::Yes
     } else {
@@ -586,6 +589,7 @@ pub fn change(lock: &Lock, change: &Change) -> Result<Answer, Failure> {
         Some(started.record.digest.clone()),
     );
     let history = &mut start.history;
+    history.record.overrides_lost = None;
     history.deployed(&inputs.spec, started.record, Cause::Override, None);
     history.save();
     note(&history.instance, &entries);

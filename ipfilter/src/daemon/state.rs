@@ -46,7 +46,7 @@ impl Daemon {
                 .feed
                 .is_wanted()
                 .then(|| self.feed.services(self.digest())),
-            degraded: record.degraded.clone(),
+            degraded: record.why_degraded().cloned(),
             overdue: self.overdue.clone(),
             unrepaired: unrepaired.cloned(),
             tally: self.tally.clone(),
@@ -74,7 +74,7 @@ impl Daemon {
         if let Some(trial) = &self.trial {
             status += &format!("; on trial {trial}");
         }
-        if record.degraded.is_some() {
+        if record.why_degraded().is_some() {
             status = format!("degraded: not what was asked for, see the log; {status}");
         }
         status

@@ -51,7 +51,7 @@ impl History {
     pub(crate) fn deployed(
         &mut self,
         spec: &Config,
-        plan: PlanRecord,
+        mut plan: PlanRecord,
         cause: Cause,
         inputs: Option<String>,
     ) {
@@ -60,6 +60,12 @@ impl History {
             Cause::Clock | Cause::Override => current.clone(),
             _ => inputs,
         };
+        if plan.files.is_empty() {
+            // Inputs that were kept came from the files of the deployment that they were kept for.
+            let mut earlier = self.record.history.iter();
+            let source = earlier.find(|one| inputs.is_some() && one.inputs == inputs);
+            plan.files = source.map(|one| one.files.clone()).unwrap_or_default();
+        }
         self.record.push(Deployed::now(spec, plan, cause, inputs));
         if !matches!(cause, Cause::Clock | Cause::Override) {
             let is_back = matches!(cause, Cause::Rollback | Cause::Return);

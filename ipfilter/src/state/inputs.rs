@@ -3,13 +3,17 @@
 //! Kept in the state directory for the deployment in force and the one before it. Texts rather than
 //! tables: they say what holds at any time, to any version of this program.
 
-use std::{fs, path::PathBuf};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{store, trial::Trial};
-use crate::config::{ApiConfig, Config};
+use super::{input_file::InputFile, store, trial::Trial};
+use crate::config::{ApiConfig, Config, ConfigSource};
 use crate::failure::Failure;
 use crate::{files::read_policy, instance::Instance, policy::Source};
 
@@ -22,6 +26,8 @@ pub struct Inputs {
     pub(crate) spec: Config,
     /// By API.
     pub(crate) policies: Vec<Source>,
+    /// The files that they were read from; none where they were kept.
+    pub(crate) files: Vec<InputFile>,
 }
 
 /// As they are written.
@@ -33,16 +39,38 @@ struct Written<S, T> {
 }
 
 impl Inputs {
-    /// Reads the policies that `spec` names.
+    /// Reads what `source` asks for, and the policies that it names.
+    ///
+    /// # Errors
+    ///
+    /// When one of the files can't be read, or the configuration makes no sense.
+    pub(crate) fn of(source: &ConfigSource) -> Result<Self, Failure> {
+        let config = InputFile::of_config(source);
+        Self::read(source.read()?, config)
+    }
+
+    /// Reads the policies that `spec` names, which was read from the file `config`.
     ///
     /// # Errors
     ///
     /// When one can't be read.
-    pub(crate) fn read(spec: Config) -> Result<Self, Failure> {
+    pub(crate) fn read(spec: Config, config: Option<InputFile>) -> Result<Self, Failure> {
         let policies = spec.apis.iter().map(Self::policy);
+        let policies = policies.collect::<Result<Vec<_>, _>>()?;
+        let mut files: Vec<_> = config.into_iter().collect();
+        for (api, policy) in spec.apis.iter().zip(&policies) {
+            if api.policy != Path::new("-") {
+                files.push(InputFile::holding(&api.policy, policy.text()));
+            }
+            let body = api.respond_body.as_deref();
+            files.extend(body.map(InputFile::now));
+        }
+        let mut seen = HashSet::new();
+        files.retain(|file| seen.insert(file.path.clone()));
         Ok(Self {
-            policies: policies.collect::<Result<_, _>>()?,
+            policies,
             spec,
+            files,
         })
     }
 
@@ -124,6 +152,7 @@ impl Inputs {
             serde_json::from_slice(&bytes).with_context(|| format!("`{told}` can't be read"))?;
         let policies = written.policies.into_iter();
         Ok(Self {
+            files: Vec::new(),
             spec: written.spec,
             policies: policies
                 .map(|(name, text)| Source::new(name, text))

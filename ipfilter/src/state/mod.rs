@@ -5,6 +5,7 @@
 
 mod activity;
 mod history;
+mod input_file;
 mod inputs;
 mod overrides;
 mod record;
@@ -15,6 +16,7 @@ mod trial;
 pub(crate) use activity::note;
 pub use activity::{Entry, Kind, activity};
 pub use history::History;
+pub use input_file::{FileState, InputFile};
 pub use inputs::Inputs;
 pub(crate) use overrides::{load as load_overrides, save as save_overrides};
 pub(crate) use record::PlanRecord;

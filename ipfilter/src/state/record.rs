@@ -9,8 +9,8 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::store;
-use crate::{config::Config, instance::Instance, kernel::Bound};
+use super::{input_file::InputFile, store};
+use crate::{addresses::words, config::Config, instance::Instance, kernel::Bound, plan::Plan};
 
 /// How many deployments are remembered.
 const REMEMBERED: usize = 10;
@@ -22,8 +22,11 @@ pub struct Record {
     pub history: Vec<Deployed>,
     /// How the last reload went, if there was one.
     pub last_reload: Option<Reload>,
-    /// Why what is in force is not what was asked for.
+    /// Why what is in force is not what the files ask for.
     pub degraded: Option<String>,
+    /// Why overrides that were made are not in force; until they are changed the next time.
+    #[serde(default)]
+    pub overrides_lost: Option<String>,
     /// The names and patterns of interfaces that are still to come.
     pub waiting: Vec<String>,
     /// Which name or pattern stands for which interface, as long as that is there.
@@ -58,6 +61,9 @@ pub struct Deployed {
     /// Whether it is at no interface, so that every packet passes.
     #[serde(default)]
     pub(crate) nowhere: bool,
+    /// The files that it was made from; none where they are not known.
+    #[serde(default)]
+    pub files: Vec<InputFile>,
 }
 
 /// A plan in force, as a record has it.
@@ -71,6 +77,30 @@ pub(crate) struct PlanRecord {
     pub(crate) next_boundary: Option<Timestamp>,
     /// What it changes, in a line.
     pub(crate) change: String,
+    /// Who may pass, in words, by API.
+    pub(crate) sources: Vec<String>,
+    /// The files that it was made from; none where they are not known.
+    pub(crate) files: Vec<InputFile>,
+}
+
+impl PlanRecord {
+    /// That of `plan`, which was made for the time `planned` from these files.
+    pub(crate) fn new(
+        plan: &Plan,
+        (planned, next_boundary): (Timestamp, Option<Timestamp>),
+        change: String,
+        files: Vec<InputFile>,
+    ) -> Self {
+        let sources = plan.apis.iter().map(|api| words::sources(&api.sources));
+        Self {
+            digest: plan.digest().to_string(),
+            planned,
+            next_boundary,
+            change,
+            sources: sources.collect(),
+            files,
+        }
+    }
 }
 
 /// Who asked for a deployment.
@@ -145,6 +175,12 @@ pub struct ApiRecord {
     pub policy: PathBuf,
     /// What happens to denied sources.
     pub deny: String,
+    /// Whether nobody is denied, and only counted.
+    #[serde(default)]
+    pub monitor: bool,
+    /// Who may pass, in words; empty where that was not recorded.
+    #[serde(default)]
+    pub sources: String,
 }
 
 /// How a reload went.
@@ -177,6 +213,7 @@ impl Deployed {
         cause: Cause,
         inputs: Option<String>,
     ) -> Self {
+        let mut sources = plan.sources.into_iter();
         let apis = spec.apis.iter().map(|api| ApiRecord {
             name: api.name.clone(),
             ports: api
@@ -184,6 +221,8 @@ impl Deployed {
                 .map_or_else(String::new, |ports| ports.to_string()),
             policy: api.policy.clone(),
             deny: api.deny.to_string(),
+            monitor: api.monitor,
+            sources: sources.next().unwrap_or_default(),
         });
         Self {
             digest: plan.digest,
@@ -195,11 +234,18 @@ impl Deployed {
             planned: Some(plan.planned),
             change: Some(plan.change),
             nowhere: spec.interfaces.is_empty(),
+            files: plan.files,
         }
     }
 }
 
 impl Record {
+    /// Why what is in force is not what was asked for.
+    #[must_use]
+    pub fn why_degraded(&self) -> Option<&String> {
+        self.degraded.as_ref().or(self.overrides_lost.as_ref())
+    }
+
     /// What is in force.
     #[must_use]
     pub fn current(&self) -> Option<&Deployed> {
@@ -226,6 +272,8 @@ impl Record {
             if let Some(now) = self.history.first_mut() {
                 now.next_boundary = deployed.next_boundary;
                 now.planned = deployed.planned;
+                now.files = deployed.files;
+                now.apis = deployed.apis;
             }
             return;
         }
@@ -288,6 +336,7 @@ mod tests {
             planned: None,
             change: None,
             nowhere: false,
+            files: Vec::new(),
         }
     }
 

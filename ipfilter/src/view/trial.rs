@@ -1,7 +1,5 @@
 //! A trial, as `status` shows it.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -32,23 +30,26 @@ impl TrialStatus {
             is_kept,
         }
     }
-}
 
-impl fmt::Display for TrialStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let label = match (self.overdue, self.purpose) {
-            (false, Purpose::Change) => "on trial    ",
-            (false, Purpose::Pause) => "detached    ",
-            (true, _) => "overdue     ",
-        };
-        write!(f, "{label}{}", self.text)?;
-        match (self.overdue, self.is_kept) {
-            (true, false) => f.write_str(
-                ", and no process has done it: `ipfilter rollback` does it now, and so does the next \
-                 `ipfilter run`",
-            ),
-            (true, true) => f.write_str(": the log says why it is not done yet"),
-            (false, _) => Ok(()),
+    /// What kind of thing holds.
+    pub(super) fn label(&self) -> &'static str {
+        match (self.overdue, self.purpose) {
+            (false, Purpose::Change) => "on trial",
+            (false, Purpose::Pause) => "detached",
+            (true, _) => "overdue",
         }
+    }
+
+    /// Until when, and what to do about it.
+    pub(super) fn words(&self) -> String {
+        let more = match (self.overdue, self.is_kept) {
+            (true, false) => {
+                ", and no process has done it: `ipfilter rollback` does it now, and so does the next \
+                 `ipfilter run`"
+            }
+            (true, true) => ": the log says why it is not done yet",
+            (false, _) => "",
+        };
+        format!("{}{more}", self.text)
     }
 }

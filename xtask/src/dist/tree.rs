@@ -145,16 +145,12 @@ impl Tree {
             let unit = fs::read_to_string(self.root.join(unit))?;
             self.text(template, &instance(&unit, instances)?)?;
         }
-        for (from, to) in [
-            ("policies", "examples"),
-            ("ipfilter/dist/integrations", "integrations"),
-        ] {
-            for file in files(&workspace().join(from))? {
-                let to = format!("usr/share/doc/ipfilter/{to}/{}", name(&file));
-                self.copy(&file, &to)?;
-            }
+        for policy in files(&workspace().join("policies"))? {
+            let to = format!("usr/share/doc/ipfilter/examples/{}", name(&policy));
+            self.copy(&policy, &to)?;
         }
         self.documentation()?;
+        self.integrations()?;
         for (from, to) in COMPLETIONS {
             self.copy(&manual.join(from), to)?;
         }
@@ -180,6 +176,22 @@ impl Tree {
             for page in pages.iter().filter(|page| page.is_file()) {
                 let to = Path::new("usr/share/doc/ipfilter/docs").join(folder);
                 self.copy(page, &to.join(name(page)).display().to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Settings of other programs; scripts stay scripts.
+    fn integrations(&self) -> Result<()> {
+        let from = workspace().join("ipfilter/dist/integrations");
+        for folder in ["", "fail2ban", "crowdsec"] {
+            let all = files(&from.join(folder))?;
+            for file in all.iter().filter(|file| file.is_file()) {
+                let to = Path::new("usr/share/doc/ipfilter/integrations").join(folder);
+                let copied = self.copy(file, &to.join(name(file)).display().to_string())?;
+                if is_script(file)? {
+                    set_mode(&copied, 0o755)?;
+                }
             }
         }
         Ok(())
@@ -236,6 +248,10 @@ impl Tree {
 /// When that fails.
 pub(super) fn set_mode(file: &Path, mode: u32) -> Result<()> {
     Ok(fs::set_permissions(file, fs::Permissions::from_mode(mode))?)
+}
+
+fn is_script(file: &Path) -> Result<bool> {
+    Ok(fs::read(file)?.starts_with(b"#!"))
 }
 
 /// The repository.

