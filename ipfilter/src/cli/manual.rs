@@ -15,7 +15,7 @@ use clap_mangen::Man;
 use ipfilter_ebpf::abi::Reason;
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::{Cli, Exit};
+use super::{Cli, Exit, complete::scripts};
 use crate::config::{ApiConfig, Config, Settings};
 
 /// Ends the page of `ipfilter`.
@@ -45,8 +45,14 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     }
     about.write(folder, &command, SECTIONS)?;
     fs::write(folder.join("ipfilter.json.5"), about.fill(CONFIGURATION))?;
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut completed(), "ipfilter", folder)?;
+    for (shell, asking) in [
+        (Shell::Bash, scripts::bash as fn(&str) -> String),
+        (Shell::Zsh, scripts::zsh),
+        (Shell::Fish, scripts::fish),
+    ] {
+        let written = clap_complete::generate_to(shell, &mut completed(), "ipfilter", folder)?;
+        let script = fs::read_to_string(&written)?;
+        fs::write(written, asking(&script))?;
     }
     Ok(Exit::Fine)
 }

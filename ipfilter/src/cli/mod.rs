@@ -9,6 +9,7 @@ mod await_confirm;
 mod block;
 mod check;
 mod compile;
+mod complete;
 mod confirm;
 mod deploy;
 mod detach;
@@ -181,6 +182,8 @@ enum Command {
     #[command(hide = true)]
     AwaitConfirm(await_confirm::Args),
     #[command(hide = true)]
+    Complete(complete::Args),
+    #[command(hide = true)]
     Manual(manual::Args),
 }
 
@@ -263,6 +266,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Authorize(args) => authorize::run(&args),
         Command::Mock(args) => mock::run(args),
+        Command::Complete(args) => Ok(complete::run(&args)),
         Command::Manual(args) => manual::run(&args),
     }
 }

@@ -87,7 +87,7 @@ impl State {
         match self {
             Self::Filtering => "filtering",
             Self::Monitoring => "monitoring, which denies nobody",
-            Self::Off => "not deployed, denies nobody",
+            Self::Off => "filters nothing",
         }
     }
 }

@@ -83,7 +83,7 @@ fn an_operator_sees_on_one_screen_what_is_on_and_what_is_wrong() {
     let (code, screen) = lab.tell(&["status"]);
     assert_eq!(code, Some(1), "{screen}");
     assert!(
-        screen.contains("not deployed, denies nobody") && screen.contains(" detached "),
+        screen.contains("filters nothing") && screen.contains(" detached "),
         "{screen}"
     );
 }
