@@ -1,8 +1,17 @@
 //! `allow`, `block` and `overrides`, with and without a daemon, and what they refuse.
 
-use std::{fs, thread, time::Instant};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
 
-use rustix::process::Signal;
+use rustix::{
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+    process::Signal,
+};
 use serde_json::Value;
 
 use crate::lab::{EVERYONE, GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses, wait_for};
@@ -227,4 +236,63 @@ fn nobody_locks_themselves_out_unawares() {
         assert_eq!(code, Some(0), "{said}");
         done(&lab, &["detach"]);
     }
+}
+
+/// A file system that takes little, where an instance keeps its state. Dropped, it is unmounted.
+struct Small<'l>(&'l Path);
+
+impl<'l> Small<'l> {
+    fn at(path: &'l Path) -> Self {
+        fs::create_dir_all(path).expect("a folder");
+        let size = c"size=256k";
+        mount("tmpfs", path, "tmpfs", MountFlags::empty(), Some(size)).expect("root may mount");
+        Self(path)
+    }
+
+    /// Fills it to the last byte.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filling");
+        let mut file = fs::File::create(&path).expect("a file");
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        // Who still has a file open keeps it until then.
+        unmount(self.0, UnmountFlags::DETACH).expect("root may unmount");
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_refuses_an_override_and_nothing_is_half_done() {
+    let lab = Lab::new("full-disk");
+    let state = lab.folder.join("state");
+    let disk = Small::at(&state);
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let filter = lab.filter(&["--policy", &policy]);
+    done(&lab, &["block", "198.51.100.0/24", "--for", "1h"]);
+    let filling = disk.fill();
+    for arguments in [
+        &["allow", "203.0.113.0/24", "--for", "1h"][..],
+        &["overrides", "remove", "1"],
+    ] {
+        refused(&lab, arguments, "the overrides are not changed");
+        refused(&lab, arguments, "No space left on device");
+        assert_eq!(
+            (listed(&lab), statuses(&lab)),
+            (1, ["000", "200", "000", "000"].map(Into::into))
+        );
+    }
+    // A restart finds the one that was made, and no half.
+    drop(filter);
+    let filter = lab.filter(&["--policy", &policy]);
+    assert_eq!(listed(&lab), 1);
+    fs::remove_file(filling).expect("a file");
+    done(&lab, &["allow", "203.0.113.0/24", "--for", "1h"]);
+    done(&lab, &["overrides", "remove", "1"]);
+    assert_eq!(statuses(&lab), ["200", "200", "200", "000"]);
+    lab.detach(filter);
+    drop(disk);
 }
