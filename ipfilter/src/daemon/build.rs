@@ -110,6 +110,11 @@ impl Order {
                 Some((inputs, Some(name)))
             }
             Task::Rollback => Some((self.inputs_before()?, None)),
+            Task::Detach if self.policies.spec().interfaces.is_empty() => {
+                return Err(Failure::Other(anyhow!(
+                    "the filter is detached already: `ipfilter reload` attaches it"
+                )));
+            }
             Task::Detach => Some((self.inputs_in_force()?.nowhere(), None)),
             Task::Return(_) => Some((self.inputs_to_return_to()?, None)),
             Task::Confirm => None,

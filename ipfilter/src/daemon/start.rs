@@ -326,14 +326,20 @@ impl Start {
         } else {
             self.change_to(&plan)
         };
-        self.begin_trial(inputs)?;
         let progress = Progress::of("loading tables");
-        let deployed = self.filter.deploy(
-            &plan,
-            &matched.interfaces,
-            inputs.spec.mode,
-            SystemTime::now(),
-        );
+        let prepared = self
+            .filter
+            .prepare(&plan, inputs.spec.mode, SystemTime::now())?;
+        // Now that what takes long is done, since its time begins here.
+        if let Err(failure) = self.begin_trial(inputs) {
+            drop(prepared);
+            if self.filter.inspect()?.is_empty() {
+                // It leaves no pins behind.
+                self.filter.detach()?;
+            }
+            return Err(failure);
+        }
+        let deployed = prepared.deploy(&matched.interfaces);
         drop(progress);
         let deployment = match deployed {
             Ok(deployment) => deployment,
