@@ -15,7 +15,8 @@ use tokio::{
 
 use crate::{
     follow::follow,
-    gate::{Gate, InForce},
+    gate::Gate,
+    in_force::InForce,
     listen::Listener,
     metrics::Metrics,
     page,
@@ -113,7 +114,7 @@ impl Cli {
     }
 }
 
-/// Runs the service until it is told to end. Exit codes are those of `ipfilter`.
+/// Runs the service until a signal ends it. Exit codes are those of `ipfilter`.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

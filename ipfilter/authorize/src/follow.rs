@@ -17,7 +17,8 @@ use tokio::{
 };
 
 use crate::{
-    gate::{Gate, InForce},
+    gate::Gate,
+    in_force::InForce,
     overruled::Overruled,
     read::{self, Failure},
     service::Service,

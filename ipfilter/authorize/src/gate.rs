@@ -13,11 +13,10 @@ use log::{debug, warn};
 
 use crate::{
     answer::Denial,
+    in_force::InForce,
     metrics::Metrics,
-    overruled::Overruled,
     question::{Headers, Line, Peer, Question},
     refusal::Refusal,
-    service::Service,
 };
 
 /// How often refusals are logged at the most.
@@ -30,29 +29,9 @@ pub(crate) struct Gate {
     /// Whether the filter's process is away, which hands over what is in force.
     is_stale: AtomicBool,
     pub(crate) metrics: Metrics,
-    /// Whether callers are told which statement denied.
+    /// Whether answers name the statement that denied.
     reveal: bool,
     refusals: Mutex<Refusals>,
-}
-
-/// What requests are decided by.
-#[derive(Debug)]
-pub(crate) struct InForce {
-    pub(crate) service: Arc<Service>,
-    pub(crate) overruled: Overruled,
-    /// The digest of the plan that the filter enforces beside it, where that is known.
-    pub(crate) plan: Option<String>,
-}
-
-impl InForce {
-    /// Policies without a filter beside them.
-    pub(crate) fn alone(service: Service) -> Self {
-        Self {
-            service: Arc::new(service),
-            overruled: Overruled::default(),
-            plan: None,
-        }
-    }
 }
 
 #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ mod follow;
 mod gate;
 mod grpc;
 mod http;
+mod in_force;
 mod listen;
 mod metrics;
 mod overruled;

@@ -7,7 +7,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::gate::InForce;
+use crate::in_force::InForce;
 
 /// Upper bounds of the time a decision takes, in seconds.
 const BUCKETS: [f64; 10] = [
