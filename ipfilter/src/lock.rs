@@ -47,7 +47,7 @@ pub struct Lock {
     pins: Option<File>,
 }
 
-/// The lock, or the process that holds it; none if that can't be told.
+/// The lock, or the process that holds it; none if that can't be found out.
 type Taken = Result<Lock, Option<u32>>;
 
 impl Instance {

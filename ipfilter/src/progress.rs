@@ -96,7 +96,7 @@ fn show(
 mod tests {
     use super::*;
 
-    fn told(patience: Duration, work: Duration) -> String {
+    fn shown(patience: Duration, work: Duration) -> String {
         let (done, waiting) = mpsc::channel();
         let worker = thread::spawn(move || {
             thread::sleep(work);
@@ -118,13 +118,13 @@ mod tests {
 
     #[test]
     fn what_is_quick_says_nothing() {
-        assert_eq!(told(Duration::from_secs(60), Duration::ZERO), "");
+        assert_eq!(shown(Duration::from_secs(60), Duration::ZERO), "");
     }
 
     #[test]
     fn what_takes_long_says_so_and_leaves_no_trace() {
-        let told = told(Duration::ZERO, Duration::from_millis(50));
-        assert!(told.starts_with("\rloading tables … 0."), "{told:?}");
-        assert!(told.ends_with("\r\x1b[K"), "{told:?}");
+        let shown = shown(Duration::ZERO, Duration::from_millis(50));
+        assert!(shown.starts_with("\rloading tables … 0."), "{shown:?}");
+        assert!(shown.ends_with("\r\x1b[K"), "{shown:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What a denied client is told: as API Gateway does it.
+//! The answer to a denied client, as API Gateway gives it.
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -9,12 +9,12 @@ use crate::service::Outcome;
 /// The body of an HTTP answer.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What a denied client is told.
+/// The answer to a denied client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Denial {
     /// A JSON object.
     pub(crate) body: String,
-    /// The statement behind it, where that is to be told.
+    /// The statement that denied, where it is to be revealed.
     pub(crate) statement: Option<String>,
 }
 

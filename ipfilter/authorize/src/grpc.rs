@@ -61,7 +61,7 @@ impl Authorization for Check {
         call: tonic::Request<CheckRequest>,
     ) -> Result<tonic::Response<CheckResponse>, Status> {
         let peer = call.extensions().get::<Peer>().copied();
-        let peer = peer.ok_or_else(|| Status::internal("whoever asks is not known"))?;
+        let peer = peer.ok_or_else(|| Status::internal("the caller is not known"))?;
         let check = call.get_ref();
         let attributes = check.attributes.as_ref();
         let request = attributes.and_then(|all| all.request.as_ref()?.http.as_ref());

@@ -45,7 +45,7 @@ impl Headers for HeaderMap {
     }
 }
 
-/// Answers whoever is at the other end of a connection until it ends.
+/// Answers the requests of one connection until it ends.
 pub(crate) async fn serve<S>(gate: Arc<Gate>, peer: Peer, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,

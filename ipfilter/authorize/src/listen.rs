@@ -27,8 +27,8 @@ use crate::{gate::Gate, http, question::Peer, spoe};
 /// The most connections of trusted proxies at a time; others wait in the kernel.
 const MOST_CONNECTIONS: usize = 4096;
 
-/// The most connections of anybody else, who is told only that. More are closed: they must not keep proxies
-/// from being answered.
+/// The most connections of anybody else, who gets only that answer. More are closed: they must not keep
+/// proxies from being answered.
 const MOST_STRANGERS: usize = 128;
 
 /// How long a connection of somebody else may take in all.
@@ -64,14 +64,14 @@ impl Listener {
         Ok(Self::Tcp(TcpListener::bind(address).await?))
     }
 
-    /// Answers whoever connects, for ever.
+    /// Answers every connection, for ever.
     pub(crate) async fn serve(self, gate: Arc<Gate>) {
         let places = Places::default();
         loop {
             let accepted = match &self {
                 Self::Tcp(listener) => match listener.accept().await {
                     Ok((stream, from)) => {
-                        // Answers are small, and whoever asks waits for them.
+                        // Answers are small, and callers wait for them.
                         let _: io::Result<()> = stream.set_nodelay(true);
                         places.take(&gate, Peer::Remote(from.ip()), stream).await;
                         Ok(())
@@ -87,7 +87,7 @@ impl Listener {
                 },
             };
             if let Err(error) = accepted {
-                log::warn!("can't take in a connection: {error}");
+                log::warn!("can't accept a connection: {error}");
                 sleep(PAUSE).await;
             }
         }

@@ -12,7 +12,7 @@ use crate::{
 pub(crate) enum Peer {
     /// A program of this host that may open the Unix socket: trusted.
     Local,
-    /// Whoever connected from this address.
+    /// The peer at this address.
     Remote(IpAddr),
 }
 

@@ -7,7 +7,7 @@ use crate::client::NoClient;
 /// Why a request is not judged at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Whoever asks is no trusted proxy.
+    /// The caller is not a trusted proxy.
     Untrusted,
     /// It does not say which client the request is from.
     Client(NoClient),
@@ -45,7 +45,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Untrusted => f.write_str(
-                "whoever asks is no trusted proxy: add its address to `trusted_proxies`, or let it ask \
+                "the caller is not a trusted proxy: add its address to `trusted_proxies`, or let it ask \
                  over a Unix socket",
             ),
             Self::Client(NoClient::Missing) => f.write_str(

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn boundaries_still_to_come_are_told() {
+    fn future_boundaries_are_listed() {
         let text = r#"{"Statement": {"Effect": "Allow", "Principal": "*",
             "Action": "execute-api:Invoke", "Resource": "execute-api:/*", "Condition": {
             "DateGreaterThanEquals": {"aws:CurrentTime": "2001-01-01T00:00:00Z"},

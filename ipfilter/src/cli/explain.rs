@@ -205,7 +205,7 @@ fn each_of_stdin<W: Write>(
             );
         };
         answer(address, out)?;
-        // Whoever waits for an answer before asking on gets it.
+        // A caller that waits for an answer before the next question gets it.
         if input.buffer().is_empty() {
             out.flush()?;
         }

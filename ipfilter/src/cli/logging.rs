@@ -19,7 +19,7 @@ pub(super) fn begin(instance: &Instance) {
         .filter_module("aya", LevelFilter::Info)
         .filter_module("aya_obj", LevelFilter::Info)
         .parse_default_env();
-    let told = match connected_to_journal().then(|| journal(instance)) {
+    let begun = match connected_to_journal().then(|| journal(instance)) {
         Some(Ok(journal)) => {
             let filter = builder.build();
             log::set_max_level(filter.filter());
@@ -29,7 +29,7 @@ pub(super) fn begin(instance: &Instance) {
         Some(Err(_)) | None => builder.try_init(),
     };
     // There is none before this one.
-    debug_assert!(told.is_ok());
+    debug_assert!(begun.is_ok());
 }
 
 fn journal(instance: &Instance) -> io::Result<JournalLog> {

@@ -233,7 +233,7 @@ fn refuse_control_characters() -> Option<Stop> {
 fn survive_size_limit() {
     let seen = Arc::new(AtomicBool::new(false));
     if let Err(error) = signal_hook::flag::register(libc::SIGXFSZ, seen) {
-        warn!("a limit of file sizes may end this process: {error}");
+        warn!("a file size limit may end this process: {error}");
     }
 }
 
@@ -295,7 +295,7 @@ fn finish(result: anyhow::Result<Exit>) -> ExitCode {
     exit.into()
 }
 
-/// A reader that has gone away is no failure: whoever piped us into `head` has what they wanted.
+/// A reader that has gone away is not a failure: `head` has read all that it wanted.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let kind = match (
@@ -313,12 +313,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// What is written down of an instance. The kernel knows without it what it does.
 fn record(instance: &Instance) -> Record {
     Record::load(instance).unwrap_or_else(|error| {
-        warn!("what the kernel does not know is missing here: {error:#}");
+        warn!("the stored state can't be read, so it is missing here: {error:#}");
         Record::default()
     })
 }
 
-/// Refuses whoever is not root, before anything is tried.
+/// Refuses to go on without root, before anything is tried.
 fn require_root(what: &str) -> Result<(), Stop> {
     if rustix::process::geteuid().is_root() {
         return Ok(());

@@ -52,7 +52,7 @@ pub(super) fn answer(policy: &Policy, path: &Path, format: Format) -> anyhow::Re
                 print(&mut out, format, &Unanswered::new(number, &error))?;
             }
         }
-        // Whoever waits for an answer before asking on gets it.
+        // A caller that waits for an answer before the next question gets it.
         if input.buffer().is_empty() {
             out.flush()?;
         }

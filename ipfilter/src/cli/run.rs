@@ -74,8 +74,8 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         info!("detached from all interfaces");
     } else {
         warn!(
-            "the filter stays attached, and nobody keeps it current: `ipfilter --instance {0} detach` \
-             detaches it, `ipfilter --instance {0} run` takes it up again",
+            "the filter stays attached but is no longer kept current: `ipfilter --instance {0} detach` \
+             detaches it, `ipfilter --instance {0} run` resumes",
             instance.name()
         );
     }
@@ -114,7 +114,7 @@ fn serve(daemon: &mut Daemon, runtime: Runtime, events: Events) -> anyhow::Resul
         if failures.len() > FAILURES {
             return Err(failure.context("events can't be received; the filter stays attached"));
         }
-        error!("events can't be received, beginning anew: {failure:#}");
+        error!("can't receive events, starting over: {failure:#}");
         thread::sleep(PAUSE);
         next = new_runtime().and_then(|runtime| {
             let events = listen(&runtime)?;

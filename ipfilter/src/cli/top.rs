@@ -131,8 +131,8 @@ impl Top<'_> {
             Wish::None => false,
             Wish::End => true,
             Wish::Explain(source) => {
-                let told = self.explain(source);
-                self.screen.explain(told);
+                let answer = self.explain(source);
+                self.screen.explain(answer);
                 false
             }
         }

@@ -281,18 +281,13 @@ pub(super) fn describe_change(from: (&Policies, &Plan), to: (&Policies, &Plan)) 
 pub(super) fn keep(inputs: &Inputs, instance: &Instance) -> Option<String> {
     let kept = inputs.keep(instance);
     let kept = kept.inspect_err(|error| {
-        warn!(
-            "should the policy be broken at the next start, this plan can't be fallen back on: \
-             {error:#}"
-        );
+        warn!("this plan can't be kept for a start with a broken policy: {error:#}");
     });
     kept.ok()
 }
 
 fn internal_error() -> Failure {
-    Failure::Other(anyhow!(
-        "an internal error, which is above in the log; please report it"
-    ))
+    Failure::Other(anyhow!("an internal error, logged above; please report it"))
 }
 
 /// The policies of inputs, whose warnings are logged.

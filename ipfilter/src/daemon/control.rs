@@ -67,7 +67,7 @@ pub struct Terms {
 pub struct Answer {
     /// How it ended.
     pub result: Ending,
-    /// What to tell the operator: what is in force now, or why it is not.
+    /// The message to the operator: what is in force now, or why it is not.
     pub message: String,
     /// The overrides that were added, renewed or removed.
     #[serde(default)]
@@ -199,13 +199,13 @@ async fn serve(listener: UnixListener, events: mpsc::Sender<Event>) {
                 let events = events.clone();
                 tokio::spawn(async move {
                     if let Err(error) = answer(stream, &events).await {
-                        warn!("a request to this process came to nothing: {error:#}");
+                        warn!("a control request failed: {error:#}");
                     }
                 });
             }
             Err(error) => {
                 // Such as too many open files: others must end first.
-                warn!("can't take a request: {error}");
+                warn!("can't accept a control request: {error}");
                 tokio::time::sleep(PATIENCE).await;
             }
         }

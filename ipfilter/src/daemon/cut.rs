@@ -25,12 +25,12 @@ pub(super) fn close_denied(policies: &Policies) -> Result<String, Failure> {
     });
     match closed {
         Ok(closed) => {
-            let told = match closed {
+            let report = match closed {
                 1 => "1 connection of a denied source was closed".to_owned(),
                 _ => format!("{closed} connections of denied sources were closed"),
             };
-            info!(closed; "{told}");
-            Ok(told)
+            info!(closed; "{report}");
+            Ok(report)
         }
         Err(failure) => {
             error!("established connections of denied sources may be open still: {failure}");

@@ -148,7 +148,7 @@ impl Daemon {
         self.builder.run(move || {
             drop(before);
             if let Err(error) = Inputs::forget_but(&instance, &kept) {
-                warn!("what is no longer needed can't be removed: {error:#}");
+                warn!("can't remove what is no longer needed: {error:#}");
             }
         });
         Ok(change)
@@ -487,6 +487,6 @@ pub(super) fn require(
 
 pub(super) fn report_missing(matched: &Matched) {
     for name in &matched.missing {
-        warn!("`{name}` is not there: it is filtered as soon as it appears");
+        warn!("`{name}` does not exist: it will be filtered when it appears");
     }
 }

@@ -63,20 +63,20 @@ impl Outgoing {
 mod tests {
     use super::*;
     #[test]
-    fn shared_ports_are_told_unless_they_are_reserved() {
-        let told = |ports: &str, reserved| {
+    fn shared_ports_are_reported_unless_they_are_reserved() {
+        let warned = |ports: &str, reserved| {
             let ports = ports.parse().unwrap();
             let outgoing = Outgoing::parse("32768\t60999\n", reserved).unwrap();
             outgoing
                 .warnings([("petstore", ports)].into_iter())
                 .join("\n")
         };
-        assert_eq!(told("443,8443", "\n"), "");
+        assert_eq!(warned("443,8443", "\n"), "");
         assert!(
-            told("443,32000-32769", "\n").starts_with("port 32768-32769 of the API `petstore`")
+            warned("443,32000-32769", "\n").starts_with("port 32768-32769 of the API `petstore`")
         );
-        assert!(told("40000-40010", "40001-40009\n").starts_with("port 40000,40010 of"));
-        assert_eq!(told("40000", "40000,50000-50002\n"), "");
+        assert!(warned("40000-40010", "40001-40009\n").starts_with("port 40000,40010 of"));
+        assert_eq!(warned("40000", "40000,50000-50002\n"), "");
         assert!(Outgoing::parse("", "").is_none());
     }
 }

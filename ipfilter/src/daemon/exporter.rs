@@ -76,7 +76,7 @@ pub(super) struct Exporter {
     events: mpsc::Sender<Event>,
     wanted: Option<Endpoint>,
     server: Option<Server>,
-    /// Why it is not served where it is wanted, as it was last told.
+    /// The last reported reason why metrics are not served.
     failure: String,
 }
 
@@ -103,15 +103,15 @@ impl Exporter {
         }
         self.wanted = wanted;
         let Some(endpoint) = &self.wanted else {
-            return info!("metrics are no longer served");
+            return info!("no longer serving metrics");
         };
         match Server::begin(endpoint, self.events.clone()) {
             Ok(server) => {
-                info!("metrics are served at {endpoint}");
+                info!("serving metrics at {endpoint}");
                 if endpoint.is_exposed() {
                     warn!(
-                        "metrics at {endpoint} are there for everyone who can reach that address: \
-                         use 127.0.0.1 if that is not meant"
+                        "anyone who can reach {endpoint} can read the metrics: \
+                         use 127.0.0.1 to keep them local"
                     );
                 }
                 self.server = Some(server);
@@ -234,7 +234,7 @@ async fn serve(listener: Listener, events: mpsc::Sender<Event>) {
                 clients.serve(stream, events.clone());
             }
             Err(error) => {
-                debug!("can't take a client of the metrics: {error}");
+                debug!("can't accept a metrics client: {error}");
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -282,8 +282,8 @@ impl Clients {
         let serving = tokio::spawn(async move {
             match timeout(PATIENCE, converse(stream, events, &asked)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!("a client of the metrics: {error}"),
-                Err(_) => debug!("a client of the metrics took too long"),
+                Ok(Err(error)) => debug!("a metrics client: {error}"),
+                Err(_) => debug!("a metrics client took too long"),
             }
         });
         self.0.push_back(Client {

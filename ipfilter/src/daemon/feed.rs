@@ -204,7 +204,7 @@ impl Feed {
     }
 }
 
-const UNTOLD: &str = "authorization services can't be told what is in force";
+const UNTOLD: &str = "can't tell authorization services what is in force";
 
 impl Instance {
     /// The socket that authorization services read at. It is beside the runtime directory, which no other

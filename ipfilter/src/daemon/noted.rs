@@ -51,7 +51,12 @@ impl Daemon {
             Task::Confirm => vec![entry(Kind::Confirm, "")],
             // That the filter was detached or attached is noted by interface.
             Task::Return(_) | Task::Detach => Vec::new(),
-            Task::Override => changed(&job.changes, &job.answers, &job.by, self.known_digest()),
+            Task::Override => changed(
+                &job.changes,
+                &job.answers,
+                &job.by,
+                self.known_digest().as_deref(),
+            ),
             Task::CatchUp if self.is_policys_boundary() => vec![entry(Kind::Boundary, &job.change)],
             Task::CatchUp | Task::BuildAhead(_) => Vec::new(),
         }
@@ -85,7 +90,7 @@ pub(super) fn changed(
     changes: &[Change],
     answers: &[Answer],
     by: &[Requester],
-    digest: Option<String>,
+    digest: Option<&str>,
 ) -> Vec<Entry> {
     let mut groups: Vec<(Kind, &Requester, Vec<&Override>)> = Vec::new();
     for ((change, answer), by) in changes.iter().zip(answers).zip(by) {
@@ -105,7 +110,12 @@ pub(super) fn changed(
         }
     }
     let entries = groups.into_iter().map(|(kind, by, overrides)| {
-        Entry::now(kind, by.clone(), digest.clone(), &listed(&overrides))
+        Entry::now(
+            kind,
+            by.clone(),
+            digest.map(str::to_owned),
+            &listed(&overrides),
+        )
     });
     entries.collect()
 }

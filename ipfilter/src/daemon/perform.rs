@@ -254,7 +254,7 @@ async fn links_changed(links: &mut Option<Links>) {
         return std::future::pending().await;
     };
     if let Err(failure) = watched.changed().await {
-        warn!("interfaces can't be watched, looking every second: {failure:#}");
+        warn!("can't watch the interfaces, checking every second: {failure:#}");
         *links = None;
     }
 }
@@ -265,7 +265,7 @@ async fn tick(clock: &mut Option<Clock>) {
         return std::future::pending().await;
     };
     if let Err(failure) = running.tick().await {
-        warn!("the timer fails, looking every second: {failure:#}");
+        warn!("the timer fails, checking every second: {failure:#}");
         *clock = None;
     }
 }
@@ -289,7 +289,7 @@ async fn next_denial(denials: &mut Option<Denials>) -> Option<Denial> {
     match followed.next().await {
         Ok(denial) => Some(denial),
         Err(failure) => {
-            warn!("what is denied can't be followed: {failure:#}");
+            warn!("can't read reports of denied packets:  {failure:#}");
             *denials = None;
             None
         }

@@ -167,7 +167,7 @@ impl Policies {
 
     /// Whether a policy may say something else from `time` on.
     pub(super) fn has_boundary_at(&self, time: Timestamp) -> bool {
-        let mut boundaries = self.policies.iter().flat_map(|policy| policy.boundaries());
+        let mut boundaries = self.policies.iter().flat_map(Policy::boundaries);
         boundaries.any(|boundary| *boundary == time)
     }
 

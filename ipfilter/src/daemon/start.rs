@@ -234,7 +234,7 @@ impl Start {
     pub(super) fn of(instance: Instance, frozen: Frozen) -> Self {
         let loaded = load_overrides(&instance);
         let lost = loaded.as_ref().err().map(|error| {
-            format!("the overrides are lost, and the policies hold without them: {error:#}")
+            format!("the overrides are lost, and the policies apply without them: {error:#}")
         });
         if let Some(lost) = &lost {
             error!("{lost}");
@@ -285,7 +285,7 @@ impl Start {
         let is_detached = inputs.is_nowhere() && self.history.record.turned_away.is_some();
         if !source.is_for(&inputs.spec) && !is_detached {
             return Err(Failure::Other(anyhow!(
-                "the earlier deployment can't be fallen back on: something else was asked for"
+                "the earlier deployment can't be restored: something else was asked for"
             )));
         }
         let started = self.deploy(&inputs)?;
@@ -406,8 +406,8 @@ impl Start {
         match self.frozen {
             Frozen::No => {}
             Frozen::Yes => warn!(
-                "another plan is due from {next} on, by a policy or an override, which nobody deploys: \
-                 `ipfilter run` would"
+                "the plan changes at {next}, by a policy or an override, and nothing will deploy it: \
+                 use `ipfilter run`"
             ),
             Frozen::Refused => {
                 return Err(Failure::Usage(format!(
@@ -467,7 +467,7 @@ impl Start {
         if let Err(error) =
             Inputs::forget_but(&self.history.instance, &self.history.record.inputs())
         {
-            warn!("what is no longer needed can't be removed: {error:#}");
+            warn!("can't remove what is no longer needed: {error:#}");
         }
     }
 }
@@ -592,7 +592,7 @@ pub fn change(lock: &Lock, change: &Change) -> Result<Answer, Failure> {
         slice::from_ref(change),
         slice::from_ref(&answer),
         &[Requester::own()],
-        Some(started.record.digest.clone()),
+        Some(&started.record.digest),
     );
     let history = &mut start.history;
     history.record.overrides_lost = None;

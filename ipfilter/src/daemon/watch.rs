@@ -98,7 +98,7 @@ async fn files(mut paths: watch::Receiver<Vec<PathBuf>>, events: mpsc::Sender<Ev
         let watching = match watching {
             Ok(watching) => watching,
             Err(error) => {
-                warn!("can't watch the files for changes, looking every few seconds: {error}");
+                warn!("can't watch the files for changes, checking every few seconds: {error}");
                 tokio::time::sleep(RETRY).await;
                 continue;
             }

@@ -26,7 +26,7 @@ impl Worker {
             for work in waiting {
                 // The panic has been printed; the thread is needed further on.
                 if catch_unwind(AssertUnwindSafe(work)).is_err() {
-                    error!("an internal error, after which this process goes on; please report it");
+                    error!("an internal error; the process continues. Please report it");
                 }
             }
         };

@@ -242,7 +242,7 @@ impl Prepared {
             .iter()
             .filter_map(|leaving| leaving.detach().err());
         for error in leftovers.chain(filter.pins.remove_other_versions().err()) {
-            warn!("what is no longer needed is left behind: {error}");
+            warn!("can't remove what is no longer needed: {error}");
         }
         Ok(Deployment {
             pins: filter.pins,

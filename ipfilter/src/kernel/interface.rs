@@ -47,7 +47,7 @@ impl From<&Link> for Interface {
     }
 }
 
-/// What names and patterns of interfaces, and addresses, stand for.
+/// The interfaces that names, patterns and addresses match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matched {
     /// The interfaces that are there.
@@ -57,7 +57,7 @@ pub struct Matched {
     /// Interfaces that are meant though they are called otherwise by now, each with the name or pattern
     /// that it had.
     pub renamed: Vec<(String, Interface)>,
-    /// Which name or pattern stands for which interface.
+    /// Which name or pattern matched which interface.
     pub bound: Vec<Bound>,
     /// The names of what could have been meant.
     there: Vec<String>,
@@ -65,8 +65,8 @@ pub struct Matched {
     addresses: Vec<IpAddr>,
 }
 
-/// An interface that a name or pattern stands for. It does so until the interface is gone, whatever
-/// it is called: a filter follows the interface, not the name.
+/// An interface that a name or pattern matched. It does so until the interface is gone, whatever it is
+/// called: a filter follows the interface, not the name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bound {
     /// The name or pattern.

@@ -144,10 +144,10 @@ impl Object {
                 io_error,
                 verifier_log,
             } if io_error.raw_os_error() != Some(libc::EPERM) => Error::failed(
-                format!("the kernel did not take program `{name}`"),
+                format!("the kernel refused program `{name}`"),
                 format!("{}{}", reason(io_error), words(&verifier_log.to_string())),
             ),
-            _ => Error::caused(format!("the kernel did not take program `{name}`"), &error),
+            _ => Error::caused(format!("the kernel refused program `{name}`"), &error),
         };
         let program = self.ebpf.program_mut(name).ok_or_else(|| {
             Error::failed("the BPF object is damaged", format!("no program `{name}`"))

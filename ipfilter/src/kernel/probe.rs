@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_is_told_when_only_one_can_be_it() {
+    fn the_reason_is_named_when_only_one_is_possible() {
         use Reason::{Allowed, Denied, OtherPort};
         let before = counts(&[(Allowed, 5, 500), (Denied, 7, 700), (OtherPort, 0, 0)]);
         let reason = |after: [(u64, u64); 3], action| {

@@ -55,7 +55,7 @@ impl Programs {
             }
         }
         Err(Error::failed(
-            "the kernel takes none of the programs",
+            "the kernel refuses every program",
             programs.reasons().join("; "),
         ))
     }

@@ -1,7 +1,7 @@
 //! Makes data sections of the BPF object as long as a deployment needs them.
 //!
 //! A section of data becomes a map of one value, which a program reaches by a constant address. How long that
-//! value is stands in the object, and so is set there, before it is loaded.
+//! value is stored in the object, and so is set there, before it is loaded.
 //!
 //! Source: "System V ABI", chapter 4, "Object files" (ELF-64).
 

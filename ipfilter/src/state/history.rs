@@ -1,7 +1,7 @@
 //! Keeping an instance's record and its inputs true.
 //!
-//! The filter works without either, so failing to write them is no reason to stop: it is told, and
-//! tried again with the next change.
+//! The filter works without either, so failing to write them is no reason to stop: it is logged, and tried
+//! again with the next change.
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -24,7 +24,7 @@ impl History {
     /// The record of `instance`; an empty one where there is none, or a damaged one.
     pub(crate) fn open(instance: Instance) -> Self {
         let record = Record::load(&instance).unwrap_or_else(|error| {
-            warn!("what is known of earlier deployments is lost: {error:#}");
+            warn!("the record of earlier deployments is lost: {error:#}");
             Record::default()
         });
         Self { instance, record }

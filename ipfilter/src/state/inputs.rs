@@ -142,14 +142,14 @@ impl Inputs {
     /// When they are not there, or damaged.
     pub(crate) fn load(instance: &Instance, name: &str) -> anyhow::Result<Self> {
         let path = path(instance, name);
-        let told = path.display();
-        let bytes = store::read(&path)?.with_context(|| format!("`{told}` is not there"))?;
+        let shown = path.display();
+        let bytes = store::read(&path)?.with_context(|| format!("`{shown}` is not there"))?;
         ensure!(
             store::checksum(&bytes) == name,
-            "`{told}` is not what was kept there"
+            "`{shown}` is not what was kept there"
         );
         let written: Written<Config, String> =
-            serde_json::from_slice(&bytes).with_context(|| format!("`{told}` can't be read"))?;
+            serde_json::from_slice(&bytes).with_context(|| format!("`{shown}` can't be read"))?;
         let policies = written.policies.into_iter();
         Ok(Self {
             files: Vec::new(),

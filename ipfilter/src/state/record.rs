@@ -29,7 +29,7 @@ pub struct Record {
     pub overrides_lost: Option<String>,
     /// The names and patterns of interfaces that are still to come.
     pub waiting: Vec<String>,
-    /// Which name or pattern stands for which interface, as long as that is there.
+    /// Which name or pattern matched which interface, as long as the interface exists.
     #[serde(default)]
     pub bound: Vec<Bound>,
     /// The inputs that a rollback turned away.

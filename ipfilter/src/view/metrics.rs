@@ -74,7 +74,7 @@ impl Page {
         let packets = self.counter(
             "ipfilter_packets_total",
             "Packets that arrived at a filtered interface, by verdict and reason; no API where \
-             they went to none, no interface where these are not told apart, and for probes.",
+             they went to none, no interface for those without counters of their own, and for probes.",
             &names,
         )?;
         let bytes = self.counter(
@@ -82,7 +82,7 @@ impl Page {
             "Bytes of the frames of these packets.",
             &names,
         )?;
-        for count in counts.iter().filter(|count| is_told(count)) {
+        for count in counts.iter().filter(|count| is_shown(count)) {
             let api = count.api.map_or("", |index| {
                 snapshot
                     .apis
@@ -246,7 +246,7 @@ impl Page {
 }
 
 /// Whether to show it: everything that can be counted is shown from the start, because rates need it.
-fn is_told(count: &Count) -> bool {
+fn is_shown(count: &Count) -> bool {
     let without_api = count.reason.scope() == abi::Scope::Host;
     let expected = count.interface.is_some() && count.api.is_none() == without_api;
     expected || count.total.packets > 0

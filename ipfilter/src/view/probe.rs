@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_told_with_and_without_a_reason() {
+    fn a_verdict_is_shown_with_and_without_a_reason() {
         for (protocol, action, flags, counted, want) in [
             (
                 Protocol::Tcp,

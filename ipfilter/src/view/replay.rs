@@ -21,7 +21,7 @@ pub struct Report {
     /// Sources that are not shown.
     #[serde(skip)]
     more: usize,
-    /// Records of sources that were one too many to be told apart.
+    /// Records of further sources, which are not counted one by one.
     #[serde(skip_serializing_if = "is_zero")]
     sources_left_out: u64,
     apis: Vec<Api>,

@@ -11,7 +11,7 @@ use crate::{kernel::Count, plan::TableSizes, state::Cause};
 pub struct Snapshot {
     /// The protected APIs' names, by index.
     pub apis: Vec<String>,
-    /// What was counted, or why that can't be told.
+    /// The counters, or why they can't be read.
     pub counts: Result<Vec<Count>, String>,
     /// The denied packets that were not reported to each reader of events, as far as known.
     pub unreported: Vec<(&'static str, u64)>,

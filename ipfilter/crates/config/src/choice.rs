@@ -15,7 +15,7 @@ use crate::mode::Mode;
 
 /// A value that is one of a few names.
 pub trait Choice: Copy + Default + PartialEq + Send + Sync + 'static {
-    /// Each name, what it stands for, and what that is.
+    /// Each name, its value, and its help text.
     const CHOICES: &'static [(&'static str, Self, &'static str)];
 
     /// Its name.

@@ -142,7 +142,7 @@ impl Advice {
 /// The problems found so far. Counts all, reports the first of each kind.
 #[derive(Default)]
 pub struct Problems {
-    told: Vec<Problem>,
+    reported: Vec<Problem>,
     kinds: HashMap<(Severity, &'static str), Kind>,
     errors: usize,
     /// The statement being read, which problems are filed under.
@@ -202,7 +202,7 @@ impl Problems {
         if seen.count > TOLD_OF_A_KIND {
             seen.overflow = Some(problem);
         } else {
-            self.told.push(problem);
+            self.reported.push(problem);
         }
     }
 
@@ -229,11 +229,11 @@ impl Problems {
             if more > 0 {
                 first.message = format!("{} (and {more} more of this kind)", first.message);
             }
-            self.told.push(first);
+            self.reported.push(first);
         }
-        self.told
+        self.reported
             .sort_by_key(|problem| (problem.span.start, problem.severity, problem.kind));
-        self.told
+        self.reported
     }
 }
 
@@ -308,9 +308,9 @@ mod tests {
             problems.error("x", &(&Path::Root, at..at), || Advice::new("bad"));
         }
         assert_eq!(problems.errors(), 100);
-        let told = problems.finish();
-        assert_eq!(told.len(), 21);
-        assert_eq!(told[20].message, "bad (and 79 more of this kind)");
+        let reported = problems.finish();
+        assert_eq!(reported.len(), 21);
+        assert_eq!(reported[20].message, "bad (and 79 more of this kind)");
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Known {
     }
 }
 
-/// The API a full name such as `--api-arn` takes stands for.
+/// The API of a full name, such as `--api-arn` takes.
 impl From<&ApiArn> for Known {
     fn from(arn: &ApiArn) -> Self {
         Self {

@@ -21,7 +21,7 @@ pub struct Parsed {
     pub policy: Option<Policy>,
     /// Everything there is to say about the document, in its order; of each kind the first ones.
     pub problems: Vec<Problem>,
-    /// How many errors there are, those not told included.
+    /// How many errors there are, including those not reported.
     pub errors: usize,
 }
 

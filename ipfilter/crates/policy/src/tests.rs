@@ -1,4 +1,4 @@
-//! What each element means, told in tables.
+//! What each element means, in tables.
 
 use super::*;
 

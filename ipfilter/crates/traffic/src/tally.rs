@@ -26,7 +26,7 @@ pub struct Tally {
     pub examples: Vec<String>,
     /// Records by API, decision and reason.
     pub counts: BTreeMap<Count, u64>,
-    /// Records of sources that were one too many to be told apart.
+    /// Records of further sources, which are not counted one by one.
     pub left_out: u64,
     /// Records of which the decision changed, by what it was and is.
     pub changed: BTreeMap<(Decision, Decision), u64>,

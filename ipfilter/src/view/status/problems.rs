@@ -72,7 +72,7 @@ impl Status {
         for name in &self.waiting {
             let what = match self.pid {
                 Some(_) => {
-                    format!("for {name}, which is not there: it is filtered as soon as it appears")
+                    format!("for {name}, which does not exist: it will be filtered when it appears")
                 }
                 None => format!(
                     "for {name}, which is not there, and no process runs that would filter it"

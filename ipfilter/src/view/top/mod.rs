@@ -99,7 +99,7 @@ pub enum Wish {
     None,
     /// To end.
     End,
-    /// To be told why this source is denied; [`Screen::explain`] takes the answer.
+    /// Asks why this source is denied; [`Screen::explain`] takes the answer.
     Explain(IpAddr),
 }
 

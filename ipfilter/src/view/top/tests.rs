@@ -94,9 +94,9 @@ fn rates_totals_and_sources_are_shown() {
 #[test]
 fn no_terminal_is_too_small_or_too_large() {
     let mut screen = screen();
-    for told in [None, Some("203.0.113.9 is denied\n".repeat(50))] {
-        if let Some(told) = told {
-            screen.explain(told);
+    for answer in [None, Some("203.0.113.9 is denied\n".repeat(50))] {
+        if let Some(answer) = answer {
+            screen.explain(answer);
         }
         for width in (0..60).chain([80, 300]) {
             for height in (0..30).chain([200]) {
@@ -149,8 +149,8 @@ fn keys_pause_sort_filter_select_and_explain() {
     screen.fail("no counters".to_owned());
     assert!(drawn(&screen, 80, 24)[1].starts_with("no counters  no reload yet"));
     screen.explain("because\nof this".to_owned());
-    let told = drawn(&screen, 80, 24);
-    assert!(told[2].contains("because"), "{told:#?}");
+    let answer = drawn(&screen, 80, 24);
+    assert!(answer[2].contains("because"), "{answer:#?}");
     // The key closes the text, and does nothing else.
     assert_eq!(screen.press(Key::Character('q')), Wish::None);
     assert_eq!(screen.press(Key::Character('q')), Wish::End);

@@ -393,8 +393,8 @@ fn who_looks_during_a_reload_sees_one_plan_or_the_other() {
 }
 
 #[test]
-fn what_others_undo_is_put_right() {
-    alone("what_others_undo_is_put_right", || {
+fn what_others_undo_is_repaired() {
+    alone("what_others_undo_is_repaired", || {
         veth("in0", "out0");
         for mode in MODES {
             let filter = Filter::of(&instance());
@@ -566,9 +566,9 @@ fn an_instance_of_the_same_name_in_another_network_namespace_is_named_and_left_a
 }
 
 #[test]
-fn the_monitor_tells_of_interfaces_that_come_go_and_are_renamed() {
+fn the_monitor_reports_interfaces_that_come_go_and_are_renamed() {
     alone(
-        "the_monitor_tells_of_interfaces_that_come_go_and_are_renamed",
+        "the_monitor_reports_interfaces_that_come_go_and_are_renamed",
         || {
             let mut monitor = Monitor::new().expect("a monitor");
             let mut told = |line: &str| {

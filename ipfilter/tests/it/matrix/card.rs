@@ -19,12 +19,12 @@ fn the_scene_is_set() {
 /// On the card: attach, reload, outlive the daemon, detach.
 #[test]
 #[ignore = "changes the network it runs in: for VMs, by `cargo xtask kernels`"]
-fn the_filter_stands_and_comes_off() {
+fn the_filter_attaches_and_detaches() {
     let nics = env::var("IPFILTER_TEST_NICS").unwrap();
     let card = nics.split(',').next().unwrap();
     run(&format!("ip link set {card} up"));
-    stands_and_comes_off(card, "auto");
-    assert_eq!(stands_and_comes_off(card, "tc"), tc_hook());
+    attach_and_detach(card, "auto");
+    assert_eq!(attach_and_detach(card, "tc"), tc_hook());
 }
 
 /// Datagrams that come from the other card: small ones, and such as fill a frame, of which a

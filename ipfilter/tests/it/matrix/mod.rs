@@ -172,7 +172,7 @@ fn a_large_table_is_loaded_and_answers() {
 
 #[test]
 #[ignore = "changes the network it runs in: for VMs, by `cargo xtask kernels`"]
-fn denied_packets_are_told_of() {
+fn denied_packets_are_reported() {
     let source = [203, 0, 113, 10];
     let kinds = Kind::ALL.into_iter();
     for kind in kinds.filter(|kind| *kind != Kind::XdpFrags || knows_frags()) {
@@ -273,7 +273,7 @@ fn daemon(interface: &str, mode: &str, more: &[&str]) -> Running {
 }
 
 /// Returns the hook at which it stands.
-fn stands_and_comes_off(interface: &str, mode: &str) -> String {
+fn attach_and_detach(interface: &str, mode: &str) -> String {
     let text = r#"{"Statement": {"Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke",
         "Resource": "execute-api:/*", "Condition": {"IpAddress": {"aws:SourceIp": "ADDRESS"}}}}"#;
     fs::create_dir_all("/tmp").unwrap();

@@ -117,7 +117,7 @@ fn a_summary_says_who_may_call() {
 }
 
 #[test]
-fn problems_are_told_with_their_place() {
+fn problems_are_reported_with_their_place() {
     let bad =
         policy(", \"Condition\": {\"IpAddress\": {\"aws:SourceIp\": [\"10.0.0.0/33\", \"\"]}}");
     let output = run(&["check", "-"], bad.as_bytes());

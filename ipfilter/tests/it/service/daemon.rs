@@ -163,7 +163,7 @@ fn rollback_goes_to_the_deployment_before_and_back() {
 
 /// With a policy that is broken, and with nothing to fall back on: shut, or not started.
 #[test]
-fn a_broken_start_shuts_the_api_or_fails_as_told() {
+fn a_broken_start_shuts_the_api_or_fails_as_configured() {
     let lab = Lab::new("broken");
     let policy = lab.write("policy.json", "{");
     let fail = run(&policy, &["--on-error", "fail"]);
@@ -273,7 +273,7 @@ fn one_broken_policy_shuts_only_its_own_api() {
 
 /// What a service manager is told.
 #[test]
-fn the_service_manager_is_told_how_it_goes() {
+fn the_service_manager_learns_the_state() {
     let lab = Lab::new("notify");
     let policy = lab.write("policy.json", allow(&GOOD));
     let path = lab.folder.join("notify");

@@ -93,7 +93,7 @@ fn run<'a>(policy: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 /// The page agrees with `status`, goes on over reloads, and Prometheus's own checker likes it.
 #[test]
-fn a_page_tells_what_the_filter_does() {
+fn a_page_shows_what_the_filter_does() {
     let lab = Lab::new("page");
     let policy = lab.write("policy.json", until(2999, &GOOD));
     let filter = lab.run(&run(&policy, &["--lookup", "trie"]), &[]);

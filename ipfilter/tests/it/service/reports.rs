@@ -176,7 +176,7 @@ fn the_limit_limits_events_and_nothing_else() {
 }
 
 #[test]
-fn without_events_nothing_is_told_or_remembered() {
+fn without_events_nothing_is_reported_or_remembered() {
     let trial = equivalence::load_one(&plan(0), Kind::Tc);
     let mut follower = follow(&trial, Reader::Anyone);
     let frame = frame(address("203.0.113.9"), Protocol::Tcp, 80);

@@ -7,7 +7,7 @@ use crate::{Entry, Family, SourceMap, TRIE_ENTRY_BYTES, cover};
 
 pub(super) const MAPS: &[&str] = &[names::SOURCES_V4, names::SOURCES_V6];
 
-/// It is what a program uses unless told otherwise.
+/// What a program uses by default.
 pub(super) const FLAGS: u32 = 0;
 
 /// One family's trie.

@@ -163,10 +163,10 @@ mod tests {
         let path = "$.Statement.Resource";
         let problems = parsed.problems.into_iter();
         let on_resource = problems.filter(|one| one.path == path && one.kind != "maybe");
-        let told: Vec<_> = on_resource.collect();
-        let hint = told.first().and_then(|one| one.hint.clone());
+        let found: Vec<_> = on_resource.collect();
+        let hint = found.first().and_then(|one| one.hint.clone());
         (
-            told.iter().map(|one| one.kind).collect(),
+            found.iter().map(|one| one.kind).collect(),
             hint.unwrap_or_default(),
         )
     }
@@ -214,8 +214,8 @@ mod tests {
                 "REGION:ACCOUNT:API",
             ),
         ] {
-            let (told, first) = said(resource, &Options::default());
-            assert_eq!(told, kinds, "{resource}");
+            let (found, first) = said(resource, &Options::default());
+            assert_eq!(found, kinds, "{resource}");
             assert!(first.contains(hint), "{resource}: {first}");
         }
         let named = Options {
@@ -224,7 +224,7 @@ mod tests {
                 .ok(),
             ..Options::default()
         };
-        let (told, _) = said("arn:aws:execute-api:*:*:abcdef1234/*", &named);
-        assert!(told.is_empty(), "{told:?}");
+        let (found, _) = said("arn:aws:execute-api:*:*:abcdef1234/*", &named);
+        assert!(found.is_empty(), "{found:?}");
     }
 }

@@ -147,9 +147,9 @@ fn what_is_broken_is_said_with_its_place() {
     // A packet that claims four gigabytes.
     let mut lying = good.clone();
     lying[24 + 8..24 + 12].fill(0xff);
-    let told = items(&lying);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with("at byte 24: "), "{told:?}");
+    let problems = items(&lying);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].starts_with("at byte 24: "), "{problems:?}");
     assert!(items(&good[..10])[0].starts_with("at byte 0"));
     assert_eq!(
         items(&pcap(147, &[(0, &frame, 60)])),
