@@ -99,8 +99,10 @@ impl Root {
         Self((kind as u64) << 62 | (first as u64) << 61 | (length as u64) << 32 | place as u64)
     }
 
+    /// What kind of node it is: a number of [`KindV4`] or [`KindV6`].
+    #[must_use]
     #[inline(always)]
-    const fn kind(self) -> u64 {
+    pub const fn kind(self) -> u64 {
         self.0 >> 62
     }
 
@@ -109,20 +111,23 @@ impl Root {
         (self.0 >> 61) as u32 & 1
     }
 
+    /// How long its node is, in what its kind counts.
+    #[must_use]
     #[inline(always)]
-    const fn length(self) -> u32 {
+    pub const fn length(self) -> u32 {
         (self.0 >> 32) as u32 & MAX_LENGTH
     }
 
     /// The index of the node's first word, or of its one answer in the palette.
+    #[must_use]
     #[inline(always)]
-    const fn place(self) -> u32 {
+    pub const fn place(self) -> u32 {
         low(self.0)
     }
 
     /// The node's word number `offset`.
     #[inline(always)]
-    fn read<W: Words + ?Sized>(self, words: &W, offset: u32) -> Option<u64> {
+    pub fn read<W: Words + ?Sized>(self, words: &W, offset: u32) -> Option<u64> {
         words.word(self.place().wrapping_add(offset))
     }
 }

@@ -27,4 +27,5 @@ pub mod published;
 mod replay;
 pub mod session;
 pub mod state;
+mod verify;
 pub mod view;

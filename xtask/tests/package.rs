@@ -53,7 +53,7 @@ fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
 }
 
 /// Of each kind of file, one.
-const FILES: [&str; 17] = [
+const FILES: [&str; 19] = [
     "usr/bin/ipfilter",
     "usr/bin/ipfilter-authorize",
     "etc/ipfilter/ipfilter.json",
@@ -64,6 +64,8 @@ const FILES: [&str; 17] = [
     "usr/lib/sysusers.d/ipfilter.conf",
     "usr/share/doc/ipfilter/integrations/nginx.conf",
     "usr/share/man/man1/ipfilter-authorize.1.gz",
+    "usr/lib/systemd/system/ipfilter-verify.service",
+    "usr/lib/systemd/system/ipfilter-verify.timer",
     "usr/share/man/man1/ipfilter-run.1.gz",
     "usr/share/man/man5/ipfilter.json.5.gz",
     "usr/share/bash-completion/completions/ipfilter",

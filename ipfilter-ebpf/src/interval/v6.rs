@@ -84,9 +84,23 @@ impl Fan {
         Self((turns as u32) << 11 | bits << 6 | shift)
     }
 
+    /// Whether it divides by the low half of the address.
+    #[must_use]
     #[inline(always)]
-    const fn turns(self) -> bool {
+    pub const fn turns(self) -> bool {
         self.0 >> 11 & 1 == 1
+    }
+
+    /// The base-2 logarithm of the number of parts.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0 >> 6 & 31
+    }
+
+    /// The base-2 logarithm of a part's size.
+    #[must_use]
+    pub const fn shift(self) -> u32 {
+        self.0 & 63
     }
 
     /// The offset of the root for what is `distance` past the prefix's lowest number.

@@ -36,6 +36,7 @@ mod status;
 mod stop;
 mod subject;
 mod top;
+mod verify;
 mod watch;
 
 use std::{
@@ -175,6 +176,7 @@ enum Command {
     Events(events::Args),
     Probe(probe::Args),
     Top(top::Args),
+    Verify(verify::Args),
     Stop(stop::Args),
     Detach(detach::Args),
     Authorize(authorize::Args),
@@ -259,6 +261,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Events(args) => events::run(&args, &instance),
         Command::Probe(args) => probe::run(&args, &instance),
         Command::Top(args) => top::run(&args, &instance),
+        Command::Verify(args) => verify::run(&args, &instance),
         Command::Allow(args) => allow::run(&args, &instance),
         Command::Block(args) => block::run(&args, &instance),
         Command::Overrides(args) => overrides::run(args, &instance),

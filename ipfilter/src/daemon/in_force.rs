@@ -58,6 +58,12 @@ impl InForce {
         })
     }
 
+    /// SHA-256 of the plan that was deployed, in hexadecimal.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
     /// What was asked for.
     #[must_use]
     pub fn spec(&self) -> &Config {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Daemon;
-use crate::{config::Service, kernel::Reader, view::snapshot::Snapshot};
+use crate::{config::Service, kernel::Reader, state::Verified, view::snapshot::Snapshot};
 
 impl Daemon {
     pub(super) fn digest(&self) -> &str {
@@ -51,6 +51,8 @@ impl Daemon {
             unrepaired: unrepaired.cloned(),
             tally: self.tally.clone(),
             next_boundary: self.policies.next_boundary(Timestamp::now()),
+            // Damaged, it says as little as if there had been none.
+            verified: Verified::load(&self.history.instance).ok().flatten(),
         }
     }
 

@@ -241,7 +241,7 @@ fn look<T>(once: impl Fn() -> Result<T, Error>, is_plain: impl Fn(&T) -> bool) -
 }
 
 /// The constants of a loaded program, if it is of this ABI version.
-fn config_of(program: u32) -> Result<Option<Config>, Error> {
+pub(super) fn config_of(program: u32) -> Result<Option<Config>, Error> {
     let failed = |error: &dyn std::error::Error| {
         Error::failed("can't look at a loaded program", error.to_string())
     };

@@ -86,6 +86,29 @@ pub(super) fn fill(map: impl AsFd, words: &[u64]) -> io::Result<()> {
     Ok(())
 }
 
+/// The first `count` words of an array map, as [`fill`] has them.
+pub(super) fn read_words(map: impl AsFd, count: usize) -> io::Result<Vec<u64>> {
+    let length = count * size_of::<u64>();
+    // SAFETY: a new mapping, at an address of the kernel's choice, touches no memory that is in use.
+    let place = unsafe {
+        mmap(
+            ptr::null_mut(),
+            length,
+            ProtFlags::READ,
+            MapFlags::SHARED,
+            map,
+            0,
+        )?
+    };
+    let mut words = vec![0_u64; count];
+    // SAFETY: the mapping is `length` bytes long, as `words` is; it begins at a page, so it is aligned;
+    // `words` is new, so they do not overlap.
+    unsafe { ptr::copy_nonoverlapping(place.cast(), words.as_mut_ptr(), count) };
+    // SAFETY: it is the mapping made above, and `place` is not used again.
+    unsafe { munmap(place, length)? };
+    Ok(words)
+}
+
 /// Puts entries into a map, all by one call (kernel 5.6; which kinds of map take it depends on the
 /// kernel). If that fails, some may be in it.
 pub(super) fn update_batch<K: aya::Pod, V: aya::Pod>(
@@ -334,6 +357,56 @@ where
     }
     let entries = keys.into_iter().zip(values);
     Ok(entries.map(|(Raw(key), Raw(value))| (key, value)).collect())
+}
+
+/// All entries of a map that nobody writes to, `size` at once (kernel 5.6; which kinds of map take it depends
+/// on the kernel).
+pub(super) fn lookup_batches<K: aya::Pod, V: aya::Pod>(
+    map: impl AsFd,
+    size: usize,
+) -> io::Result<Vec<(K, V)>> {
+    let mut entries = Vec::new();
+    // Where a call ended, and where the next one goes on: a key, or less.
+    let mut places = [[0_u64; 4]; 2];
+    if size_of::<K>() > size_of_val(&places[0]) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut is_first = true;
+    loop {
+        let mut keys = Vec::<K>::with_capacity(size);
+        let mut values = Vec::<V>::with_capacity(size);
+        let [last, next] = &mut places;
+        let mut attr = empty();
+        attr.batch.map_fd = raw_fd(map.as_fd());
+        if !is_first {
+            attr.batch.in_batch = last.as_ptr().expose_provenance() as u64;
+        }
+        attr.batch.out_batch = next.as_mut_ptr().expose_provenance() as u64;
+        attr.batch.keys = keys.as_mut_ptr().expose_provenance() as u64;
+        attr.batch.values = values.as_mut_ptr().expose_provenance() as u64;
+        attr.batch.count = u32::try_from(size).map_err(io::Error::other)?;
+        let result = bpf(bpf_cmd::BPF_MAP_LOOKUP_BATCH, &mut attr);
+        let is_last = match result {
+            Ok(_) => false,
+            // There were no more.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error),
+        };
+        // SAFETY: the kernel has filled the union's `batch` part, which is plain integers.
+        let found = unsafe { attr.batch.count } as usize;
+        // SAFETY: the kernel has written that many keys and values, and `found` is at most `size`, which
+        // both have room for; any bytes are a valid value of either type.
+        unsafe {
+            keys.set_len(found.min(size));
+            values.set_len(found.min(size));
+        }
+        entries.extend(keys.into_iter().zip(values));
+        if is_last {
+            return Ok(entries);
+        }
+        places.swap(0, 1);
+        is_first = false;
+    }
 }
 
 /// The event that `bytes` of a ring are.

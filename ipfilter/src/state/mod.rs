@@ -12,6 +12,7 @@ mod record;
 mod requester;
 mod store;
 mod trial;
+mod verified;
 
 pub(crate) use activity::note;
 pub use activity::{Entry, Kind, activity};
@@ -24,3 +25,4 @@ pub use record::{ApiRecord, Cause, Deployed, Outcome, Record, Reload};
 pub use requester::{Requester, User};
 pub use trial::{Purpose, Trial};
 pub(crate) use trial::{shown as shown_time, since_boot};
+pub use verified::Verified;

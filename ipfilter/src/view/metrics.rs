@@ -144,6 +144,20 @@ impl Page {
             "When the plan may change with time; absent if it will not.",
             snapshot.next_boundary,
         )?;
+        let verified = snapshot.verified;
+        let differences = verified.map_or(Ok(0), |verified| verified.differences.try_into())?;
+        self.value(
+            "ipfilter_verify_differences",
+            "Differences between the tables in the kernel and the deployed policy that the last \
+             `ipfilter verify` found.",
+            differences,
+        )?;
+        let never = Timestamp::UNIX_EPOCH;
+        self.time(
+            "ipfilter_verify_timestamp_seconds",
+            "When the last `ipfilter verify` ended; 0 if there was none.",
+            Some(verified.map_or(never, |verified| verified.time)),
+        )?;
         let Some((digest, since)) = &snapshot.deployed else {
             return Ok(());
         };

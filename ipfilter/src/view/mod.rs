@@ -19,3 +19,4 @@ pub mod sources;
 pub mod status;
 pub mod top;
 mod trial;
+pub mod verify;

@@ -4,7 +4,11 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::{kernel::Count, plan::TableSizes, state::Cause};
+use crate::{
+    kernel::Count,
+    plan::TableSizes,
+    state::{Cause, Verified},
+};
 
 /// What an instance is at, at one moment.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub struct Snapshot {
     pub tally: Tally,
     /// The next time at which the plan may be another.
     pub next_boundary: Option<Timestamp>,
+    /// How the last verification went, if there was one.
+    pub verified: Option<Verified>,
 }
 
 /// The authorization services that read the policies from this process.

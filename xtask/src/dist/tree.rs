@@ -26,6 +26,14 @@ const FILES: &[(&str, &str)] = &[
         "usr/lib/sysusers.d/ipfilter.conf",
     ),
     (
+        "ipfilter/dist/ipfilter-verify.service",
+        "usr/lib/systemd/system/ipfilter-verify.service",
+    ),
+    (
+        "ipfilter/dist/ipfilter-verify.timer",
+        "usr/lib/systemd/system/ipfilter-verify.timer",
+    ),
+    (
         "ipfilter/dist/debian/copyright",
         "usr/share/doc/ipfilter/copyright",
     ),
@@ -72,6 +80,10 @@ const TEMPLATES: [Template; 2] = [
         unit: UNIT,
         template: "usr/lib/systemd/system/ipfilter@.service",
         instances: &[
+            (
+                "# Whoever runs the filter has it verified once a day.\nWants=ipfilter-verify.timer\n",
+                "",
+            ),
             ("Source filter for APIs", "Source filter %i for APIs"),
             (
                 "/usr/bin/ipfilter run --config /etc/ipfilter/ipfilter.json",
@@ -307,6 +319,7 @@ mod tests {
         ));
         assert!(filter.contains("ExecReload=/usr/bin/ipfilter --instance %i reload\n"));
         assert!(!filter.contains("/ipfilter.json"));
+        assert!(!filter.contains("ipfilter-verify"));
         assert!(service.contains("--follow /run/ipfilter/%i.policies "));
         assert!(service.contains("After=network.target ipfilter@%i.service\n"));
         assert!(!service.contains("default"));

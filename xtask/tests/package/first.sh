@@ -28,17 +28,20 @@ check "it comes disabled" is disabled systemctl is-enabled ipfilter
 check "it comes stopped" is inactive systemctl is-active ipfilter
 check "its policy is exact" ipfilter check /etc/ipfilter/policy.json
 check "nothing is deployed" ends 1 ipfilter status
-check "the units are well" systemd-analyze verify --man=no ipfilter.service ipfilter@late.service ipfilter-authorize.service ipfilter-authorize@late.service
+check "the units are well" systemd-analyze verify --man=no ipfilter.service ipfilter@late.service ipfilter-authorize.service ipfilter-authorize@late.service ipfilter-verify.service ipfilter-verify.timer
 check "the authorization service comes disabled" is disabled systemctl is-enabled ipfilter-authorize
 check "its user is there" id ipfilter-authorize
 check "its hardening is good" systemd-analyze security --no-pager --threshold=20 ipfilter-authorize.service
 check "the hardening is OK or better" systemd-analyze security --no-pager --threshold=50 ipfilter.service
 systemd-analyze security --no-pager ipfilter.service | tail -n1
+check "so is that of the verification" systemd-analyze security --no-pager --threshold=50 ipfilter-verify.service
 
 systemctl enable --now api
 check "everybody reaches the API" soon is 200 http $DENIED
 check "as it comes, it starts" systemctl start ipfilter
 check "as it comes, it turns nobody away" is 200 http $DENIED
+check "it is verified daily" is active systemctl is-active ipfilter-verify.timer
+check "it is verified now" systemctl start ipfilter-verify.service
 ipfilter detach
 
 cp /opt/policies/allow-list.json /etc/ipfilter/policy.json

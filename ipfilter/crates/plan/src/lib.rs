@@ -12,6 +12,7 @@ mod intervals;
 mod measure;
 mod port_table;
 mod ports;
+mod read_back;
 mod response;
 mod sources;
 mod summary;
@@ -30,6 +31,9 @@ pub use intervals::{Family, IntervalTable, MAX_WORDS, Sizes, TableTooLarge};
 pub use measure::{FamilyMeasures, Measures, TRIE_ENTRY_BYTES};
 pub use port_table::{PortTable, Ports};
 pub use ports::{PortError, PortSet};
+pub use read_back::{
+    Answers, Malformed, Mismatch, ReadBack, interval_answers, mismatches, trie_answers,
+};
 pub use response::{Response, ResponseError};
 pub use sources::{SourceMap, TooManyApis};
 pub use summary::Summary;

@@ -1,8 +1,9 @@
-//! What a change would do, before it is made: `diff`, `replay`, `import` and `export`.
+//! What a change would do, before it is made: `diff`, `replay`, `import` and `export`; and after it: `verify`.
 
 mod diff;
 mod exchange;
 mod replay;
+mod verify;
 
 use std::{
     fs,
