@@ -2,6 +2,7 @@
 
 mod diff;
 mod exchange;
+mod exports;
 mod replay;
 mod verify;
 

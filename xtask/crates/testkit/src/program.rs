@@ -97,13 +97,49 @@ pub const FAIL2BAN: Program = Program {
     },
 };
 
+/// The firewalls that lists of addresses are written for.
+pub const NFT: Program = Program {
+    path: "usr/sbin/nft",
+    origin: Origin::Debian(&[
+        "nftables",
+        "libbsd0",
+        "libedit2",
+        "libgmp10",
+        "libjansson4",
+        "libmd0",
+        "libmnl0",
+        "libnftables1",
+        "libnftnl11",
+        "libxtables12",
+    ]),
+};
+/// See [`NFT`]. Its first argument is the tool that it is to be, such as `iptables-restore`.
+pub const IPTABLES: Program = Program {
+    path: "usr/sbin/xtables-nft-multi",
+    origin: Origin::Debian(&[
+        "iptables",
+        "libip4tc2",
+        "libip6tc2",
+        "libmnl0",
+        "libnftnl11",
+        "libxtables12",
+    ]),
+};
+/// See [`NFT`].
+pub const IPSET: Program = Program {
+    path: "usr/sbin/ipset",
+    origin: Origin::Debian(&["ipset", "libipset13", "libmnl0"]),
+};
+
 impl Program {
     /// Fetches all that are not installed.
     ///
     /// # Errors
     /// As [`Program::command`].
     pub fn fetch_all() -> Result<()> {
-        for program in [PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY, FAIL2BAN] {
+        for program in [
+            PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY, FAIL2BAN, NFT, IPTABLES, IPSET,
+        ] {
             program.command()?;
         }
         Ok(())
@@ -123,6 +159,11 @@ impl Program {
         if libraries.exists() {
             let folders = fs::read_dir(libraries)?.map(|entry| Ok(entry?.path()));
             let folders = folders.collect::<Result<Vec<_>>>()?;
+            let extensions = folders.iter().map(|folder| folder.join("xtables"));
+            if let Some(extensions) = extensions.into_iter().find(|folder| folder.exists()) {
+                // Where that of iptables looks for what it is made of.
+                command.env("XTABLES_LIBDIR", extensions);
+            }
             command.env("LD_LIBRARY_PATH", env::join_paths(folders)?);
         }
         let modules = home.join(MODULES);
