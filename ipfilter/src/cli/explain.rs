@@ -9,7 +9,12 @@ use std::{
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 
-use crate::{config::PolicyOptions, instance::Instance, view::explain::View};
+use crate::{
+    config::PolicyOptions,
+    daemon::InForce,
+    instance::Instance,
+    view::{explain::View, past::Report},
+};
 
 use super::{
     Exit,
@@ -27,8 +32,8 @@ pub struct Args {
     file: Option<PathBuf>,
 
     /// Compare the deployed policy, its table and the program in the kernel instead. Exits with 1 if they
-    /// differ
-    #[arg(long, conflicts_with_all = ["file", "at", "api_arn", "authorizer", "vpc_cidr", "allow_partial"])]
+    /// differ. With `--at`, ask the policy that was deployed then, if it is kept
+    #[arg(long, conflicts_with_all = ["file", "api_arn", "authorizer", "vpc_cidr", "allow_partial"])]
     live: bool,
 
     #[command(flatten)]
@@ -86,7 +91,10 @@ pub(super) fn parse_time(text: &str) -> Result<Timestamp, String> {
 /// When the policy or a source cannot be read, or an answer cannot be printed.
 pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let Some(file) = &args.file else {
-        return args.ask_live(instance);
+        return match args.at {
+            Some(at) => args.ask_past(instance, at),
+            None => args.ask_live(instance),
+        };
     };
     let asked = args.request.iter().any(|path| path.as_os_str() == "-");
     if file.as_os_str() == "-" && (asked || args.source.contains(&SourceArg::Stdin)) {
@@ -125,6 +133,42 @@ fn default_format() -> Format {
 }
 
 impl Args {
+    /// Asks the policy that was deployed at `at`.
+    fn ask_past(&self, instance: &Instance, at: Timestamp) -> anyhow::Result<Exit> {
+        require_root("reading what was deployed")?;
+        let past = InForce::at(instance, at)?;
+        let exact = past.deployed().is_ok();
+        let plan = past.plan(past.planned)?;
+        let targets = self.wanted.targets(&plan)?;
+        self.each(|source, format, out| {
+            for target in &targets {
+                let explanation = past.explain(target.api, source, past.planned);
+                let overruled = past.overruled(target.api, source, past.planned);
+                let api = plan.apis.get(target.api);
+                let (explanation, api) = explanation.zip(api).context("no such API")?;
+                let report = Report {
+                    at,
+                    api: api.name.clone(),
+                    view: View::of_source(source, &explanation),
+                    overruled: overruled.filter(|one| one.since <= at).cloned(),
+                    digest: past.digest().to_owned(),
+                    since: past.since,
+                    cause: past.cause.name(),
+                    exact,
+                };
+                match format {
+                    Format::Text => write!(out, "{report}")?,
+                    Format::Json => {
+                        serde_json::to_writer(&mut *out, &report)?;
+                        writeln!(out)?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        Ok(Exit::Fine)
+    }
+
     /// Compares what the policy, the table and the kernel say.
     fn ask_live(&self, instance: &Instance) -> anyhow::Result<Exit> {
         require_root("asking the filter")?;

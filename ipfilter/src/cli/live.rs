@@ -23,7 +23,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(super) struct Target {
     /// The API's index.
-    api: usize,
+    pub(super) api: usize,
     protocol: Protocol,
     port: u16,
 }

@@ -9,7 +9,7 @@ use super::prepare::Policies;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::overrides::{Override, Overrides};
-use crate::state::{Inputs, Record, load_overrides};
+use crate::state::{Cause, Deployed, Inputs, Record, load_overrides};
 use crate::{instance::Instance, plan::Plan, policy::Explanation};
 
 /// The policies of the deployment in force, as they were read then.
@@ -19,10 +19,12 @@ pub struct InForce {
     policies: Policies,
     /// When it was deployed.
     pub since: Timestamp,
+    /// Who asked for it.
+    pub cause: Cause,
+    /// The time for which the policies were evaluated.
+    pub planned: Timestamp,
     /// SHA-256 of the plan, in hexadecimal.
     digest: String,
-    /// The time for which the policies were evaluated.
-    planned: Timestamp,
 }
 
 impl InForce {
@@ -36,6 +38,26 @@ impl InForce {
         Self::recorded(instance, &Record::load(instance)?, Arc::new(overrides))
     }
 
+    /// Those of the deployment that was in force at `time`, with what is known of the overrides of then.
+    ///
+    /// # Errors
+    ///
+    /// When that is not known any more, or its policies are not kept.
+    pub fn at(instance: &Instance, time: Timestamp) -> Result<Self, Failure> {
+        let record = Record::load(instance)?;
+        let deployed = record
+            .at(time)
+            .with_context(|| match record.history.last() {
+                Some(first) => format!(
+                    "what was deployed at {time} is not known: the history begins at {}",
+                    first.since
+                ),
+                None => "nothing is written down of what was deployed".to_owned(),
+            })?;
+        let overrides = Arc::new(load_overrides(instance)?);
+        Self::of_deployed(instance, deployed, overrides)
+    }
+
     /// Those that `record` names, under these overrides.
     pub(super) fn recorded(
         instance: &Instance,
@@ -44,6 +66,14 @@ impl InForce {
     ) -> Result<Self, Failure> {
         let current = record.current();
         let current = current.context("nothing is written down of what is deployed")?;
+        Self::of_deployed(instance, current, overrides)
+    }
+
+    fn of_deployed(
+        instance: &Instance,
+        current: &Deployed,
+        overrides: Arc<Overrides>,
+    ) -> Result<Self, Failure> {
         let name = current.inputs.as_ref().context(
             "what is deployed was made of no policies that are kept: a broken one was shut, or the \
              state directory could not be written",
@@ -53,6 +83,7 @@ impl InForce {
             policies: Policies::of(&inputs, overrides)?,
             inputs,
             since: current.since,
+            cause: current.cause,
             digest: current.digest.clone(),
             planned: current.planned.unwrap_or(current.since),
         })

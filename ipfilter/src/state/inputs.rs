@@ -1,6 +1,7 @@
 //! All that a plan is made from but the time: what was asked for, and the texts of the policies.
 //!
-//! Kept in the state directory for the deployment in force and the one before it. Texts rather than
+//! Kept in the state directory for the deployment in force, the one before it, and as many earlier ones as there
+//! is room for, which `explain --live --at` asks. Texts rather than
 //! tables: they say what holds at any time, to any version of this program.
 
 use std::{
@@ -19,6 +20,12 @@ use crate::{files::read_policy, instance::Instance, policy::Source};
 
 /// How the files are called; the rest is the beginning of their inputs' name.
 const PREFIX: &str = "inputs-";
+
+/// The inputs that are kept whatever their size: of the deployment in force and the one before.
+const NEEDED: usize = 2;
+
+/// The bytes that all others may take.
+const ROOM: u64 = 64 << 20;
 
 /// What a plan is made from.
 #[derive(Clone, Debug)]
@@ -160,7 +167,8 @@ impl Inputs {
         })
     }
 
-    /// Removes what is kept for `instance` but for these, and those of a trial.
+    /// Removes what is kept for `instance` but for those of a trial and these: the first [`NEEDED`], and of the
+    /// others the first that fit into [`ROOM`].
     ///
     /// # Errors
     ///
@@ -170,8 +178,20 @@ impl Inputs {
         let tried = trial
             .iter()
             .flat_map(|trial| [Some(&trial.tried), trial.back.as_ref()]);
-        let names = names.iter().chain(tried.flatten());
-        let kept: Vec<PathBuf> = names.map(|name| path(instance, name)).collect();
+        let mut room = ROOM;
+        let fits = |(number, path): &(usize, PathBuf)| {
+            if *number < NEEDED {
+                return true;
+            }
+            let size = fs::metadata(path).map_or(0, |file| file.len());
+            let fits = size <= room;
+            room = room.saturating_sub(size);
+            fits
+        };
+        let paths = names.iter().map(|name| path(instance, name));
+        let paths = paths.enumerate().filter(fits).map(|(_, path)| path);
+        let tried = tried.flatten().map(|name| path(instance, name));
+        let kept: Vec<PathBuf> = paths.chain(tried).collect();
         let folder = instance.state();
         let entries =
             fs::read_dir(&folder).with_context(|| format!("can't list `{}`", folder.display()))?;

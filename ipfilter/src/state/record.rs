@@ -13,7 +13,7 @@ use super::{input_file::InputFile, store};
 use crate::{addresses::words, config::Config, instance::Instance, kernel::Bound, plan::Plan};
 
 /// How many deployments are remembered.
-const REMEMBERED: usize = 10;
+const REMEMBERED: usize = 50;
 
 /// What is written down of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -290,13 +290,24 @@ impl Record {
         }
     }
 
-    /// The names of the inputs that must be kept.
+    /// The deployment that was in force at `time`.
+    pub(crate) fn at(&self, time: Timestamp) -> Option<&Deployed> {
+        self.history.iter().find(|deployed| deployed.since <= time)
+    }
+
+    /// The names of the inputs to keep: those that are needed, then others, the latest first.
     pub(crate) fn inputs(&self) -> Vec<String> {
-        let both = [self.current(), self.before()];
-        let inputs = both.into_iter().flatten();
-        inputs
-            .filter_map(|deployed| deployed.inputs.clone())
-            .collect()
+        let needed = [self.current(), self.before()].into_iter().flatten();
+        let mut names = Vec::new();
+        for name in needed
+            .chain(&self.history)
+            .filter_map(|it| it.inputs.as_ref())
+        {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// The instance's record; an empty one if there is none.

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod live;
 pub mod map;
 pub mod metrics;
+pub mod past;
 pub mod probe;
 pub mod replay;
 pub mod snapshot;

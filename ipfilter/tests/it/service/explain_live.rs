@@ -1,6 +1,7 @@
 //! `explain --live`: the policy, the table and the kernel side by side, and what happens where they
 //! differ.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::lab::{BAD, GOOD, Lab, allow};
@@ -70,7 +71,6 @@ fn three_answers_agree_for_each_api_and_table() {
             &["--api", "good", "--port", "81"],
             "port 81 is not the API's",
         ),
-        (&["--at", "2026-01-01T00:00:00Z"], "cannot be used with"),
         (&["--policy", "x"], "cannot be used with"),
     ] {
         let (code, said) = lab.tell(&[&live[..], more].concat());
@@ -149,4 +149,49 @@ fn a_difference_is_an_error() {
     assert_eq!(count, 2, "{said}");
     lab.tell(&["detach"]);
     lab.assert_nothing_is_left();
+}
+
+/// What was in force at a time is asked of the policy of then, whatever is in force now.
+#[test]
+fn the_policy_of_then_is_asked() {
+    let lab = Lab::empty("then");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let filter = lab.filter(&["--policy", &policy]);
+    let then = Timestamp::now().to_string();
+    lab.write("policy.json", allow(&BAD));
+    let (code, said) = lab.tell(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    let now = Timestamp::now().to_string();
+    let ask = |at: &str| {
+        let (code, said) = lab.tell(&[
+            "explain",
+            "--live",
+            "--at",
+            at,
+            "--format",
+            "json",
+            "--source",
+            "198.51.100.10",
+        ]);
+        assert_eq!(code, Some(0), "{said}");
+        answers(&said).remove(0)
+    };
+    for (at, decision, cause) in [(&then, "allow", "start"), (&now, "deny", "command")] {
+        let answer = ask(at);
+        assert_eq!(answer["decision"], decision, "{answer}");
+        assert_eq!(answer["cause"], cause);
+        assert_eq!(answer["exact"], true);
+    }
+    let long_ago = [
+        "explain",
+        "--live",
+        "--at",
+        "2001-01-01T00:00:00Z",
+        "--source",
+        "192.0.2.1",
+    ];
+    let (code, said) = lab.tell(&long_ago);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the history begins at"), "{said}");
+    lab.detach(filter);
 }
