@@ -102,7 +102,7 @@ fn addresses_that_are_left_out_or_not_there_are_reported_and_watched() {
         &[],
     );
     assert!(
-        lab.log("run").contains("`192.0.2.99` is not there"),
+        lab.log("run").contains("`192.0.2.99` does not exist"),
         "{}",
         lab.log("run")
     );
