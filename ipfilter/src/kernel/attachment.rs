@@ -141,6 +141,38 @@ impl Attachment {
         Ok(there.then_some(link))
     }
 
+    /// Takes note of the number that the interface has by now, which another network namespace may have
+    /// given it.
+    pub(super) fn renumber(&mut self) -> Result<(), Error> {
+        let Holder::Link(link) = &self.holder else {
+            return Ok(());
+        };
+        let info = sys::link_info(&link.object).map_err(|error| look_failed(link, error))?;
+        if info.ifindex != 0 {
+            self.interface.index = info.ifindex;
+        }
+        Ok(())
+    }
+
+    /// Pins it under the interface's number, if it is pinned under an earlier one, which another
+    /// interface may get.
+    pub(super) fn repin(&mut self, pins: &Pins) -> Result<(), Error> {
+        let Holder::Link(link) = &self.holder else {
+            return Ok(());
+        };
+        let path = pins.link(self.interface.index, self.hook);
+        if link.path == path {
+            return Ok(());
+        }
+        let object = link.object.try_clone();
+        let object = object.map_err(|error| Error::io("can't hold a link", error))?;
+        let renamed = pins.hold(path, object);
+        renamed.pin()?;
+        let before = link.path.clone();
+        self.holder = Holder::Link(renamed);
+        unpin(&before)
+    }
+
     /// Replaces the program atomically: each packet sees the old or the new one.
     pub(super) fn replace(&self, program: impl AsFd) -> Result<(), Error> {
         let replaced = match &self.holder {

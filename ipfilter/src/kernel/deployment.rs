@@ -1,9 +1,14 @@
 //! A plan in the kernel and at its interfaces: replacing the deployment before it, and following interfaces
 //! as they appear, disappear and are renamed.
 
-use std::{mem::take, os::fd::OwnedFd, sync::Arc, time::SystemTime};
+use std::{
+    mem::take,
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
-use log::warn;
+use log::{debug, warn};
 
 use super::{
     attachment::Attachment,
@@ -53,6 +58,8 @@ pub struct Followed {
     pub left: Vec<Interface>,
     /// One error per interface that failed.
     pub failed: Vec<Error>,
+    /// The numbers of interfaces that did not take it.
+    refused: Vec<u32>,
 }
 
 /// A plan that is loaded and not in force yet: its tables are filled and frozen, its program is verified.
@@ -198,12 +205,9 @@ impl Filter {
     }
 }
 
-/// Whether the interface is in another network namespace by now.
-fn is_moved(attachment: &Attachment, interfaces: &[Interface], links: &[Link]) -> bool {
-    let index = attachment.interface.index;
-    let is_wanted = interfaces.iter().any(|other| other.index == index);
-    let is_here = links.iter().any(|link| link.index == index);
-    !is_wanted && !is_here && matches!(attachment.program(), Ok(Some(_)))
+/// Whether the interface is in another network namespace by now. One here may have its number.
+fn is_away(attachment: &Attachment, links: &[Link]) -> bool {
+    matches!(attachment.link_among(links), Ok(None)) && matches!(attachment.program(), Ok(Some(_)))
 }
 
 /// Whether an interface with this number exists; true if that can't be found out.
@@ -268,8 +272,14 @@ impl Prepared {
         let pins = &self.filter.pins;
         self.filter
             .change(&mut self.programs, interfaces, &links, change)?;
+        let begun = Instant::now();
         let proof = Proof::of(&self.questions, interfaces)?;
         proof.ask(pins, &mut self.programs, change.attachments())?;
+        debug!(
+            "proved at {} interfaces in {:?}",
+            change.attachments().count(),
+            begun.elapsed()
+        );
         Ok(proof)
     }
 }
@@ -302,34 +312,64 @@ impl Deployment {
         followed.failed.extend(assigned.err());
         let mut before = take(&mut self.attachments);
         before.append(&mut self.away);
+        for attachment in &mut before {
+            followed.failed.extend(attachment.renumber().err());
+        }
+        // They take the filter with them, and may come back.
+        let (away, before): (Vec<_>, Vec<_>) = before
+            .into_iter()
+            .partition(|attachment| is_away(attachment, &links));
+        self.away = away;
+        // Until they have the filter, those that are new are open.
+        let is_new = |interface: &&Interface| {
+            let mut before = before.iter();
+            !before.any(|attachment| attachment.interface.index == interface.index)
+        };
+        let newcomers = interfaces.iter().filter(is_new);
+        let newcomers = self.attach(newcomers, &links, &mut followed);
         for attachment in before {
-            if is_moved(&attachment, interfaces, &links) {
-                // It keeps its filter there, and may come back.
-                self.away.push(attachment);
-                continue;
+            let mut kept = keep(attachment, interfaces, &links, &mut followed);
+            if let Some(kept) = &mut kept {
+                followed.failed.extend(kept.repin(&self.pins).err());
             }
-            let kept = keep(attachment, interfaces, &links, &mut followed);
             self.attachments.extend(kept);
         }
-        for interface in interfaces {
+        self.attachments.extend(newcomers);
+        let is_open = |interface: &&Interface| {
             let mut attachments = self.attachments.iter();
-            if attachments.any(|attachment| attachment.interface.index == interface.index) {
-                continue;
-            }
-            match self.programs.attach(&self.pins, interface, &links) {
-                Ok(attachment) => {
-                    // A filter that fails its test is still better than none.
-                    let proven = self
-                        .proof
-                        .ask(&self.pins, &mut self.programs, [&attachment]);
-                    followed.failed.extend(proven.err());
-                    self.attachments.push(attachment.clone());
-                    followed.attached.push(attachment);
-                }
-                Err(error) => followed.failed.push(error),
-            }
+            let failed = followed.refused.contains(&interface.index);
+            !failed && !attachments.any(|other| other.interface.index == interface.index)
+        };
+        let open: Vec<_> = interfaces.iter().filter(is_open).collect();
+        let lost = self.attach(open, &links, &mut followed);
+        self.attachments.extend(lost);
+        for attachment in &followed.attached {
+            // A filter that fails its test is still better than none.
+            let proven = self.proof.ask(&self.pins, &mut self.programs, [attachment]);
+            followed.failed.extend(proven.err());
         }
         followed
+    }
+
+    /// Attaches it to these interfaces, as far as they take it.
+    fn attach<'a>(
+        &mut self,
+        interfaces: impl IntoIterator<Item = &'a Interface>,
+        links: &[Link],
+        followed: &mut Followed,
+    ) -> Vec<Attachment> {
+        let mut attached = Vec::new();
+        for interface in interfaces {
+            match self.programs.attach(&self.pins, interface, links) {
+                Ok(attachment) => attached.push(attachment),
+                Err(error) => {
+                    followed.failed.push(error);
+                    followed.refused.push(interface.index);
+                }
+            }
+        }
+        followed.attached.extend(attached.iter().cloned());
+        attached
     }
 }
 

@@ -1,12 +1,14 @@
-//! Everything that may happen to a filter, under continuous traffic: reloads, kills, restarts,
-//! another version of the program, an interface that goes down. Not a packet may be misjudged.
+//! Everything that may happen to a filter, under continuous traffic: reloads, kills, restarts, another
+//! version of the program, overrides, an interface that goes down, gets another name or is lent to
+//! another network namespace, pins that vanish, system calls that fail. Not a packet may be misjudged.
 
 use std::{
+    fs,
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         Barrier, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -25,6 +27,7 @@ use testkit::{
     process::{Guard, TICK},
 };
 
+use super::faults::with_fault;
 use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, inside, statuses, wait_for};
 
 /// How long the denied client waits for an answer, which it must not get.
@@ -257,7 +260,20 @@ struct Doses {
     restarts: usize,
     upgrades: usize,
     flaps: usize,
+    renames: usize,
+    moves: usize,
+    losses: usize,
+    overrides: usize,
+    faults: usize,
 }
+
+/// What fails under a reload, and with what.
+const FAULTS: [(&str, &str); 4] = [
+    ("bpf", "ENOMEM"),
+    ("openat", "EMFILE"),
+    ("recvfrom", "ENOBUFS"),
+    ("bpf", "EPERM"),
+];
 
 struct Operator<'l> {
     lab: &'l Lab,
@@ -270,9 +286,7 @@ struct Operator<'l> {
 impl Operator<'_> {
     fn act(&mut self, doses: Doses) {
         for _ in 0..doses.reloads {
-            self.change();
-            let (code, said) = self.lab.tell(&["reload"]);
-            assert_eq!(code, Some(0), "{said}");
+            self.reload();
         }
         for _ in 0..doses.kills {
             self.change();
@@ -293,7 +307,28 @@ impl Operator<'_> {
         for _ in 0..doses.flaps {
             self.flap();
         }
+        for _ in 0..doses.renames {
+            self.rename();
+        }
+        for round in 0..doses.moves {
+            self.lend(round % 2 == 0);
+        }
+        for _ in 0..doses.losses {
+            self.lose_pins();
+        }
+        for _ in 0..doses.overrides {
+            self.overrule();
+        }
+        for (call, error) in FAULTS.iter().take(doses.faults) {
+            self.fail(call, error);
+        }
         self.stop();
+    }
+
+    fn reload(&mut self) {
+        self.change();
+        let (code, said) = self.lab.tell(&["reload"]);
+        assert_eq!(code, Some(0), "{said}");
     }
 
     /// Another plan, which says the same of both clients.
@@ -314,21 +349,123 @@ impl Operator<'_> {
         assert!(ended.is_some_and(|ended| ended.is_ok_and(|status| status.success())));
     }
 
+    fn ip(&self, arguments: &[&str]) {
+        let host = &self.lab.network.host;
+        host.ip(arguments.iter().copied()).expect("it does");
+    }
+
     /// Takes the link down and up again. What the allowed client sends meanwhile is lost to the
     /// link; what the denied one sends must not come through once it is up.
     fn flap(&self) {
         self.signals.pause();
-        let ip = |arguments: &[&str]| self.lab.network.host.ip(arguments.iter().copied());
-        ip(&["link", "set", "eth0", "down"]).expect("it goes down");
-        ip(&["link", "set", "eth0", "up"]).expect("it goes up");
+        self.ip(&["link", "set", "eth0", "down"]);
+        self.bring_up();
+    }
+
+    fn bring_up(&self) {
+        self.ip(&["link", "set", "eth0", "up"]);
         // Linux forgets IPv6 addresses, and all routes, with the link.
-        let address = format!("{}/48", HOST.v6);
-        ip(&["address", "replace", &address, "dev", "eth0", "nodad"]).expect("an address");
+        let [v4, v6] = [format!("{}/24", HOST.v4), format!("{}/48", HOST.v6)];
+        self.ip(&["address", "replace", &v4, "dev", "eth0"]);
+        self.ip(&["address", "replace", &v6, "dev", "eth0", "nodad"]);
         for gateway in [ROUTER.v4, ROUTER.v6] {
-            ip(&["route", "replace", "default", "via", gateway]).expect("a route");
+            self.ip(&["route", "replace", "default", "via", gateway]);
         }
         wait_for("the way", || statuses(self.lab) == ONLY_GOOD);
         self.signals.pause.store(false, Relaxed);
+    }
+
+    /// Gives the interface another name, under traffic, and back.
+    fn rename(&mut self) {
+        for (from, to) in [("eth0", "lan0"), ("lan0", "eth0")] {
+            self.ip(&["link", "set", from, "name", to]);
+            self.reload();
+        }
+    }
+
+    /// Lends the interface to another network namespace, where it keeps its number or gets another.
+    /// Once it is back, the filter is back before it is up.
+    fn lend(&mut self, keeps_number: bool) {
+        self.signals.pause();
+        let mut borrower = Command::new("unshare");
+        borrower.args(["--net", "cat"]).stdin(Stdio::piped());
+        let borrower = Guard::spawn(&mut borrower).expect("unshare");
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        let pid = borrower.id().to_string();
+        wait_for("it is apart", || namespace(&pid) != namespace("self"));
+        let at = format!("--net=/proc/{pid}/ns/net");
+        let there = |arguments: &[&str]| {
+            let mut ip = Command::new("nsenter");
+            ip.args([&at, "ip"]).args(arguments);
+            let done = ip.status().expect("nsenter");
+            assert!(done.success(), "{arguments:?}");
+        };
+        if !keeps_number {
+            for pair in ["pair0", "pair1", "pair2", "pair3"] {
+                there(&["link", "add", pair, "type", "veth"]);
+            }
+        }
+        self.ip(&["link", "set", "eth0", "netns", &pid]);
+        wait_for("it is away", || !self.is_attached());
+        there(&["link", "set", "eth0", "netns", self.lab.network.host.name()]);
+        wait_for("it is back", || self.is_attached());
+        self.bring_up();
+        self.reload();
+    }
+
+    /// Whether the filter is at the interface, and that here.
+    fn is_attached(&self) -> bool {
+        let status = self.lab.status();
+        let interfaces = status["interfaces"].as_array().expect("interfaces").iter();
+        interfaces.clone().any(|it| it["name"] == "eth0")
+    }
+
+    /// Removes the pins, as unmounting the BPF file system does: the process pins anew what it holds, and
+    /// is killed then.
+    fn lose_pins(&mut self) {
+        let pins = self.lab.pins();
+        let links = || {
+            let entries = fs::read_dir(&pins).into_iter().flatten().flatten();
+            let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+            names.filter(|name| name.starts_with("link_")).count()
+        };
+        fs::remove_dir_all(&pins)
+            .or_else(|_| fs::remove_dir_all(&pins))
+            .expect("pins");
+        wait_for("the pins", || links() == 1);
+        // Pinned last, so that the rest is there.
+        wait_for("all of them", || self.is_attached());
+        self.running = None;
+        self.start(Path::new(env!("CARGO_BIN_EXE_ipfilter")));
+    }
+
+    /// Overrules the policy, by what it says anyway, and takes that back.
+    fn overrule(&self) {
+        for command in [
+            ["block", "203.0.113.0/24", "--for", "1h"],
+            ["allow", "198.51.100.0/24", "--for", "1h"],
+        ] {
+            let (code, said) = self.lab.tell(&command);
+            assert_eq!(code, Some(0), "{said}");
+        }
+        let status = self.lab.status();
+        let overrides = status["overrides"].as_array().expect("overrides");
+        let ids: Vec<_> = overrides.iter().map(|it| it["id"].to_string()).collect();
+        let ids = ids.iter().map(String::as_str);
+        let remove: Vec<_> = ["overrides", "remove"].into_iter().chain(ids).collect();
+        let (code, said) = self.lab.tell(&remove);
+        assert_eq!(code, Some(0), "{said}");
+    }
+
+    /// Has a reload meet system calls that fail. It may fail itself; the next one does not.
+    fn fail(&mut self, call: &str, error: &str) {
+        let pid = self.running.as_ref().expect("it runs").id();
+        let fault = format!("{call}:error={error}:when=2..4");
+        self.change();
+        with_fault(self.lab, pid, call, &fault, || {
+            drop(self.lab.tell(&["reload"]));
+        });
+        wait_for("a reload", || self.lab.tell(&["reload"]).0 == Some(0));
     }
 }
 
@@ -448,11 +585,16 @@ fn the_witness_sees_what_no_filter_stops() {
 #[test]
 fn nothing_that_happens_to_a_native_filter_misjudges_a_packet() {
     let doses = Doses {
-        reloads: 200,
-        kills: 20,
-        restarts: 5,
+        reloads: 100,
+        kills: 15,
+        restarts: 4,
         upgrades: 2,
         flaps: 3,
+        renames: 6,
+        moves: 2,
+        losses: 3,
+        overrides: 2,
+        faults: 4,
     };
     endure("native", "native", doses);
 }
@@ -460,11 +602,34 @@ fn nothing_that_happens_to_a_native_filter_misjudges_a_packet() {
 #[test]
 fn nothing_that_happens_to_a_filter_in_traffic_control_misjudges_a_packet() {
     let doses = Doses {
-        reloads: 30,
-        kills: 5,
-        restarts: 2,
+        reloads: 15,
+        kills: 4,
+        restarts: 1,
         upgrades: 1,
         flaps: 1,
+        renames: 2,
+        moves: 2,
+        losses: 1,
+        overrides: 1,
+        faults: 2,
     };
     endure("tc", "tc", doses);
+}
+
+/// A move that is over before anybody has noticed, and gave the interface another number.
+#[test]
+fn an_interface_that_was_away_for_a_moment_stays_filtered() {
+    let doses = Doses {
+        reloads: 0,
+        kills: 0,
+        restarts: 0,
+        upgrades: 0,
+        flaps: 0,
+        renames: 0,
+        moves: 8,
+        losses: 0,
+        overrides: 0,
+        faults: 0,
+    };
+    endure("away", "native", doses);
 }
