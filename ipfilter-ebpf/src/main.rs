@@ -31,12 +31,12 @@ mod programs {
     use ipfilter_ebpf::{
         abi::{NO_API, Reason, deny, flags, port_entry},
         verdict::{By, Verdict},
-        wire::{Family, Frame as _, parse, plain},
+        wire::{self, Family, Frame as _, Judge, parse, plain},
     };
 
     use crate::bpf::{
         act::answer,
-        context::{Buffer, Frags, Packet, Tc, Xdp},
+        context::{Buffer, Frags, Packet, Scratch, Tc, Xdp, verifier_barrier},
         maps::{
             Deployed, Subject, callable_v4, callable_v6, config, decision, entry_of_port, has,
             subject,
@@ -149,19 +149,38 @@ mod programs {
         let length = packet.len();
         let unknown = u64::from(length);
         let mut pulled = false;
-        let verdict = loop {
-            match parse(&packet.buffer(), By(&Deployed(unknown))) {
-                Verdict::Pass(reason) | Verdict::Drop(reason, _)
-                    if !pulled && pull_headers(packet, length, reason) =>
-                {
-                    pulled = true;
-                }
-                verdict => break verdict,
+        let found = loop {
+            let judge = Complete {
+                tables: Deployed(unknown),
+                bytes: length,
+            };
+            let found = parse(&Scratch(packet.buffer()), judge);
+            if pulled || !pull_headers(packet, length, &found) {
+                break found;
             }
+            pulled = true;
         };
         // SAFETY: it is gone at the end of this function.
         if let Some(subject) = unsafe { subject() } {
-            *subject = found(&verdict, length);
+            *subject = found;
+        }
+    }
+
+    /// Judges by the deployment's tables. Each of its answers has a value in every field: of a [`Verdict`] that
+    /// is returned from many places the compiler may read what was never written, before it looks which one
+    /// it is, and Linux 6.1 refuses to read a place on the stack that nothing was written to.
+    struct Complete {
+        tables: Deployed,
+        /// The length of the frame.
+        bytes: u32,
+    }
+
+    impl Judge for Complete {
+        type Verdict = Subject;
+
+        #[inline(always)]
+        fn judge(self, packet: wire::Packet) -> Subject {
+            found(&By(&self.tables).judge(packet), self.bytes)
         }
     }
 
@@ -226,12 +245,15 @@ mod programs {
         let Some(subject) = (unsafe { subject() }).map(|subject| *subject) else {
             return Action::Drop as u32;
         };
-        let counters = Counters::of(packet, subject.api);
-        let due = subject.decision != decision::PASS
-            && counters.is_some_and(|counters| report::is_due(packet, counters));
+        let Some(counters) = Counters::of(packet, subject.api) else {
+            return Action::Drop as u32;
+        };
+        let due = subject.decision != decision::PASS && report::is_due(packet, counters);
         if due {
             report::note(packet);
         }
+        // What is done does not depend on it: the verifier need not go through that twice.
+        let due = verifier_barrier(due.into(), subject.bytes.into()) != 0;
         let (reason, action) = match subject.decision {
             decision::PASS => (subject.reason, Action::Pass),
             decision::DROP => (subject.reason, Action::Drop),
@@ -246,9 +268,7 @@ mod programs {
                 "API {}: {} bytes, reason {}", subject.api, subject.bytes, reason
             );
         }
-        if let Some(counters) = counters {
-            counters.count_any(reason, subject.bytes.into());
-        }
+        counters.count_any(reason, subject.bytes.into());
         action as u32
     }
 
@@ -286,9 +306,10 @@ mod programs {
     /// Pulls the headers into the linear buffer if the verdict needs them. The packet must then be judged
     /// again.
     #[inline(always)]
-    fn pull_headers<P: Packet>(packet: P, length: u32, reason: Reason) -> bool {
+    fn pull_headers<P: Packet>(packet: P, length: u32, found: &Subject) -> bool {
         P::HIDES_HEADERS
-            && reason.needs_pull()
+            && found.decision != decision::DENY
+            && Reason::needs_pull(found.reason)
             && (packet.buffer().len() as u32) < length.min(HEADERS)
             && packet.pull(length, HEADERS).is_some()
     }

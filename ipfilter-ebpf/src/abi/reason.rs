@@ -86,14 +86,12 @@ impl Reason {
         Self::ALL.get(usize::try_from(number).ok()?).copied()
     }
 
-    /// Whether it might have been another one, had more of the packet been in sight.
+    /// Whether the reason with this number might have been another one, had more of the packet been in
+    /// sight.
     #[must_use]
     #[inline(always)]
-    pub const fn needs_pull(self) -> bool {
-        matches!(
-            self,
-            Self::Malformed | Self::Unresolved | Self::UnresolvedAllowed
-        )
+    pub const fn needs_pull(number: u32) -> bool {
+        NEED_PULL >> number & 1 == 1
     }
 
     /// Whether the packet was turned into an answer. A shift rather than a table lookup, since BPF
@@ -117,6 +115,11 @@ const ANSWERS: u32 = {
     }
     bits
 };
+
+/// The same of those that might have been another one, had more of the packet been in sight.
+const NEED_PULL: u32 = 1 << Reason::Malformed as u32
+    | 1 << Reason::Unresolved as u32
+    | 1 << Reason::UnresolvedAllowed as u32;
 
 /// Counters in a [`super::Row`]: more than there are reasons.
 pub const REASONS: usize = 32;

@@ -18,7 +18,7 @@ use ipfilter_ebpf::{
 };
 
 use super::{
-    context::{Packet, Scratch, optimizer_barrier},
+    context::{Packet, Scratch, optimizer_barrier, verifier_barrier},
     maps::{FULL_AT, RESPONSES, Subject, config, key, subject},
 };
 
@@ -139,23 +139,58 @@ fn respond<P: Packet, const V6: bool>(packet: P) -> Reason {
         alert: response.alert.len,
     };
     let nothing = PayloadSlice::default();
-    let (header, saying, reason) =
+    let (header, saying, step) =
         match reply::respond(&tcp, cause.family, cookies(&cause.parties), &lengths) {
             Answer::Silence => return Reason::Unanswered,
-            Answer::Reset(header) => (header, nothing, Reason::RespondReset),
-            Answer::SynAck(header) => (header, nothing, Reason::SynAck),
-            Answer::Data(Data::Alert, header) => (header, response.alert, Reason::TlsAlert),
-            Answer::Data(Data::Forbidden, header) => {
-                (header, response.forbidden, Reason::Forbidden)
-            }
-            Answer::Data(Data::ForbiddenHead, header) => (header, response.head, Reason::Forbidden),
+            Answer::Reset(header) => (header, nothing, Step::Reset),
+            Answer::SynAck(header) => (header, nothing, Step::SynAck),
+            Answer::Data(Data::Alert, header) => (header, response.alert, Step::Alert),
+            Answer::Data(Data::Forbidden, header) => (header, response.forbidden, Step::Forbidden),
+            Answer::Data(Data::ForbiddenHead, header) => (header, response.head, Step::Forbidden),
         };
     if !may_answer(Bucket::Respond) {
         return Reason::RespondLimited;
     }
+    // From here on it is written whatever it is, so that the verifier goes through that once.
+    let barrier = |value: u32| verifier_barrier(value.into(), cause.now.bytes.into());
+    let step = barrier(step as u32);
+    let header = Header {
+        sequence: barrier(header.sequence) as u32,
+        acknowledgement: barrier(header.acknowledgement) as u32,
+        flags: barrier(header.flags.into()) as u8,
+        window: barrier(header.window.into()) as u16,
+    };
+    let saying = PayloadSlice {
+        start: barrier(saying.start.into()) as u16,
+        len: barrier(saying.len.into()) as u16,
+        sum: barrier(saying.sum.into()) as u16,
+        reserved: 0,
+    };
     match say(packet, &cause, &header, response, saying) {
-        Some(()) => reason,
+        Some(()) => Step::reason(step),
         None => Reason::NoRoom,
+    }
+}
+
+/// The steps of the conversation, as numbers that a barrier can take.
+#[derive(Clone, Copy)]
+enum Step {
+    Reset,
+    SynAck,
+    Alert,
+    Forbidden,
+}
+
+impl Step {
+    /// What a packet that was answered by the step with this number is counted under.
+    #[inline(always)]
+    fn reason(number: u64) -> Reason {
+        match number {
+            0 => Reason::RespondReset,
+            1 => Reason::SynAck,
+            2 => Reason::TlsAlert,
+            _ => Reason::Forbidden,
+        }
     }
 }
 

@@ -357,6 +357,11 @@ impl Frame for Scratch {
     }
 
     #[inline(always)]
+    fn barrier(&self, place: usize) -> usize {
+        verifier_barrier(place as u64, self.0.size()) as usize
+    }
+
+    #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u16; N]> {
         let at = self.at(offset, 2 * N)?;
         // SAFETY: as for `Buffer`.

@@ -15,6 +15,13 @@ pub trait Frame {
     /// The byte that is `offset` bytes into the frame, if it is readable.
     fn read_byte(&self, offset: usize) -> Option<u8>;
 
+    /// `place`, such that the kernel's verifier no longer knows how it was arrived at: it then goes once, rather
+    /// than once for each way to it, through what is read from there on.
+    #[inline(always)]
+    fn barrier(&self, place: usize) -> usize {
+        place
+    }
+
     /// Whether no byte is readable.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -91,5 +98,10 @@ impl<F: Frame + ?Sized> Frame for Bounded<'_, F> {
             return None;
         }
         self.frame.read_byte(offset)
+    }
+
+    #[inline(always)]
+    fn barrier(&self, place: usize) -> usize {
+        self.frame.barrier(place)
     }
 }

@@ -63,6 +63,7 @@ pub fn parse<F: Frame + ?Sized, J: Judge>(frame: &F, judge: J) -> J::Verdict {
         kind = u16::from_be(next);
         network += ethernet::TAG_LEN;
     }
+    let network = frame.barrier(network);
     match kind {
         ethertype::IPV4 => parse_ipv4(frame, network, judge),
         ethertype::IPV6 => parse_ipv6(frame, network, judge),
@@ -163,6 +164,7 @@ fn walk_extensions<F: Frame + ?Sized>(
         if !is_extension(next) {
             break;
         }
+        offset = packet.barrier(offset);
         let Some([next_length, place]) = packet.read(offset) else {
             return Content::Unresolved;
         };

@@ -96,14 +96,26 @@ pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Res
         series
     };
     let nics: &[Nic] = if nics.is_empty() { &Nic::ALL } else { nics };
-    let results = Matrix::new(series, nics, build::tests(interrupt)?, interrupt)?.run();
+    let matrix = Matrix::new(series, nics, build::tests(interrupt)?, interrupt)?;
+    thread::scope(|scope| {
+        for _ in 1..thread::available_parallelism().map_or(1, NonZero::get) {
+            scope.spawn(|| matrix.work());
+        }
+        matrix.work();
+    });
+    let results = matrix.results();
     interrupt.check()?;
     print!("{}", results.table());
     Ok(ExitCode::from(u8::from(!results.all_well())))
 }
 
-/// VMs that are ready to boot.
-pub(super) struct Matrix(Vec<Vm>);
+/// VMs that are ready to boot, by whoever has a processor to spare: each is emulated and keeps one busy.
+pub(super) struct Matrix {
+    vms: Vec<Vm>,
+    start: Instant,
+    next: AtomicUsize,
+    ended: Mutex<Vec<(usize, Result<Output>)>>,
+}
 
 impl Matrix {
     /// Fetches what they take.
@@ -132,44 +144,44 @@ impl Matrix {
                 ..Vm::new(emulator.clone(), series.fetch()?, script.clone())
             })
         });
-        Ok(Self(vms.collect::<Result<_>>()?))
+        Ok(Self {
+            vms: vms.collect::<Result<_>>()?,
+            start: Instant::now(),
+            next: AtomicUsize::new(0),
+            ended: Mutex::new(Vec::new()),
+        })
     }
 
-    /// Boots them, and reports each when it has ended. Half of the processors are left to others.
-    pub(super) fn run(&self) -> Results {
-        let start = Instant::now();
-        let at_once = thread::available_parallelism().map_or(1, NonZero::get) / 2;
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::new());
-        thread::scope(|scope| {
-            for _ in 0..at_once.max(1) {
-                scope.spawn(|| {
-                    while let Some((number, vm)) = self.take(&next) {
-                        let result = vm.run();
-                        report(vm, &result);
-                        if let Ok(mut results) = results.lock() {
-                            results.push((number, vm, result));
-                        }
-                    }
-                });
+    /// Boots one VM after the other, and reports each when it has ended, until none is left that nobody has
+    /// booted.
+    pub(super) fn work(&self) {
+        loop {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(vm) = self.vms.get(number) else {
+                return;
+            };
+            let result = vm.run();
+            report(vm, &result);
+            if let Ok(mut ended) = self.ended.lock() {
+                ended.push((number, result));
             }
-        });
-        let mut results = results.into_inner().unwrap_or_default();
-        results.sort_by_key(|(number, ..)| *number);
-        let vms = results.into_iter().map(|(_, vm, result)| Booted {
-            kernel: vm.kernel.release.clone(),
+        }
+    }
+
+    /// What came of those that have ended, in their order.
+    pub(super) fn results(self) -> Results {
+        let mut ended = self.ended.into_inner().unwrap_or_default();
+        ended.sort_by_key(|(number, _)| *number);
+        let booted = self.vms.into_iter().zip(ended);
+        let vms = booted.map(|(vm, (_, result))| Booted {
             parts: 1 + vm.nics.len() / 2,
+            kernel: vm.kernel.release,
             result,
         });
         Results {
             vms: vms.collect(),
-            elapsed: start.elapsed(),
+            elapsed: self.start.elapsed(),
         }
-    }
-
-    fn take(&self, next: &AtomicUsize) -> Option<(usize, &Vm)> {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        self.0.get(number).map(|vm| (number, vm))
     }
 }
 
