@@ -14,7 +14,7 @@ use aya::programs::{
 use ipfilter::kernel::Interface;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
-use testkit::lists::Family;
+use testkit::lists::{Family, List, Shape};
 
 use crate::harness::{Programs, Sources, cpu_time, frame};
 
@@ -41,6 +41,14 @@ pub struct SendArgs {
     #[arg(long, default_value_t = 443)]
     port: u16,
 
+    /// The family of the sources: 4 or 6
+    #[arg(long, default_value = "4", value_parser = family)]
+    family: Family,
+
+    /// Sources inside the sparse list of so many prefixes, rather than random ones
+    #[arg(long)]
+    inside: Option<usize>,
+
     /// How many, in hundreds of thousands
     #[arg(long, default_value_t = 10)]
     calls: u32,
@@ -53,6 +61,14 @@ pub struct AttachArgs {
     interface: String,
 }
 
+fn family(text: &str) -> Result<Family> {
+    match text {
+        "4" => Ok(Family::V4),
+        "6" => Ok(Family::V6),
+        _ => Err(anyhow!("the family is 4 or 6")),
+    }
+}
+
 fn mac(text: &str) -> Result<[u8; 6]> {
     let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
     let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
@@ -61,15 +77,22 @@ fn mac(text: &str) -> Result<[u8; 6]> {
         .map_err(|_| anyhow!("a hardware address has six bytes"))
 }
 
-/// Sends IPv4 frames from uniformly random sources.
+/// Sources inside prefixes: a power of two.
+const INSIDE: usize = 1 << 16;
+
+/// Sends frames from uniformly random sources, or from inside prefixes.
 pub fn send(args: &SendArgs) -> Result<()> {
     let mut cpus = CpuSet::new();
     cpus.set(CPU);
     sched_setaffinity(None, &cpus)?;
     let interface = index(&args.interface)?;
-    let mut programs = Programs::load(Family::V4, Sources::Random, 1, interface, args.port)?;
+    let list = args
+        .inside
+        .map(|size| List::new(Shape::Sparse, args.family, size).inside(INSIDE));
+    let sources = list.as_deref().map_or(Sources::Random, Sources::These);
+    let mut programs = Programs::load(args.family, sources, 1, interface, args.port)?;
     let program = programs.program("bench_send")?;
-    let frame = frame(Family::V4, args.port, args.mac)?;
+    let frame = frame(args.family, args.port, args.mac)?;
     let (start, cpu) = (Instant::now(), cpu_time());
     for _ in 0..args.calls {
         program.test_run(TestRunOptions {

@@ -20,6 +20,8 @@ enum Part {
     Send(flood::SendArgs),
     /// Drop all that comes in by an interface, until standard input ends
     Drop(flood::AttachArgs),
+    /// Drop all that comes in by an interface as a lean filter without a policy would
+    Lean(flood::AttachArgs),
     /// Pass all that comes in by an interface, until standard input ends
     Pass(flood::AttachArgs),
     /// How long it takes to put another program behind an interface's link
@@ -35,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         Part::Packets(args) => packets::run(&args),
         Part::Send(args) => flood::send(&args),
         Part::Drop(args) => flood::attach(&args, "bench_drop"),
+        Part::Lean(args) => flood::attach(&args, "bench_lean"),
         // There are no frames to port 0.
         Part::Pass(args) => flood::attach(&args, "bench_parse"),
         Part::Swap(args) => flood::swap(&args),

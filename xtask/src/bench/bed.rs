@@ -94,7 +94,7 @@ impl Bed {
         Ok(bed)
     }
 
-    /// A program of the benchmark's own (`drop`, `pass`) at an interface, until the guard is dropped.
+    /// A program of the benchmark's own (`drop`, `lean`, `pass`) at an interface, until the guard is dropped.
     pub(super) fn attach(
         bench: &Bench<'_>,
         namespace: &Namespace,

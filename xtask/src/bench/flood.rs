@@ -33,6 +33,9 @@ const RIVALS: [Rival; 7] = [
     Rival::XdpFilter,
 ];
 
+/// Who is also measured with frames that are let through.
+const ALLOWED: [&str; 2] = ["ipfilter", "nftables netdev ingress"];
+
 /// Prefixes in the list that is enforced while metrics are asked for.
 const SCRAPED: usize = 1000;
 
@@ -46,18 +49,27 @@ const READY: Duration = Duration::from_secs(20);
 const CALLS: &str = "5";
 
 pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
-    for size in bench.options.large() {
-        flood(bench, size, results)?;
+    for family in [Family::V4, Family::V6] {
+        for size in bench.options.large() {
+            flood(bench, family, size, results)?;
+        }
     }
     scraped(bench, results)?;
     swap(bench, results)
 }
 
-fn flood(bench: &Bench<'_>, size: usize, results: &mut Results) -> Result<()> {
-    let list = List::new(Shape::Sparse, Family::V4, size);
-    let unit = Bed::new()?;
+/// What each contender's frames cost: of denied sources anywhere, and, where the list lets them through, of
+/// allowed ones, which go on to the host.
+fn flood(bench: &Bench<'_>, family: Family, size: usize, results: &mut Results) -> Result<()> {
+    let list = List::new(Shape::Sparse, family, size);
+    let (unit, lean, passing) = (Bed::new()?, Bed::new()?, Bed::new()?);
     let _dropping = Bed::attach(bench, &unit.receiver, &unit.interface, "drop")?;
-    let rivals: Vec<Rival> = RIVALS.into_iter().filter(|rival| rival.can(size)).collect();
+    let _lean = Bed::attach(bench, &lean.receiver, &lean.interface, "lean")?;
+    let _passing = Bed::attach(bench, &passing.receiver, &passing.interface, "pass")?;
+    let rivals: Vec<Rival> = RIVALS
+        .into_iter()
+        .filter(|rival| rival.can(family, size))
+        .collect();
     let beds: Vec<Bed> = rivals.iter().map(|_| Bed::new()).collect::<Result<_>>()?;
     let mut loaded = Vec::new();
     for (&rival, bed) in rivals.iter().zip(&beds) {
@@ -66,19 +78,29 @@ fn flood(bench: &Bench<'_>, size: usize, results: &mut Results) -> Result<()> {
         loaded.push(Loaded { rival, bench, bed });
         rival.enforce(bed, &list)?;
     }
-    let contenders: Vec<(&str, &Bed)> = [("XDP_DROP", &unit)]
+    let rivals = || rivals.iter().map(|rival| rival.name()).zip(&beds);
+    let denied: Vec<(&str, &Bed)> = [("XDP_DROP", &unit), ("lean program", &lean)]
         .into_iter()
-        .chain(rivals.iter().map(|rival| rival.name()).zip(&beds))
+        .chain(rivals())
         .collect();
-    let mut times = vec![Vec::new(); contenders.len()];
-    for _ in 0..bench.options.rounds {
-        for ((_, bed), times) in contenders.iter().zip(&mut times) {
-            bench.interrupt.check()?;
-            times.push(round(bench, bed)?);
+    let allowed: Vec<(&str, &Bed)> = [("XDP_PASS", &passing)]
+        .into_iter()
+        .chain(rivals().filter(|(name, _)| ALLOWED.contains(name)))
+        .collect();
+    for (outcome, contenders) in [("denied", &denied), ("allowed", &allowed)] {
+        let inside = (outcome == "allowed").then_some(size);
+        let mut times = vec![Vec::new(); contenders.len()];
+        for _ in 0..bench.options.rounds {
+            for ((_, bed), times) in contenders.iter().zip(&mut times) {
+                bench.interrupt.check()?;
+                times.push(round(bench, bed, family, inside)?);
+            }
         }
+        let names = contenders.iter().map(|(name, _)| *name);
+        let case = format!("{family} {outcome}, {size} prefixes");
+        push(results, "flood", &case, names.zip(times))?;
     }
-    let names = contenders.iter().map(|(name, _)| *name);
-    push(results, "flood", size, names.zip(times))
+    Ok(())
 }
 
 /// What a frame costs while the metrics are asked for again and again, and while they are not.
@@ -124,7 +146,7 @@ fn scraped(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
                     anyhow::Ok(())
                 })
             });
-            times.push(round(bench, &bed)?);
+            times.push(round(bench, &bed, Family::V4, None)?);
             drop(ended);
             if let Some(scraper) = scraper {
                 scraper.join().map_err(|_| anyhow!("scraping failed"))??;
@@ -132,20 +154,25 @@ fn scraped(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
         }
     }
     let names = contenders.iter().map(|(name, _)| *name);
-    push(results, "scrape", SCRAPED, names.zip(times))
+    push(
+        results,
+        "scrape",
+        &format!("{SCRAPED} prefixes"),
+        names.zip(times),
+    )
 }
 
 /// A row for each contender with its times.
 fn push<'a>(
     results: &mut Results,
     part: &'static str,
-    prefixes: usize,
+    case: &str,
     contenders: impl Iterator<Item = (&'a str, Vec<f64>)>,
 ) -> Result<()> {
     for (name, times) in contenders {
         results.push(Row {
             part,
-            case: format!("{prefixes} prefixes"),
+            case: case.to_owned(),
             contender: name.to_owned(),
             spread: Spread::of(times).context("no rounds")?,
             unit: "ns of CPU time per frame",
@@ -168,15 +195,18 @@ fn scrape(socket: &Path) -> Result<()> {
 }
 
 /// What a frame costs the receiver, in ns.
-fn round(bench: &Bench<'_>, bed: &Bed) -> Result<f64> {
+fn round(bench: &Bench<'_>, bed: &Bed, family: Family, inside: Option<usize>) -> Result<f64> {
     bed.pin()?;
     let before = bed.work()?;
-    output(
-        bed.sender
-            .command(&bench.kernel)
-            .args(["send", "--interface", "tx0", "--mac", &bed.mac()?])
-            .args(["--port", PORT, "--calls", CALLS]),
-    )?;
+    let mut command = bed.sender.command(&bench.kernel);
+    command
+        .args(["send", "--interface", "tx0", "--mac", &bed.mac()?])
+        .args(["--port", PORT, "--calls", CALLS])
+        .args(["--family", if family == Family::V4 { "4" } else { "6" }]);
+    if let Some(size) = inside {
+        command.args(["--inside", &size.to_string()]);
+    }
+    output(&mut command)?;
     // What is still in the queue.
     thread::sleep(Duration::from_millis(20));
     let after = bed.work()?;

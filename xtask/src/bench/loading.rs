@@ -58,7 +58,10 @@ pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     sizes.dedup();
     for size in sizes {
         let list = List::new(Shape::Sparse, Family::V4, size);
-        let rivals: Vec<Rival> = RIVALS.into_iter().filter(|rival| rival.can(size)).collect();
+        let rivals: Vec<Rival> = RIVALS
+            .into_iter()
+            .filter(|rival| rival.can(Family::V4, size))
+            .collect();
         let mut costs: Vec<Vec<Cost>> = rivals.iter().map(|_| Vec::new()).collect();
         // A round of a million takes a quarter of a minute, most of it of the rivals'.
         let rounds = bench.options.rounds.min(3);

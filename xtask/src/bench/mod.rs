@@ -9,6 +9,7 @@ mod bed;
 mod flood;
 mod goals;
 mod loading;
+mod machine;
 mod packets;
 mod respond;
 mod results;
@@ -26,10 +27,10 @@ use crate::{build, setup};
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Per packet in the kernel, in test runs
-    Packets,
     /// A flood on a live interface
     Flood,
+    /// Per packet in the kernel, in test runs
+    Packets,
     /// Loading and freeing
     Load,
     /// Answers with 403
@@ -70,7 +71,7 @@ impl Options {
     /// The sizes that are worth loading and flooding.
     fn large(&self) -> impl Iterator<Item = usize> + '_ {
         let sizes = self.sizes.iter().copied();
-        sizes.filter(|size| [10, 10_000, 100_000, 1_000_000].contains(size))
+        sizes.filter(|size| [10, 1000, 100_000, 1_000_000].contains(size))
     }
 }
 
@@ -127,10 +128,15 @@ pub(crate) fn run(options: &Options, interrupt: &Interrupt) -> Result<ExitCode> 
         }
     }
     let goals = goals::judge(&results);
-    let markdown = format!("{}\n{}", results.markdown(), goals::markdown(&goals));
+    let machine = machine::describe();
+    let markdown = format!(
+        "{machine}\n{}\n{}",
+        results.markdown(),
+        goals::markdown(&goals)
+    );
     print!("{markdown}");
     fs::write(bench.folder.join("results.md"), &markdown)?;
-    let json = serde_json::json!({ "rows": results.json(), "goals": goals::json(&goals) });
+    let json = serde_json::json!({ "machine": machine, "rows": results.json(), "goals": goals::json(&goals) });
     fs::write(bench.folder.join("results.json"), format!("{json:#}\n"))?;
     Ok(ExitCode::SUCCESS)
 }

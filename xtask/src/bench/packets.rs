@@ -46,6 +46,9 @@ fn row(line: &Value) -> Result<Row> {
         value.with_context(|| format!("no number at `{key}`"))
     };
     let mut notes = Vec::new();
+    if let Some(instructions) = line.get("instructions").and_then(Value::as_u64) {
+        notes.push(format!("{instructions} instructions run"));
+    }
     if let Some(bytes) = line.get("bytes").and_then(Value::as_f64) {
         notes.push(format!("{:.2} MB", bytes / 1e6));
     }

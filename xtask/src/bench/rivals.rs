@@ -3,7 +3,11 @@
 use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 
 use anyhow::Result;
-use testkit::{lists::List, process::output, tool};
+use testkit::{
+    lists::{Family, List},
+    process::output,
+    tool,
+};
 
 use super::{Bench, bed::Bed};
 
@@ -58,13 +62,16 @@ impl Rival {
         }
     }
 
-    /// Whether it is installed and takes so many prefixes.
-    pub(super) fn can(self, prefixes: usize) -> bool {
+    /// Whether it is installed and takes so many prefixes of a family.
+    pub(super) fn can(self, family: Family, prefixes: usize) -> bool {
         match self {
             Self::Ipfilter | Self::Unreported | Self::Trie => true,
             Self::NftNetdev | Self::NftInet | Self::NftAutoMerge => tool("nft", "").is_ok(),
             Self::Ipset => tool("ipset", "").is_ok() && tool("iptables", "").is_ok(),
-            Self::XdpFilter => tool("xdp-filter", "").is_ok() && prefixes <= XDP_FILTER_MOST,
+            Self::XdpFilter => {
+                let fits = family == Family::V4 && prefixes <= XDP_FILTER_MOST;
+                fits && tool("xdp-filter", "").is_ok()
+            }
         }
     }
 
@@ -72,7 +79,7 @@ impl Rival {
     pub(super) fn write(self, bench: &Bench<'_>, list: &List, bed: &Bed) -> Result<PathBuf> {
         let path = bench
             .folder
-            .join(format!("{self:?}-{}", list.prefixes.len()));
+            .join(format!("{self:?}-{}-{}", list.family, list.prefixes.len()));
         let text = match self {
             Self::Ipfilter | Self::Unreported | Self::Trie | Self::XdpFilter => list.policy(true),
             Self::NftNetdev => {
@@ -149,9 +156,13 @@ impl Rival {
                 let rule = format!(
                     "-t raw -A PREROUTING -p tcp --dport {PORT} -m set ! --match-set bench src -j DROP"
                 );
+                let name = match list.family {
+                    Family::V4 => "iptables",
+                    Family::V6 => "ip6tables",
+                };
                 output(
                     bed.receiver
-                        .command(tool("iptables", "iptables")?)
+                        .command(tool(name, "iptables")?)
                         .args(rule.split(' ')),
                 )?;
             }
@@ -189,6 +200,7 @@ impl Rival {
             }
             Self::Ipset => vec![
                 run("iptables", "-t raw -F")?,
+                run("ip6tables", "-t raw -F")?,
                 run("ipset", "destroy bench")?,
             ],
             Self::XdpFilter => vec![run("xdp-filter", &format!("unload {}", bed.interface))?],
@@ -225,17 +237,26 @@ impl Drop for Loaded<'_> {
 
 fn nft(family: &str, hook: &str, flags: &str, list: &List) -> String {
     let elements: Vec<String> = list.texts().collect();
+    let (address, header) = match list.family {
+        Family::V4 => ("ipv4_addr", "ip"),
+        Family::V6 => ("ipv6_addr", "ip6"),
+    };
     format!(
-        "table {family} bench {{\n set allowed {{\n type ipv4_addr; {flags}\n elements = {{ {} }}\n }}\n \
+        "table {family} bench {{\n set allowed {{\n type {address}; {flags}\n elements = {{ {} }}\n }}\n \
          chain in {{\n type filter {hook}; policy accept;\n \
-         tcp dport {PORT} ip saddr != @allowed drop\n }}\n}}\n",
+         tcp dport {PORT} {header} saddr != @allowed drop\n }}\n}}\n",
         elements.join(",\n")
     )
 }
 
 fn ipset(list: &List) -> String {
     let most = list.prefixes.len().max(1024);
-    let mut text = format!("create bench hash:net family inet hashsize {most} maxelem {most}\n");
+    let family = match list.family {
+        Family::V4 => "inet",
+        Family::V6 => "inet6",
+    };
+    let mut text =
+        format!("create bench hash:net family {family} hashsize {most} maxelem {most}\n");
     for prefix in list.texts() {
         // Writing to a string can't fail.
         let _: std::fmt::Result = writeln!(text, "add bench {prefix}");
