@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args, named: Option<&Instance>) -> anyhow::Result<Exit>
     if args.watch {
         look.take(true)?;
         watch::show(args.interval.unwrap_or(WATCH), args.format, |size| {
-            Ok(look.take(true)?.text(args, size)?)
+            look.take(true)?.text(args, size)
         })?;
         return Ok(Exit::Fine);
     }

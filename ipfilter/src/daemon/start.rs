@@ -239,13 +239,14 @@ impl Start {
         if let Some(lost) = &lost {
             error!("{lost}");
         }
-        let mut history = History::open(instance.clone());
+        let filter = Filter::of(&instance);
+        let mut history = History::open(instance);
         history.record.overrides_lost = lost;
         let overrides_before = loaded.unwrap_or_default();
         let mut overrides = overrides_before.clone();
         overrides.forget_ended(Timestamp::now());
         Self {
-            filter: Filter::of(&instance),
+            filter,
             history,
             unattended: false,
             frozen,

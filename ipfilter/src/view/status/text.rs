@@ -346,8 +346,7 @@ fn wrapped(line: &str, width: usize) -> Vec<String> {
     let mut pieces = vec![String::new()];
     for word in line.split(' ') {
         let mut word: String = word.to_owned();
-        loop {
-            let Some(last) = pieces.last_mut() else { break };
+        while let Some(last) = pieces.last_mut() {
             let used = last.chars().count();
             let space = usize::from(used > 0);
             if used + space + word.chars().count() <= width {
