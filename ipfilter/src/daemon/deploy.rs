@@ -257,6 +257,7 @@ impl Daemon {
             task,
             trial: pending.clone(),
             ended: self.ended.take(),
+            is_nowhere: self.policies.spec().interfaces.is_empty(),
             digest,
             change,
             late: self.span.from,
@@ -381,6 +382,8 @@ struct Outcome {
     trial: Option<String>,
     /// What the plan was tried for that was in force before.
     ended: Option<Purpose>,
+    /// Whether the plan in force is at no interface.
+    is_nowhere: bool,
     digest: String,
     /// What it changed, in a line.
     change: String,
@@ -415,6 +418,12 @@ impl Outcome {
                 warn!("the filter is detached; {until}");
             }
             (Task::Detach, Err(failure)) => error!("not detached: {failure}"),
+            (Task::Return(_), Ok(())) if self.is_nowhere => {
+                error!(
+                    "taken back: nothing was deployed before, so the filter is detached; `ipfilter \
+                     reload` deploys what the files say"
+                );
+            }
             (Task::Return(Cause::Return), Ok(())) if self.ended == Some(Purpose::Change) => {
                 error!(
                     digest, change;
