@@ -17,7 +17,7 @@ impl Daemon {
             Ok(matched) => matched,
             Err(error) => return error!("can't follow the interfaces: {error}"),
         };
-        let followed = self.deployment.follow(&matched.interfaces);
+        let followed = self.deployment.follow(&matched);
         for attachment in &followed.attached {
             announce(attachment);
             self.note(Kind::Attach, Requester::Kernel, &attachment.interface.name);

@@ -14,7 +14,7 @@ use super::{
     attachment::Attachment,
     error::Error,
     filter::Filter,
-    interface::Interface,
+    interface::{Interface, Matched},
     netlink::{self, Link},
     object::Object,
     pin::Pinned,
@@ -299,16 +299,13 @@ impl Deployment {
 
     /// Follows the interfaces: attaches the loaded programs where they are not attached yet, and detaches
     /// from those that are gone or no longer wanted. One interface that fails does not affect the others.
-    pub fn follow(&mut self, interfaces: &[Interface]) -> Followed {
+    pub fn follow(&mut self, matched: &Matched) -> Followed {
         let mut followed = Followed::default();
-        let links = match netlink::links() {
-            Ok(links) => links,
-            Err(error) => {
-                followed.failed.push(error);
-                return followed;
-            }
-        };
-        let assigned = self.slots.assign(interfaces, &links);
+        // One list: an interface that comes back between two would be none that is wanted.
+        let Matched {
+            interfaces, links, ..
+        } = matched;
+        let assigned = self.slots.assign(interfaces, links);
         followed.failed.extend(assigned.err());
         let mut before = take(&mut self.attachments);
         before.append(&mut self.away);
@@ -318,7 +315,7 @@ impl Deployment {
         // They take the filter with them, and may come back.
         let (away, before): (Vec<_>, Vec<_>) = before
             .into_iter()
-            .partition(|attachment| is_away(attachment, &links));
+            .partition(|attachment| is_away(attachment, links));
         self.away = away;
         // Until they have the filter, those that are new are open.
         let is_new = |interface: &&Interface| {
@@ -326,9 +323,9 @@ impl Deployment {
             !before.any(|attachment| attachment.interface.index == interface.index)
         };
         let newcomers = interfaces.iter().filter(is_new);
-        let newcomers = self.attach(newcomers, &links, &mut followed);
+        let newcomers = self.attach(newcomers, links, &mut followed);
         for attachment in before {
-            let mut kept = keep(attachment, interfaces, &links, &mut followed);
+            let mut kept = keep(attachment, interfaces, links, &mut followed);
             if let Some(kept) = &mut kept {
                 followed.failed.extend(kept.repin(&self.pins).err());
             }
@@ -341,7 +338,7 @@ impl Deployment {
             !failed && !attachments.any(|other| other.interface.index == interface.index)
         };
         let open: Vec<_> = interfaces.iter().filter(is_open).collect();
-        let lost = self.attach(open, &links, &mut followed);
+        let lost = self.attach(open, links, &mut followed);
         self.attachments.extend(lost);
         for attachment in &followed.attached {
             // A filter that fails its test is still better than none.

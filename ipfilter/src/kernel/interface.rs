@@ -59,6 +59,8 @@ pub struct Matched {
     pub renamed: Vec<(String, Interface)>,
     /// Which name or pattern matched which interface.
     pub bound: Vec<Bound>,
+    /// All interfaces, as they were listed.
+    pub(super) links: Vec<Link>,
     /// The names of what could have been meant.
     there: Vec<String>,
     /// The host's addresses, if some are to be protected.
@@ -183,6 +185,7 @@ fn choose(wanted: &[String], links: &[Link]) -> Result<Matched, Error> {
         missing: Vec::new(),
         renamed: Vec::new(),
         bound: Vec::new(),
+        links: links.to_vec(),
         there: seeing.iter().map(|link| link.name.clone()).collect(),
         addresses: Vec::new(),
     };

@@ -14,7 +14,7 @@ use std::{
 use ipfilter::{
     addresses::AddressSet,
     instance::Instance,
-    kernel::{Deployment, Filter, Hook, Interface, Mode, Monitor, Reader},
+    kernel::{Deployment, Filter, Hook, Interface, Matched, Mode, Monitor, Reader},
     plan::{Api, Deny, Plan, Protocols, Response},
 };
 use ipfilter_ebpf::abi::{self, Reason};
@@ -111,10 +111,13 @@ fn plan(source: &str) -> Plan {
     Plan::new(vec![api], Vec::new()).expect("a plan")
 }
 
-fn interfaces(names: &[&str]) -> Vec<Interface> {
+fn matched(names: &[&str]) -> Matched {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let matched = Interface::matching(&names, &[]).expect("interfaces");
-    matched.complete().expect("interfaces")
+    Interface::matching(&names, &[]).expect("interfaces")
+}
+
+fn interfaces(names: &[&str]) -> Vec<Interface> {
+    matched(names).complete().expect("interfaces")
 }
 
 fn veth(name: &str, peer: &str) {
@@ -172,28 +175,28 @@ fn a_deployment_follows_interfaces() {
 
             veth("in0", "out0");
             veth("in1", "out1");
-            let followed = deployment.follow(&interfaces(&["in0", "in1"]));
+            let followed = deployment.follow(&matched(&["in0", "in1"]));
             assert_eq!(followed.attached.len(), 2, "{followed:?}");
             assert!(followed.failed.is_empty(), "{followed:?}");
             assert_eq!(names(&filter), ["in0", "in1"]);
-            let followed = deployment.follow(&interfaces(&["in1", "in0"]));
+            let followed = deployment.follow(&matched(&["in1", "in0"]));
             assert!(followed.attached.is_empty(), "{followed:?}");
 
             // Deleted, and made again under the same name.
             run("ip link del in0");
             veth("in0", "out0");
-            let followed = deployment.follow(&interfaces(&["in0", "in1"]));
+            let followed = deployment.follow(&matched(&["in0", "in1"]));
             assert_eq!(followed.left.len(), 1, "{followed:?}");
             assert_eq!(followed.attached.len(), 1, "{followed:?}");
             assert_eq!(names(&filter), ["in0", "in1"]);
 
             run("ip link set in1 name in2");
-            let followed = deployment.follow(&interfaces(&["in0", "in2"]));
+            let followed = deployment.follow(&matched(&["in0", "in2"]));
             assert!(followed.attached.is_empty(), "{followed:?}");
             let told: Vec<_> = deployment.attached().iter().collect();
             assert!(told.iter().any(|it| it.interface.name == "in2"), "{told:?}");
 
-            let followed = deployment.follow(&interfaces(&["in2"]));
+            let followed = deployment.follow(&matched(&["in2"]));
             assert_eq!(followed.left[0].name, "in0");
             assert_eq!(names(&filter), ["in2"]);
             let links = usize::from(mode != Mode::Clsact);
@@ -271,7 +274,7 @@ fn interfaces_are_counted_apart_through_reloads_and_when_made_anew() {
                 // Made anew, with another number.
                 run("ip link del in0");
                 wired("in0", "out0", 0);
-                let followed = deployment.follow(&interfaces(&names));
+                let followed = deployment.follow(&matched(&names));
                 assert!(followed.failed.is_empty(), "{followed:?}");
                 send("10.0.0.1", "10.0.0.2", 2);
                 wait(5, 5);
@@ -295,7 +298,7 @@ fn one_interface_that_refuses_does_not_keep_the_others_from_it() {
             let _foreign = deploy(&other, "192.0.2.9", &["in0"], Mode::Native);
             let filter = Filter::of(&instance());
             let mut deployment = deploy(&filter, "192.0.2.1", &[], Mode::Native);
-            let followed = deployment.follow(&interfaces(&["in0", "in1"]));
+            let followed = deployment.follow(&matched(&["in0", "in1"]));
             assert_eq!(followed.failed.len(), 1, "{followed:?}");
             let said = followed.failed[0].to_string();
             assert!(said.contains("can't attach to `in0`"), "{said}");
