@@ -255,7 +255,7 @@ impl Order {
         if trial.left().is_some() {
             trial.clone().given_up().save(&self.instance)?;
         }
-        Ok(trial.inputs_before(&self.instance)?)
+        Ok(Inputs::before(&self.instance, trial)?)
     }
 
     fn inputs_before(&self) -> Result<Inputs, Failure> {

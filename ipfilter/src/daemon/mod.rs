@@ -5,6 +5,7 @@
 //! interfaces that appear and for boundaries of time.
 
 mod addresses;
+mod alone;
 mod build;
 mod clock;
 mod control;
@@ -40,11 +41,11 @@ use log::info;
 
 pub(crate) use self::prepare::Policies;
 pub use self::{
+    alone::{change, deploy, rollback},
     control::{Answer, Ending, Request, Terms, ask},
     events::Events,
     in_force::InForce,
     readable::Readable,
-    start::{change, deploy, rollback},
     unattended::{confirm, detach_for, wait_and_return},
 };
 use self::{

@@ -2,14 +2,14 @@
 
 mod trial;
 
-use std::{slice, sync::Arc, time::SystemTime};
+use std::{sync::Arc, time::SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use jiff::{SignedDuration, Timestamp};
 use log::{error, info, warn};
 
 use super::{
-    Answer, Daemon, Ending,
+    Daemon,
     addresses::warn_of_open,
     build::{keep, report},
     cut,
@@ -18,21 +18,18 @@ use super::{
     guard::guard,
     in_force::InForce,
     machine::Span,
-    noted::changed,
-    overrule::override_with,
     prepare::{self, Policies},
-    unattended,
     upkeep::announce,
     worker::Worker,
 };
 use crate::config::{Config, ConfigSource, OnError};
 use crate::failure::Failure;
 use crate::instance::Instance;
-use crate::overrides::{Change, Overrides};
+use crate::overrides::Overrides;
 use crate::session::Session;
 use crate::state::{
     Cause, Entry, History, InputFile, Inputs, Kind, PlanRecord, Purpose, Requester, Trial,
-    load_overrides, note, save_overrides,
+    load_overrides, note,
 };
 use crate::{
     kernel::{Bound, Deployment, Filter, Found, Interface},
@@ -184,7 +181,7 @@ fn split<T>(result: Result<T, Failure>) -> (Option<T>, Option<Failure>) {
     }
 }
 
-fn nothing() -> Failure {
+pub(super) fn nothing() -> Failure {
     Failure::Other(anyhow!("there is nothing to deploy"))
 }
 
@@ -195,13 +192,13 @@ pub(super) struct Start {
     unattended: bool,
     /// Whether a plan that the clock changes is deployed by someone who does not stay to follow it.
     frozen: Frozen,
-    overrides: Arc<Overrides>,
+    pub(super) overrides: Arc<Overrides>,
     /// Those of the deployment in force.
     overrides_before: Arc<Overrides>,
     /// Sessions that no plan may cut off.
     pub(super) guarded: Vec<Session>,
     /// How long the plan of the files is on trial, if it is to be.
-    confirm: Option<SignedDuration>,
+    pub(super) confirm: Option<SignedDuration>,
     /// What the plan that was deployed is tried for, if it is.
     trial: Option<Trial>,
 }
@@ -219,7 +216,7 @@ pub(super) enum Frozen {
 
 /// What is in force.
 pub(super) struct Started {
-    policies: Policies,
+    pub(super) policies: Policies,
     plan: Plan,
     pub(super) record: PlanRecord,
     span: Span,
@@ -259,7 +256,7 @@ impl Start {
     }
 
     /// Takes up what the files say, unless an operator has turned just that away before.
-    fn files(&mut self, inputs: &Inputs) -> Taken {
+    pub(super) fn files(&mut self, inputs: &Inputs) -> Taken {
         let turned_away = self.history.record.turned_away.as_ref();
         if self.unattended && turned_away.is_some_and(|name| inputs.is_called(name)) {
             return Err(Failure::Other(anyhow!(
@@ -434,7 +431,7 @@ impl Start {
     }
 
     /// Notes that something was deployed.
-    fn note(&self, kind: Kind, started: &Started) {
+    pub(super) fn note(&self, kind: Kind, started: &Started) {
         let attached = started.deployment.attached().iter();
         let attached: Vec<_> = attached
             .map(|one| format!("{} ({})", one.interface.name, one.hook.name()))
@@ -473,135 +470,10 @@ impl Start {
     }
 }
 
-/// Deploys what `source` asks for, and leaves nobody to keep it current. A plan that the clock
-/// changes is refused, unless `freeze_time` says to keep that of this moment.
-///
-/// # Errors
-///
-/// When that fails; then nothing has changed, unless the message says that the plan is in force.
-pub fn deploy(
-    mut lock: Lock,
-    source: &ConfigSource,
-    guarded: Vec<Session>,
-    freeze_time: bool,
-    confirm: Option<SignedDuration>,
-) -> Result<(), Failure> {
-    let instance = lock.instance().clone();
-    unattended::refuse_unsettled(&instance)?;
-    let inputs = Inputs::of(source)?;
-    let frozen = if freeze_time {
-        Frozen::Yes
-    } else {
-        Frozen::Refused
-    };
-    let mut start = Start::of(instance, frozen);
-    start.guarded = guarded;
-    start.confirm = confirm.or(inputs.spec.service.confirm);
-    start.history.record.last_reload = None;
-    let supervisor = match start.confirm {
-        // Before anything is changed: without it nobody would go back.
-        Some(_) => Some(unattended::Supervisor::start(&start.history.instance)?),
-        None => None,
-    };
-    let started = start.files(&inputs)?;
-    if let Some(supervisor) = supervisor {
-        supervisor.keep();
-    }
-    // The directory may have been made only now.
-    lock.claim_pins()?;
-    start.history.save();
-    start.note(Kind::Deploy, &started);
-    cut_if_asked(&started.policies).map_err(|failure| in_force_but(&failure))
-}
-
 /// Closes the connections of denied sources, if that is asked for.
-fn cut_if_asked(policies: &Policies) -> Result<(), Failure> {
+pub(super) fn cut_if_asked(policies: &Policies) -> Result<(), Failure> {
     if policies.spec().cut {
         cut::close_denied(policies)?;
     }
     Ok(())
-}
-
-fn in_force_but(failure: &Failure) -> Failure {
-    Failure::Other(anyhow!("the plan is in force, but {failure}"))
-}
-
-/// Goes back to the deployment before, where no daemon runs the instance. Returns what is in force
-/// now.
-///
-/// # Errors
-///
-/// When there is none before, or it can't be deployed.
-pub fn rollback(lock: &Lock, guarded: Vec<Session>) -> Result<String, Failure> {
-    let instance = lock.instance().clone();
-    if let Some(trial) = Trial::load(&instance)? {
-        return unattended::go_back(lock, &trial, Cause::Rollback, guarded);
-    }
-    let mut start = Start::of(instance, Frozen::Yes);
-    start.guarded = guarded;
-    let inputs = start.history.before()?;
-    let started = start.deploy(&inputs)?;
-    start.keep(&inputs, &started, Cause::Rollback);
-    start.history.save();
-    start.note(Kind::Rollback, &started);
-    cut_if_asked(&started.policies).map_err(|failure| in_force_but(&failure))?;
-    let PlanRecord { digest, change, .. } = started.record;
-    info!("rolled back: plan {digest}; {change}");
-    Ok(format!("plan {digest} is in force again; {change}"))
-}
-
-/// Changes the overrides of what is deployed where no daemon runs the instance. Nobody would end one
-/// with an end, so such a one is refused.
-///
-/// # Errors
-///
-/// When the change makes no sense, nothing is deployed, or it can't be deployed anew.
-pub fn change(lock: &Lock, change: &Change) -> Result<Answer, Failure> {
-    let instance = lock.instance().clone();
-    if matches!(change, Change::Add(rule) if rule.until.is_some()) {
-        return Err(Failure::Usage(format!(
-            "no process runs instance `{}`, so nobody would end the override: start one with \
-             `ipfilter run`, or block `--forever`",
-            instance.name()
-        )));
-    }
-    let mut start = Start::of(instance, Frozen::Yes);
-    if start.filter.inspect()?.is_empty() {
-        return Err(Failure::Other(anyhow!(
-            "nothing is deployed as instance `{}`, so there is nothing to override",
-            start.history.instance.name()
-        )));
-    }
-    let inputs = start.history.last_good()?;
-    let before = Arc::clone(&start.overrides);
-    let policies = Policies::of(&inputs, Arc::clone(&before))?;
-    let (overrides, mut answers) = override_with(&policies, slice::from_ref(change));
-    let mut answer = answers
-        .pop()
-        .unwrap_or_else(|| Answer::new(&Err(nothing()), String::new));
-    if answer.result != Ending::Done {
-        return Ok(answer);
-    }
-    save_overrides(&start.history.instance, &overrides).context("the overrides are not changed")?;
-    start.overrides = Arc::new(overrides);
-    let started = start.deploy(&inputs).inspect_err(|_| {
-        if let Err(error) = save_overrides(&start.history.instance, &before) {
-            error!("the overrides on the disk are not those in force: {error:#}");
-        }
-    })?;
-    let entries = changed(
-        slice::from_ref(change),
-        slice::from_ref(&answer),
-        &[Requester::own()],
-        Some(&started.record.digest),
-    );
-    let history = &mut start.history;
-    history.record.overrides_lost = None;
-    history.deployed(&inputs.spec, started.record, Cause::Override, None);
-    history.save();
-    note(&history.instance, &entries);
-    if started.policies.spec().cut {
-        answer.add(&cut::close_denied(&started.policies));
-    }
-    Ok(answer)
 }

@@ -21,7 +21,7 @@ use crate::{
     instance::Instance,
     lock::Lock,
     session::Session,
-    state::{Cause, Entry, Kind, PlanRecord, Purpose, Requester, Trial, note},
+    state::{Cause, Entry, Inputs, Kind, PlanRecord, Purpose, Requester, Trial, note},
 };
 
 /// The hidden command that a supervisor runs.
@@ -139,7 +139,7 @@ pub(super) fn go_back(
         start.history.forget(&trial.tried);
         "nothing was deployed before: the filter is detached".to_owned()
     } else {
-        let inputs = trial.inputs_before(instance)?;
+        let inputs = Inputs::before(instance, trial)?;
         let started = start.deploy(&inputs)?;
         start.keep(&inputs, &started, cause);
         let PlanRecord { digest, change, .. } = started.record;

@@ -167,6 +167,14 @@ impl Inputs {
         })
     }
 
+    /// What there is to go back to from a trial of `instance`.
+    pub(crate) fn before(instance: &Instance, trial: &Trial) -> anyhow::Result<Self> {
+        match &trial.back {
+            Some(name) => Self::load(instance, name),
+            None => Ok(Self::load(instance, &trial.tried)?.nowhere()),
+        }
+    }
+
     /// Removes what is kept for `instance` but for those of a trial and these: the first [`NEEDED`], and of the
     /// others the first that fit into [`ROOM`].
     ///

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::{inputs::Inputs, store};
+use super::store;
 use crate::instance::Instance;
 
 /// Where the kernel names this boot ("proc_sys_kernel(5)", `random/boot_id`).
@@ -106,14 +106,6 @@ impl Trial {
     pub(crate) fn given_up(mut self) -> Self {
         self.end = 0;
         self
-    }
-
-    /// What to go back to.
-    pub(crate) fn inputs_before(&self, instance: &Instance) -> anyhow::Result<Inputs> {
-        match &self.back {
-            Some(name) => Inputs::load(instance, name),
-            None => Ok(Inputs::load(instance, &self.tried)?.nowhere()),
-        }
     }
 
     /// The one of `instance`, if one is not settled.

@@ -57,7 +57,7 @@ impl Start {
             self.trial = Some(trial.clone());
             return Ok(started);
         }
-        let inputs = trial.inputs_before(&instance)?;
+        let inputs = Inputs::before(&instance, trial)?;
         let started = self.deploy(&inputs)?;
         self.keep(&inputs, &started, Cause::Return);
         if trial.purpose == Purpose::Change {
