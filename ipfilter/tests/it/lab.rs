@@ -8,7 +8,10 @@ use std::{
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     process::{self, Command, Output, Stdio},
-    sync::Once,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -348,6 +351,16 @@ pub(crate) fn curl(client: &Namespace, arguments: &[&str]) -> (Option<i32>, Stri
         .expect("curl, which is needed here: apt-get install curl");
     let statuses = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (output.status.code(), statuses)
+}
+
+/// Sets a flag when it is dropped, also by a panic: else threads that look at it would be waited for, and the
+/// test would hang rather than fail.
+pub(crate) struct Ended<'f>(pub(crate) &'f AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// Runs `what` on a thread that has moved into the namespace.

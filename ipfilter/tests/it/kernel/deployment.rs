@@ -19,7 +19,7 @@ use ipfilter::{
 };
 use ipfilter_ebpf::abi::{self, Reason};
 
-use crate::lab::wait_for;
+use crate::lab::{Ended, wait_for};
 
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "IPFILTER_TEST_INSIDE";
@@ -370,6 +370,7 @@ fn who_looks_during_a_reload_sees_one_plan_or_the_other() {
                 // The network is the thread's own: what it spawns is in the same.
                 let stop = AtomicBool::new(false);
                 thread::scope(|scope| {
+                    let _ended = Ended(&stop);
                     let looker = scope.spawn(|| {
                         let filter = Filter::of(&instance());
                         let mut looks = Vec::new();

@@ -22,7 +22,7 @@ use ipfilter_ebpf::abi::Reason;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use testkit::netns::{ALLOWED, DENIED, HOST, Namespace};
 
-use crate::lab::{Lab, PATIENCE, allow, inside, wait_for};
+use crate::lab::{Ended, Lab, PATIENCE, allow, inside, wait_for};
 
 /// The clients' networks; the denied one is not among them.
 const GOOD: [&str; 2] = ["198.51.100.0/24", "2001:db8:100::/48"];
@@ -50,6 +50,7 @@ pub(crate) fn under_traffic(lab: &Lab, work: impl FnOnce()) -> [Datagrams; 2] {
     let ready = Barrier::new(2);
     let network = &lab.network;
     thread::scope(|scope| {
+        let _ended = [&tally.stop, &tally.deaf].map(Ended);
         let receiver = inside(scope, &network.host, || receive(&ready, &tally));
         ready.wait();
         let clients = [(&network.allowed, 0), (&network.denied, 1)];
@@ -226,7 +227,12 @@ fn plan(number: u8) -> Plan {
 #[test]
 fn clsact_leaves_no_gap_either() {
     let lab = Lab::empty("clsact");
-    let filter = Filter::of(&lab.instance.parse().expect("a name"));
+    // An instance is one of the network namespace in which it is named.
+    let filter = thread::scope(|scope| {
+        let filter = || Filter::of(&lab.instance.parse().expect("a name"));
+        inside(scope, &lab.network.host, filter).join()
+    })
+    .expect("a filter");
     let deploy = |number| {
         thread::scope(|scope| {
             let deployed = inside(scope, &lab.network.host, || {

@@ -15,7 +15,7 @@ use testkit::netns::{ALLOWED, DENIED, HOST};
 
 use crate::{
     kernel::delivery::try_packet_socket,
-    lab::{GOOD, Lab, PATIENCE, allow, inside, wait_for},
+    lab::{Ended, GOOD, Lab, PATIENCE, allow, inside, wait_for},
 };
 
 /// So many prefixes take seconds to read and load.
@@ -107,7 +107,7 @@ fn interfaces_that_appear_do_not_wait_for_a_reload() {
     let mut during = 0;
     let (filter, took) = thread::scope(|scope| {
         let host = &lab.network.host;
-        let _done = Done(&knocking.done);
+        let _done = Ended(&knocking.done);
         inside(scope, host, || knocking.send());
         inside(scope, host, || knocking.receive());
         // Without a filter the interface is an open one.
@@ -117,10 +117,10 @@ fn interfaces_that_appear_do_not_wait_for_a_reload() {
         let filter = lab.run(&run, &[("NOTIFY_SOCKET", "/nowhere")]);
         lab.write("policy.json", many(MANY, 1));
         let reload = scope.spawn(|| {
+            let _ended = Ended(&done);
             let start = Instant::now();
             let (code, said) = lab.tell(&["reload"]);
             assert_eq!(code, Some(0), "{said}");
-            done.store(true, Relaxed);
             start.elapsed()
         });
         for number in 1.. {
@@ -153,15 +153,6 @@ fn interfaces_that_appear_do_not_wait_for_a_reload() {
     // Half of them are filtered well before a reload would have ended, however busy the machine is.
     assert!(median.0 < took / 3, "{took:?} {waits:?}");
     lab.detach(filter);
-}
-
-/// Ends the threads, whatever happens.
-struct Done<'a>(&'a AtomicBool);
-
-impl Drop for Done<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
 }
 
 fn make(lab: &Lab, knocking: &Knocking, number: u32) {

@@ -10,7 +10,7 @@ use std::{
 
 use testkit::netns::HOST;
 
-use crate::lab::{BAD, GOOD, Lab, allow, inside, wait_for};
+use crate::lab::{BAD, Ended, GOOD, Lab, allow, inside, wait_for};
 
 const TICK: Option<Duration> = Some(Duration::from_millis(10));
 
@@ -65,15 +65,6 @@ fn serve(stop: &AtomicBool) {
     }
 }
 
-/// Ends the others even when the test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
 /// Without `--cut` a download whose source loses access stalls: its packets are dropped, so that nothing
 /// is acknowledged. With it, it is reset, and nobody else's is.
 #[test]
@@ -84,7 +75,7 @@ fn downloads_of_sources_that_lose_access_are_cut_if_asked_for() {
     let stop = AtomicBool::new(false);
     let downloads: [Download; 4] = Default::default();
     thread::scope(|scope| {
-        let _stop = Stop(&stop);
+        let _stop = Ended(&stop);
         let (stop, downloads) = (&stop, &downloads);
         let network = &lab.network;
         inside(scope, &network.host, || serve(stop));

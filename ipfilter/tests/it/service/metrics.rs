@@ -409,7 +409,11 @@ fn where_it_is_served_can_change() {
     // The same port of all addresses.
     config(&lab, Some("0.0.0.0:9477"));
     lab.reload(&filter);
-    lab.wait_log("run", "for everyone who can reach that address", 1);
+    lab.wait_log(
+        "run",
+        "anyone who can reach 0.0.0.0:9477 can read the metrics",
+        1,
+    );
     assert_eq!(get(&lab, &[], "/healthz").0, "200");
     config(&lab, None);
     lab.reload(&filter);

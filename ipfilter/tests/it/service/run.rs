@@ -12,7 +12,7 @@ use std::{
 use testkit::{netns::HOST, process::Guard};
 
 use crate::lab::{
-    BAD, EVERYONE, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, inside, shipped,
+    BAD, EVERYONE, Ended, GOOD, Lab, NOBODY, ONLY_BAD, ONLY_GOOD, PATIENCE, allow, inside, shipped,
     statuses, wait_for,
 };
 
@@ -267,6 +267,7 @@ fn reloads_under_traffic_misjudge_nobody() {
         let filter = lab.filter(&arguments);
         let stop = AtomicBool::new(false);
         let counts = thread::scope(|scope| {
+            let _ended = Ended(&stop);
             let (allowed, denied) = (&lab.network.allowed, &lab.network.denied);
             let clients = [
                 (allowed, HOST.v4),
