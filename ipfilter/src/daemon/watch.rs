@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     ffi::{OsStr, OsString},
+    fs::File,
     io,
     mem::MaybeUninit,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
@@ -20,6 +21,7 @@ use rustix::{
     io::Errno,
 };
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
@@ -110,18 +112,52 @@ async fn files(mut paths: watch::Receiver<Vec<PathBuf>>, events: mpsc::Sender<Ev
     }
 }
 
-/// Sends [`Event::Repair`] when `folder` loses something, or is lost.
+/// Sends [`Event::Repair`] when `folder` loses something, or is lost: also with the file system that it is on,
+/// which says nothing when it is unmounted while somebody holds it.
 pub(super) async fn losses(folder: PathBuf, events: mpsc::Sender<Event>) {
+    let mounts = Mounts::new();
+    if let Err(error) = &mounts {
+        warn!("can't see whether the BPF file system is unmounted: {error}");
+    }
     loop {
         let pause = match Watch::folder(&folder) {
             // An error here is a loss as well.
-            Ok(watching) => watching.changed().await.map_or(RETRY, |()| QUIET),
+            Ok(watching) => {
+                let changed = async {
+                    match &mounts {
+                        Ok(mounts) => tokio::select! {
+                            changed = watching.changed() => changed,
+                            changed = mounts.changed() => changed,
+                        },
+                        Err(_) => watching.changed().await,
+                    }
+                };
+                changed.await.map_or(RETRY, |()| QUIET)
+            }
             Err(_) => RETRY,
         };
         if events.send(Event::Repair).await.is_err() {
             return;
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// What is mounted where in the host's mount namespace, or in this one if that is out of sight: the file says
+/// when it changes ("proc_pid_mounts(5)").
+struct Mounts(AsyncFd<File>);
+
+impl Mounts {
+    fn new() -> io::Result<Self> {
+        let file =
+            File::open("/proc/1/mountinfo").or_else(|_| File::open("/proc/self/mountinfo"))?;
+        Ok(Self(AsyncFd::with_interest(file, Interest::PRIORITY)?))
+    }
+
+    /// Waits for a change since it was last waited for.
+    async fn changed(&self) -> io::Result<()> {
+        self.0.ready(Interest::PRIORITY).await?.clear_ready();
+        Ok(())
     }
 }
 

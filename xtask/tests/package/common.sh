@@ -53,6 +53,11 @@ fails() {
 	! "$@"
 }
 
+# The plan in force, by the beginning of its digest.
+plan() {
+	ipfilter status | grep --max-count=1 --only-matching 'plan [0-9a-f]\{12\}'
+}
+
 end() {
 	[ $failed = 0 ] || exit 1
 	exit 0
