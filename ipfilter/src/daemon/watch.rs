@@ -21,7 +21,6 @@ use rustix::{
     io::Errno,
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
     task::JoinHandle,
     time::timeout,
@@ -145,19 +144,18 @@ pub(super) async fn losses(folder: PathBuf, events: mpsc::Sender<Event>) {
 
 /// What is mounted where in the host's mount namespace, or in this one if that is out of sight: the file says
 /// when it changes ("proc_pid_mounts(5)").
-struct Mounts(AsyncFd<File>);
+struct Mounts(Readable);
 
 impl Mounts {
     fn new() -> io::Result<Self> {
         let file =
             File::open("/proc/1/mountinfo").or_else(|_| File::open("/proc/self/mountinfo"))?;
-        Ok(Self(AsyncFd::with_interest(file, Interest::PRIORITY)?))
+        Ok(Self(Readable::urgent(file.into())?))
     }
 
     /// Waits for a change since it was last waited for.
     async fn changed(&self) -> io::Result<()> {
-        self.0.ready(Interest::PRIORITY).await?.clear_ready();
-        Ok(())
+        self.0.announced().await
     }
 }
 
