@@ -10,6 +10,9 @@ pub enum Error {
     /// It needs a privilege or a kernel feature that is not there.
     #[error("{0}")]
     Refused(String),
+    /// Descriptors or memory ran out, so that nothing is known of what was tried.
+    #[error("{0}")]
+    Exhausted(String),
     /// It was tried, and failed.
     #[error("{what}: {error}")]
     Failed {
@@ -28,6 +31,9 @@ impl Error {
         match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
                 Self::Refused(format!("{what}: {}: {}", reason(&error), missing()))
+            }
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+                Self::Exhausted(format!("{what}: {}", reason(&error)))
             }
             _ => Self::failed(what, reason(&error)),
         }

@@ -143,10 +143,12 @@ impl Object {
             ProgramError::LoadError {
                 io_error,
                 verifier_log,
-            } if io_error.raw_os_error() != Some(libc::EPERM) => Error::failed(
-                format!("the kernel refused program `{name}`"),
-                format!("{}{}", reason(io_error), words(&verifier_log.to_string())),
-            ),
+            } if !matches!(io_error.raw_os_error(), Some(libc::EPERM | libc::ENOMEM)) => {
+                Error::failed(
+                    format!("the kernel refused program `{name}`"),
+                    format!("{}{}", reason(io_error), words(&verifier_log.to_string())),
+                )
+            }
             _ => Error::caused(format!("the kernel refused program `{name}`"), &error),
         };
         let program = self.ebpf.program_mut(name).ok_or_else(|| {

@@ -49,7 +49,7 @@ impl Programs {
         };
         for hook in hooks(mode) {
             match programs.of(*hook) {
-                Err(error @ Error::Refused(_)) => return Err(error),
+                Err(error @ (Error::Refused(_) | Error::Exhausted(_))) => return Err(error),
                 Err(_) => {}
                 Ok(_) => return Ok(programs),
             }
@@ -85,7 +85,7 @@ impl Programs {
         };
         if verified.is_none() {
             *verified = Some(match verify(&mut self.object, hook) {
-                Err(error @ Error::Refused(_)) => return Err(error),
+                Err(error @ (Error::Refused(_) | Error::Exhausted(_))) => return Err(error),
                 Err(error) => Err(error.to_string()),
                 Ok(program) => Ok(program),
             });
@@ -141,6 +141,8 @@ impl Programs {
             let lost = self.loses_answers(*hook, interface, links);
             let reason = match (lost, self.of(*hook)) {
                 (Some(lost), _) if hooks.len() > 1 => lost,
+                // That says nothing about the hook.
+                (_, Err(error @ Error::Exhausted(_))) => return Err(error),
                 (_, Err(error)) => error.to_string(),
                 (lost, Ok(program)) => match Attachment::attach(pins, *hook, program, interface) {
                     Ok(mut attachment) => {
