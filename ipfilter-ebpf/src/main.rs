@@ -87,28 +87,44 @@ mod programs {
     /// The common case in a straight line; everything else in functions of its own.
     #[inline(always)]
     fn filter<P: Packet>(packet: P) -> Action {
-        if config().lean == 1
-            && let Some(action) = lean(packet)
-        {
-            return action;
+        if config().lean == 1 {
+            if let Some(action) = lean(packet, packet.buffer()) {
+                return action;
+            }
+            let number = tagged(packet);
+            if number != UNDECIDED {
+                return action(number);
+            }
         }
         judge(packet);
         action(finish(packet))
     }
 
-    /// Judges and counts a plain packet that needs neither a report nor an answer. Does nothing with any
-    /// other packet.
+    /// No number of an [`Action`].
+    const UNDECIDED: u32 = u32::MAX;
+
+    /// Does what [`lean`] does with a packet that is plain but for a VLAN tag. Returns the number of an
+    /// [`Action`], or [`UNDECIDED`].
+    #[inline(never)]
+    fn tagged<P: Packet>(packet: P) -> u32 {
+        let packet = packet.apart();
+        let head = plain::behind_tag(packet.buffer());
+        let done = head.and_then(|head| lean(packet, head));
+        done.map_or(UNDECIDED, |action| action as u32)
+    }
+
+    /// Judges and counts a plain packet, which begins at `head`, if there is nothing to report of it and it is
+    /// not to be answered. Nothing was done if it is no such packet.
     #[inline(always)]
-    fn lean<P: Packet>(packet: P) -> Option<Action> {
-        let head = packet.buffer();
+    fn lean<P: Packet>(packet: P, head: Buffer) -> Option<Action> {
         match plain::kind(head)? {
             plain::Kind::V4 => {
                 let place = plain::ipv4(head)?;
-                lean_judge(packet, head, place, || callable_v4(plain::source_v4(head)))
+                lean_judge(packet, place, || callable_v4(plain::source_v4(head)))
             }
             plain::Kind::V6 => {
                 let place = plain::ipv6(head)?;
-                lean_judge(packet, head, place, || callable_v6(plain::source_v6(head)))
+                lean_judge(packet, place, || callable_v6(plain::source_v6(head)))
             }
         }
     }
@@ -116,11 +132,10 @@ mod programs {
     #[inline(always)]
     fn lean_judge<P: Packet>(
         packet: P,
-        head: Buffer,
         place: u64,
         callable: impl FnOnce() -> u64,
     ) -> Option<Action> {
-        let bytes = packet.len_of(head)?;
+        let bytes = packet.len_of(packet.buffer())?;
         let entry = entry_of_port(place);
         if entry == 0 {
             Counters::of(packet, NO_API)?.count(Reason::OtherPort, bytes);

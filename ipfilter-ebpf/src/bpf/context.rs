@@ -331,6 +331,14 @@ impl Head for Buffer {
     fn double<const AT: usize>(self) -> u64 {
         load!("u64", self.start, AT)
     }
+
+    #[inline(always)]
+    fn behind<const BYTES: usize>(self) -> Self {
+        Self {
+            start: self.start + BYTES,
+            end: self.end,
+        }
+    }
 }
 
 /// A buffer whose offsets the compiler does not know. It then must not work an address out twice,

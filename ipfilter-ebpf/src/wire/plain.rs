@@ -1,8 +1,8 @@
 //! Plain packets, which almost all traffic is made of, read in as few steps as there can be.
 //!
 //! A plain packet is TCP or UDP in one piece, over IPv4 without options or IPv6 without extension
-//! headers, in a frame without VLAN tags, and every length in it is one that can be. Everything else is
-//! for [`parse`](super::parse), which says the same of a plain packet.
+//! headers, in a frame without VLAN tags or [behind one](behind_tag), and every length in it is one that can be.
+//! Everything else is for [`parse`](super::parse), which says the same of a plain packet.
 
 use super::field::{ethernet, ethertype, ipv4, ipv6, protocol, tcp};
 
@@ -30,6 +30,9 @@ pub trait Head: Copy {
     fn word<const AT: usize>(self) -> u64;
     /// Eight bytes at `AT`.
     fn double<const AT: usize>(self) -> u64;
+    /// What is behind its first `BYTES` bytes.
+    #[must_use]
+    fn behind<const BYTES: usize>(self) -> Self;
 }
 
 impl Head for &[u8] {
@@ -55,6 +58,10 @@ impl Head for &[u8] {
 
     fn double<const AT: usize>(self) -> u64 {
         bytes::<8, AT>(self).map_or(0, u64::from_ne_bytes)
+    }
+
+    fn behind<const BYTES: usize>(self) -> Self {
+        self.get(BYTES..).unwrap_or_default()
     }
 }
 
@@ -83,6 +90,19 @@ pub const fn place_of_port(protocol: u64, port: u64) -> u64 {
 const UDP_BIT: u64 = 16;
 
 const _: () = assert!(protocol::UDP & 16 != 0 && protocol::TCP & 16 == 0);
+
+/// A frame with a VLAN tag as if it had none, which is all that is not plain about many: everything behind the tag
+/// is where it is without one. The addresses before it are not those of the frame.
+#[inline(always)]
+pub fn behind_tag<H: Head>(head: H) -> Option<H> {
+    if !head.has::<{ ethernet::LEN + ethernet::TAG_LEN }>() {
+        return None;
+    }
+    let kind = head.half::<{ ethernet::ETHERTYPE }>();
+    let tagged = kind == u64::from(ethertype::VLAN.to_be())
+        || kind == u64::from(ethertype::SERVICE_VLAN.to_be());
+    tagged.then(|| head.behind::<{ ethernet::TAG_LEN }>())
+}
 
 /// Which family's headers to read, if either's.
 #[inline(always)]

@@ -99,6 +99,9 @@ const CASES: [Case; 6] = [
     },
 ];
 
+/// Behind a VLAN tag, ten prefixes: judged like a packet without one, but for a call.
+const TAGGED: usize = 200;
+
 #[test]
 fn packets_take_no_more_instructions_than_their_budgets() {
     let mut report = String::new();
@@ -134,7 +137,9 @@ fn packets_take_no_more_instructions_than_their_budgets() {
             if case.prefixes == 10 {
                 let other = count(&mut stepper, &frame(inside, TCP, &syn(444)), PASS);
                 let vlan = count(&mut stepper, &tagged(&[Q], far, TCP, &syn(PORT)), DROP);
-                report += &format!("  other port {other}, denied behind a tag {vlan}\n");
+                over |= vlan > TAGGED;
+                report +=
+                    &format!("  other port {other}, denied behind a tag {vlan} of {TAGGED}\n");
             }
         }
     }
