@@ -22,6 +22,7 @@ use crate::{
     lock::Lock,
     session::Session,
     state::{Cause, Entry, Inputs, Kind, PlanRecord, Purpose, Requester, Trial, note},
+    view::failure::in_a_line,
 };
 
 /// The hidden command that a supervisor runs.
@@ -91,25 +92,42 @@ pub fn wait_and_return(instance: &Instance) -> anyhow::Result<()> {
     stdout().write_all(b"\n").and_then(|()| stdout().flush())?;
     // Who started this process keeps that open until its plan is in force, or it has died.
     stdin().read_to_end(&mut Vec::new())?;
+    let mut reported = String::new();
     loop {
-        match Trial::load(instance) {
+        match return_if_due(instance) {
             Ok(None) => return Ok(()),
-            Ok(Some(trial)) => match trial.left() {
-                Some(left) => sleep(left.min(LONGEST_SLEEP)),
-                None => match try_return(instance) {
-                    Ok(()) => return Ok(()),
-                    Err(failure) => {
-                        error!("the plan before can't be put in force again, retrying: {failure}");
-                        sleep(RETRY);
-                    }
-                },
-            },
-            Err(error) => {
-                error!("{error:#}");
+            Ok(Some(left)) => sleep(left.min(LONGEST_SLEEP)),
+            Err(failure) => {
+                report(instance, &failure, &mut reported);
                 sleep(RETRY);
             }
         }
     }
+}
+
+/// Goes back if the trial's time is over. Returns how much of it is left; nothing if it is settled.
+fn return_if_due(instance: &Instance) -> Result<Option<Duration>, Failure> {
+    let trial = Trial::load(instance)?;
+    let left = trial.as_ref().and_then(Trial::left);
+    if trial.is_some() && left.is_none() {
+        try_return(instance)?;
+    }
+    Ok(left)
+}
+
+/// Says why it could not go back where people look for it: nobody sees what a supervisor prints.
+fn report(instance: &Instance, failure: &Failure, reported: &mut String) {
+    error!("the plan before can't be put in force again, retrying: {failure}");
+    let why = in_a_line(failure);
+    // A process that runs it goes back by itself, and says so.
+    let is_run = instance.owner().is_ok_and(|owner| owner.is_some());
+    if is_run || why == *reported {
+        return;
+    }
+    let what = format!("return to what was in force before: {why}");
+    let entry = Entry::now(Kind::Failure, Requester::Clock, None, &what);
+    note(instance, &[entry]);
+    *reported = why;
 }
 
 fn try_return(instance: &Instance) -> Result<(), Failure> {

@@ -3,6 +3,8 @@
 use std::{fs, path::PathBuf, thread, time::Duration};
 
 use rustix::process::Signal;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use testkit::process::Guard;
 
 use crate::lab::{
@@ -244,6 +246,43 @@ fn a_deployment_is_taken_back_unless_it_is_confirmed() {
     assert_eq!(statuses(&lab), ONLY_GOOD);
     done(&lab, &["detach"]);
     lab.assert_nothing_is_left();
+}
+
+/// A supervisor that can't go back says why where people look for it: nobody sees what it prints.
+#[test]
+fn why_a_trial_is_overdue_is_in_the_history() {
+    let lab = Lab::new("confirm-why");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let deploy = ["deploy", "--interface", "eth0", "--port", "80", "--policy"];
+    let deploy = [&deploy[..], &[&policy]].concat();
+    done(&lab, &deploy);
+    lab.write("policy.json", allow(&BAD));
+    done(&lab, &[&deploy[..], &["--confirm", "10m"]].concat());
+    // What it is to go back to is away, and its time is over.
+    let path = trial(&lab);
+    let tried = fs::read_to_string(&path).expect("a trial");
+    let (_, content) = tried.split_once('\n').expect("a checksum");
+    let mut content: Value = serde_json::from_str(content).expect("JSON");
+    let back = content["back"].as_str().and_then(|name| name.get(..16));
+    let back = path.with_file_name(format!("inputs-{}.json", back.expect("a name")));
+    let away = back.with_extension("away");
+    fs::rename(&back, &away).expect("inputs");
+    content["end"] = 1.into();
+    let content = content.to_string();
+    let checksum = Sha256::digest(&content);
+    let checksum: String = checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+    let beside = path.with_extension("beside");
+    fs::write(&beside, format!("{checksum}\n{content}")).expect("a trial");
+    fs::rename(&beside, &path).expect("a trial");
+    wait_for("the reason", || {
+        let (_, said) = lab.tell(&["status"]);
+        said.contains("overdue") && said.contains("failed") && said.contains("return to what was")
+    });
+    assert_eq!(statuses(&lab), ONLY_BAD);
+    fs::rename(&away, &back).expect("inputs");
+    wait_for_the_end(&lab);
+    assert_eq!(statuses(&lab), ONLY_GOOD);
+    done(&lab, &["detach"]);
 }
 
 #[test]
