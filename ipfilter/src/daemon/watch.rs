@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{self, File},
     io,
     mem::MaybeUninit,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
@@ -142,20 +142,37 @@ pub(super) async fn losses(folder: PathBuf, events: mpsc::Sender<Event>) {
     }
 }
 
-/// What is mounted where in the host's mount namespace, or in this one if that is out of sight: the file says
-/// when it changes ("proc_pid_mounts(5)").
-struct Mounts(Readable);
+/// What is mounted where, in this mount namespace and in that of process 1, which is the host's unless this is a
+/// container: pins are in one of the two. The files say when that changes ("proc_pid_mounts(5)").
+struct Mounts {
+    own: Readable,
+    /// None where it is out of sight, or this process's own.
+    host: Option<Readable>,
+}
 
 impl Mounts {
     fn new() -> io::Result<Self> {
-        let file =
-            File::open("/proc/1/mountinfo").or_else(|_| File::open("/proc/self/mountinfo"))?;
-        Ok(Self(Readable::urgent(file.into())?))
+        let open = |process: &str| {
+            let file = File::open(format!("/proc/{process}/mountinfo"))?;
+            Readable::urgent(file.into())
+        };
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+        let host = namespace("1").filter(|host| Some(host) != namespace("self").as_ref());
+        Ok(Self {
+            own: open("self")?,
+            host: host.and_then(|_| open("1").ok()),
+        })
     }
 
     /// Waits for a change since it was last waited for.
     async fn changed(&self) -> io::Result<()> {
-        self.0.announced().await
+        match &self.host {
+            Some(host) => tokio::select! {
+                changed = self.own.announced() => changed,
+                changed = host.announced() => changed,
+            },
+            None => self.own.announced().await,
+        }
     }
 }
 
@@ -288,7 +305,7 @@ fn names(path: &Path) -> VecDeque<OsString> {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, os::unix::fs::symlink, process};
+    use std::{env, os::unix::fs::symlink, process};
 
     use super::*;
 
