@@ -33,4 +33,6 @@ mod policy;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod transcripts;

