@@ -1,5 +1,5 @@
 //! Everything that may happen to a filter, under continuous traffic: reloads, kills, restarts, another
-//! version of the program, overrides, an interface that goes down, gets another name or is lent to
+//! version of the program, overrides, changes on trial, an interface that goes down, gets another name or is lent to
 //! another network namespace, pins that vanish, system calls that fail. Not a packet may be misjudged.
 
 use std::{
@@ -264,6 +264,7 @@ struct Doses {
     moves: usize,
     losses: usize,
     overrides: usize,
+    trials: usize,
     faults: usize,
 }
 
@@ -318,6 +319,9 @@ impl Operator<'_> {
         }
         for _ in 0..doses.overrides {
             self.overrule();
+        }
+        for round in 0..doses.trials {
+            self.try_out(round);
         }
         for (call, error) in FAULTS.iter().take(doses.faults) {
             self.fail(call, error);
@@ -457,6 +461,55 @@ impl Operator<'_> {
         assert_eq!(code, Some(0), "{said}");
     }
 
+    /// Has changes confirmed, taken back at their deadline, and killed: amid the change, before the deadline and
+    /// past it. The process that comes next keeps what was confirmed and nothing else.
+    fn try_out(&mut self, round: usize) {
+        let lab = self.lab;
+        let state = lab.folder.join("state").join(lab.key());
+        let is_over = || !state.join("trial.json").exists();
+        let tries = |lasts: &str| {
+            let (code, said) = lab.tell(&["reload", "--confirm", lasts]);
+            assert_eq!(code, Some(0), "{said}");
+        };
+        let plan = || lab.status()["digest"].clone();
+        self.reload();
+        let before = plan();
+        // Taken.
+        self.change();
+        tries("10m");
+        let (code, said) = lab.tell(&["confirm"]);
+        assert_eq!(code, Some(0), "{said}");
+        let confirmed = plan();
+        assert_ne!(confirmed, before);
+        // Missed.
+        self.change();
+        tries("300ms");
+        wait_for("it is taken back", || is_over() && plan() == confirmed);
+        // Killed while it is on trial, and started again past its time, or before.
+        for lasts in ["200ms", "2s"] {
+            self.change();
+            tries(lasts);
+            self.running = None;
+            if lasts == "200ms" {
+                wait_for("its time is over", || {
+                    lab.status()["trial"]["overdue"] == true
+                });
+            }
+            self.start(Path::new(env!("CARGO_BIN_EXE_ipfilter")));
+            wait_for("it is taken back", || is_over() && plan() == confirmed);
+        }
+        // Killed at some instant of the change.
+        self.change();
+        thread::scope(|scope| {
+            scope.spawn(|| lab.tell(&["reload", "--confirm", "200ms"]));
+            thread::sleep(Duration::from_millis(40 * round as u64));
+            self.running = None;
+        });
+        self.start(Path::new(env!("CARGO_BIN_EXE_ipfilter")));
+        wait_for("nothing is on trial", is_over);
+        self.reload();
+    }
+
     /// Has a reload meet system calls that fail. It may fail itself; the next one does not.
     fn fail(&mut self, call: &str, error: &str) {
         let pid = self.running.as_ref().expect("it runs").id();
@@ -594,6 +647,7 @@ fn nothing_that_happens_to_a_native_filter_misjudges_a_packet() {
         moves: 2,
         losses: 3,
         overrides: 2,
+        trials: 3,
         faults: 4,
     };
     endure("native", "native", doses);
@@ -611,6 +665,7 @@ fn nothing_that_happens_to_a_filter_in_traffic_control_misjudges_a_packet() {
         moves: 2,
         losses: 1,
         overrides: 1,
+        trials: 1,
         faults: 2,
     };
     endure("tc", "tc", doses);
@@ -629,6 +684,7 @@ fn an_interface_that_was_away_for_a_moment_stays_filtered() {
         moves: 8,
         losses: 0,
         overrides: 0,
+        trials: 0,
         faults: 0,
     };
     endure("away", "native", doses);
