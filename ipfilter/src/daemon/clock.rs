@@ -1,9 +1,9 @@
 //! Waking up when a policy's answers change, by the wall clock.
 
-use std::os::fd::OwnedFd;
+use std::{mem, os::fd::OwnedFd};
 
 use anyhow::Context as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp, Unit};
 use rustix::{
     io::Errno,
     time::{
@@ -13,6 +13,7 @@ use rustix::{
 };
 
 use super::readable::Readable;
+use crate::state::since_boot;
 
 /// An alarm at a time of the wall clock, which also goes off when that clock is set: whoever waits
 /// then looks at what time it is now ("timerfd_create(2)", `TFD_TIMER_CANCEL_ON_SET`).
@@ -50,9 +51,34 @@ impl Clock {
         Ok(())
     }
 
-    /// Waits until it goes off.
-    pub(super) async fn tick(&self) -> anyhow::Result<()> {
+    /// Waits until it goes off. Returns whether the clock was set.
+    pub(super) async fn tick(&self) -> anyhow::Result<bool> {
         tick(&self.timer).await
+    }
+}
+
+/// The wall clock compared with the one that runs since the boot, which nobody sets.
+#[derive(Debug)]
+pub(super) struct Wall {
+    /// By how much it is ahead.
+    ahead: SignedDuration,
+}
+
+impl Wall {
+    /// As the two go now.
+    pub(super) fn now() -> Self {
+        let boot = SignedDuration::from_millis(since_boot());
+        Self {
+            ahead: Timestamp::now().as_duration() - boot,
+        }
+    }
+
+    /// By how much it was set forward, or back, since this was last asked; nothing if by less than a second, as
+    /// clocks are adjusted.
+    pub(super) fn moved(&mut self) -> Option<SignedDuration> {
+        let before = mem::replace(self, Self::now()).ahead;
+        let moved = (self.ahead - before).round(Unit::Second).ok()?;
+        (!moved.is_zero()).then_some(moved)
     }
 }
 
@@ -91,13 +117,15 @@ impl Deadline {
 
     /// Waits until it goes off.
     pub(super) async fn tick(&self) -> anyhow::Result<()> {
-        tick(&self.timer).await
+        tick(&self.timer).await.map(drop)
     }
 }
 
-async fn tick(timer: &Readable) -> anyhow::Result<()> {
+/// Waits for a timer. Returns whether its clock was set.
+async fn tick(timer: &Readable) -> anyhow::Result<bool> {
     let read = |timer: &OwnedFd| match rustix::io::read(timer, &mut [0; 8]) {
-        Ok(_) | Err(Errno::CANCELED) => Ok(()),
+        Ok(_) => Ok(false),
+        Err(Errno::CANCELED) => Ok(true),
         Err(errno) => Err(errno.into()),
     };
     timer.read(read).await.context("can't read the timer")
@@ -107,10 +135,19 @@ async fn tick(timer: &Readable) -> anyhow::Result<()> {
 mod tests {
     use std::time::Duration;
 
-    use jiff::SignedDuration;
-
     use super::*;
-    use crate::state::since_boot;
+
+    #[test]
+    fn a_clock_that_was_set_is_noticed_and_one_that_was_adjusted_is_not() {
+        let day = SignedDuration::from_hours(24);
+        let adjusted = SignedDuration::from_millis(400);
+        for (by, want) in [(day, Some(-day)), (-day, Some(day)), (adjusted, None)] {
+            let mut wall = Wall::now();
+            wall.ahead += by;
+            assert_eq!(wall.moved(), want);
+            assert_eq!(wall.moved(), None);
+        }
+    }
 
     #[tokio::test]
     async fn a_deadline_is_met_or_is_past() {

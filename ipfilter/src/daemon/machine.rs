@@ -143,8 +143,10 @@ pub(super) enum Event<P> {
     Look(oneshot::Sender<Snapshot>),
     /// The files may have changed.
     Files,
-    /// A time that was armed for has come, or the clock was set.
+    /// A time that was armed for has come.
     Clock,
+    /// The clock was set.
+    ClockSet,
     /// The time of a trial is over.
     Deadline,
     /// Interfaces appeared, disappeared, or were renamed.
@@ -182,6 +184,8 @@ pub(super) enum Effect<P> {
     Refuse(Job, Failure),
     /// Wake up at this time.
     Arm(Timestamp),
+    /// Say by how much the clock was set, and what that does.
+    NoteClock,
     /// Attach to interfaces that appeared, forget those that are gone.
     Follow,
     /// Repair what others undid.
@@ -304,6 +308,10 @@ impl<P> Machine<P> {
             Event::Clock => {
                 self.armed = None;
                 Vec::new()
+            }
+            Event::ClockSet => {
+                self.armed = None;
+                vec![Effect::NoteClock]
             }
             Event::Built(result) => self.built(result, now),
             Event::Swapped(job, result) => self.swapped(job, result, now),

@@ -49,6 +49,7 @@ pub use self::{
     unattended::{confirm, detach_for, wait_and_return},
 };
 use self::{
+    clock::Wall,
     events::Event,
     feed::Feed,
     machine::{Machine, Span},
@@ -85,6 +86,7 @@ pub struct Daemon {
     unattached: String,
     /// What could not be repaired, as it was last reported.
     unrepaired: String,
+    wall: Wall,
     /// Why the plan for this time is not in force.
     overdue: Option<String>,
     /// What the plan in force is tried for, and until when.

@@ -1,5 +1,8 @@
 //! What is noted of the instance's life: what happened, and who asked for it.
 
+use jiff::Timestamp;
+use log::warn;
+
 use super::{
     Answer, Daemon, Ending,
     machine::{Job, Task},
@@ -17,6 +20,32 @@ impl Daemon {
         let entry = Entry::now(kind, by, self.known_digest(), what);
         let instance = self.history.instance.clone();
         self.keeper.run(move || note(&instance, &[entry]));
+    }
+
+    /// Says that the clock was set, and what that does to what ends by it.
+    pub(super) fn note_clock(&mut self) {
+        let Some(moved) = self.wall.moved() else {
+            return;
+        };
+        let now = Timestamp::now();
+        let overrides = self.policies.overrides().active(now);
+        let ending = overrides.filter(|one| one.rule.until.is_some()).count();
+        let (direction, effect) = if moved.is_negative() {
+            ("back", "later")
+        } else {
+            ("forward", "earlier")
+        };
+        let ends = match ending {
+            0 => String::new(),
+            1 => format!("1 override ends {effect}, and "),
+            many => format!("{many} overrides end {effect}, and "),
+        };
+        let what = format!(
+            "{direction} by {:#}: {ends}policies' dates come {effect}",
+            moved.abs()
+        );
+        warn!("the clock was set {what}");
+        self.note(Kind::ClockSet, Requester::Clock, &what);
     }
 
     /// The plan in force, if there is a record of it.

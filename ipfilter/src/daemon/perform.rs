@@ -210,7 +210,7 @@ impl Open {
             biased;
             () = links_changed(&mut self.links) => Some(Event::Links),
             () = pass(&mut self.deadline) => Some(Event::Deadline),
-            () = tick(&mut self.clock) => Some(Event::Clock),
+            event = tick(&mut self.clock) => Some(event),
             event = events.recv() => event,
             _ = self.seconds.tick(), if waits => Some(Event::Second),
             _ = self.trace_ticks.tick(), if self.trace.is_some() => Some(Event::Trace),
@@ -259,14 +259,19 @@ async fn links_changed(links: &mut Option<Links>) {
     }
 }
 
-/// Waits until the clock goes off.
-async fn tick(clock: &mut Option<Clock>) {
+/// Waits until the clock goes off, or is set.
+async fn tick(clock: &mut Option<Clock>) -> Event {
     let Some(running) = clock else {
         return std::future::pending().await;
     };
-    if let Err(failure) = running.tick().await {
-        warn!("the timer fails, checking every second: {failure:#}");
-        *clock = None;
+    match running.tick().await {
+        Ok(true) => Event::ClockSet,
+        Ok(false) => Event::Clock,
+        Err(failure) => {
+            warn!("the timer fails, checking every second: {failure:#}");
+            *clock = None;
+            Event::Clock
+        }
     }
 }
 
@@ -323,6 +328,7 @@ impl Daemon {
             Effect::Settle(job, result) => self.settle(job, result),
             Effect::Refuse(job, failure) => self.refuse(job, failure),
             Effect::Arm(time) => open.arm(Some(time)),
+            Effect::NoteClock => self.note_clock(),
             Effect::Follow => self.follow(),
             Effect::Repair => self.repair(),
             Effect::Renew => self.rotate_keys(),

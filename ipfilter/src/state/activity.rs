@@ -95,6 +95,8 @@ kinds! {
     Failure: "failure", "failed";
     /// Another plan was due by the policies' dates.
     Boundary: "time_boundary", "time boundary";
+    /// The clock was set.
+    ClockSet: "clock_set", "clock set";
     /// An interface got another name.
     Rename: "rename", "renamed";
     /// The filter was attached to an interface.
