@@ -33,7 +33,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct Remove {
     /// Their numbers
-    #[arg(value_name = "ID", required_unless_present_any = ["allow", "block"])]
+    #[arg(value_name = "ID", required_unless_present_any = ["allow", "block", "reason"])]
     ids: Vec<u64>,
 
     /// The one that allows this source
@@ -47,6 +47,14 @@ struct Remove {
     /// The API of that one, if it is for one API
     #[arg(long, value_name = "NAME", conflicts_with = "ids")]
     api: Option<String>,
+
+    /// All with this reason, of which there may be none
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["ids", "allow", "block", "api"])]
+    reason: Option<String>,
+
+    /// Return once the process that runs the instance has accepted it, before it is in force
+    #[arg(long)]
+    no_wait: bool,
 
     /// How to print what was removed
     #[arg(long, value_enum, default_value_t)]
@@ -64,6 +72,13 @@ pub(super) struct About {
     #[arg(long, value_name = "TEXT")]
     pub(super) reason: Option<String>,
 
+    /// Return once the process that runs the instance has accepted it, before it is in force
+    ///
+    /// For programs that give many one after the other. Whether it is refused, such as for an API that there
+    /// is not, only the log says then; and if the process dies within that second it is forgotten.
+    #[arg(long)]
+    pub(super) no_wait: bool,
+
     /// How to print the override
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -74,20 +89,26 @@ pub(super) fn run(args: Args, instance: &Instance) -> anyhow::Result<Exit> {
     match args.command {
         None => list(args.format, instance),
         Some(Command::Remove(remove)) => {
-            let format = remove.format;
-            finish(change(remove.into_change(), instance)?, format)
+            let (format, no_wait) = (remove.format, remove.no_wait);
+            finish(change(remove.into_change(), no_wait, instance)?, format)
         }
     }
 }
 
-/// Adds an override, and waits until it is in force.
+/// Adds an override, and waits until it is in force unless that is not wanted.
 pub(super) fn add(rule: Rule, about: &About, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("overriding the policy")?;
-    finish(change(Change::Add(rule), instance)?, about.format)
+    finish(
+        change(Change::Add(rule), about.no_wait, instance)?,
+        about.format,
+    )
 }
 
 impl Remove {
     fn into_change(self) -> Change {
+        if let Some(reason) = self.reason {
+            return Change::LiftReason(reason);
+        }
         let sources = [(Effect::Allow, self.allow), (Effect::Block, self.block)];
         let mut sources = sources.into_iter();
         match sources.find_map(|(effect, source)| Some((effect, source?))) {
@@ -102,19 +123,28 @@ impl Remove {
 }
 
 /// Has the daemon make the change, or makes it where none runs.
-fn change(change: Change, instance: &Instance) -> anyhow::Result<Answer> {
+fn change(change: Change, no_wait: bool, instance: &Instance) -> anyhow::Result<Answer> {
     if instance.owner()?.is_some() {
-        return daemon::ask(instance, &Request::Override(change));
+        let request = if no_wait {
+            Request::Queue(change)
+        } else {
+            Request::Override(change)
+        };
+        return daemon::ask(instance, &request);
     }
     let lock = instance.lock()?;
     Ok(daemon::change(&lock, &change)?)
 }
 
 fn finish(answer: Answer, format: Format) -> anyhow::Result<Exit> {
-    if format == Format::Json && answer.result == Ending::Done {
-        return print_json(answer.overrides.iter());
+    match (format, answer.result) {
+        (Format::Json, Ending::Done) => print_json(answer.overrides.iter()),
+        (Format::Json, Ending::Queued) => {
+            println!("{}", json!({ "accepted": true }));
+            Ok(Exit::Fine)
+        }
+        _ => reload::finish(answer),
     }
-    reload::finish(answer)
 }
 
 fn list(format: Format, instance: &Instance) -> anyhow::Result<Exit> {

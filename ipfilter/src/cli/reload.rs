@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
 /// Turns the process' answer into ours.
 pub(super) fn finish(answer: Answer) -> anyhow::Result<Exit> {
     let exit = match answer.result {
-        Ending::Done => {
+        Ending::Done | Ending::Queued => {
             println!("{}", answer.message);
             return Ok(Exit::Fine);
         }

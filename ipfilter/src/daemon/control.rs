@@ -24,7 +24,7 @@ use tokio::{
 use super::events::Event;
 use crate::failure::Failure;
 use crate::instance::Instance;
-use crate::overrides::{Change, Override};
+use crate::overrides::{Change, Override, shown};
 use crate::session::Session;
 use crate::state::Requester;
 
@@ -48,6 +48,8 @@ pub enum Request {
     Detach(Terms),
     /// Change the overrides.
     Override(Change),
+    /// The same, answered at once: before it is in force, or refused.
+    Queue(Change),
 }
 
 /// How a request is to be done.
@@ -80,6 +82,8 @@ pub struct Answer {
 pub enum Ending {
     /// What was asked for is in force.
     Done,
+    /// What was asked for waits for its turn.
+    Queued,
     /// The configuration is wrong; the old plan stays.
     Misconfigured,
     /// A policy is invalid; the old plan stays.
@@ -110,6 +114,22 @@ impl Answer {
         Self {
             result,
             message,
+            overrides: Vec::new(),
+        }
+    }
+
+    /// That a change waits for its turn.
+    fn queued(change: &Change) -> Self {
+        let what = match change {
+            Change::Add(rule) => format!("{} {}", rule.effect, shown(rule.source)),
+            Change::Remove(_) | Change::Lift { .. } | Change::LiftReason(_) => "removal".into(),
+        };
+        Self {
+            result: Ending::Queued,
+            message: format!(
+                "accepted, and not in force yet: {what}. It takes about a second; `ipfilter overrides` then \
+                 shows it, or the log why not"
+            ),
             overrides: Vec::new(),
         }
     }
@@ -231,8 +251,15 @@ async fn answer(
     let (sender, receiver) = oneshot::channel();
     let (uid, pid) = (peer.uid(), peer.pid());
     let by = Requester::of_process(uid, pid);
+    let queued = match &request {
+        Request::Queue(change) => Some(Answer::queued(change)),
+        _ => None,
+    };
     events.send(Event::Asked(request, by, sender)).await?;
-    let answer = receiver.await.context("the process ends")?;
+    let answer = match queued {
+        Some(queued) => queued,
+        None => receiver.await.context("the process ends")?,
+    };
     let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
     writer.write_all(&text).await.context("nobody waits for it")

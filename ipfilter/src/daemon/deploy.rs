@@ -293,8 +293,13 @@ impl Daemon {
             let own = answers.into_iter().filter(|_| is_done).map(Some);
             let own = own.chain(iter::repeat(None));
             for (reply, own) in replies.into_iter().zip(own) {
-                if let Some(own) = own.as_ref().filter(|own| !own.message.is_empty()) {
-                    info!("override: {}", own.message.replace('\n', "; "));
+                match own
+                    .as_ref()
+                    .map(|own| (own.result, own.message.replace('\n', "; ")))
+                {
+                    Some((Ending::Done, done)) => info!("override: {done}"),
+                    Some((_, why)) => warn!("an override is refused: {why}"),
+                    None => {}
                 }
                 // Who has asked may have gone away; the log has it as well.
                 let _: Result<(), Answer> = reply.send(with_cut(

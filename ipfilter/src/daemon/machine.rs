@@ -294,7 +294,9 @@ impl<P> Machine<P> {
                     Request::Rollback(terms) => (Task::Rollback, terms),
                     Request::Confirm(terms) => (Task::Confirm, terms),
                     Request::Detach(terms) => (Task::Detach, terms),
-                    Request::Override(change) => return self.gather((change, by, reply), now),
+                    Request::Override(change) | Request::Queue(change) => {
+                        return self.gather((change, by, reply), now);
+                    }
                 };
                 self.enqueue(Job {
                     terms,

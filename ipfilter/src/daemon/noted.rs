@@ -123,12 +123,14 @@ pub(super) fn changed(
 ) -> Vec<Entry> {
     let mut groups: Vec<(Kind, &Requester, Vec<&Override>)> = Vec::new();
     for ((change, answer), by) in changes.iter().zip(answers).zip(by) {
-        if answer.result != Ending::Done {
+        if answer.result != Ending::Done || answer.overrides.is_empty() {
             continue;
         }
         let kind = match change {
             Change::Add(_) => Kind::OverrideAdded,
-            Change::Remove(_) | Change::Lift { .. } => Kind::OverrideRemoved,
+            Change::Remove(_) | Change::Lift { .. } | Change::LiftReason(_) => {
+                Kind::OverrideRemoved
+            }
         };
         let group = groups
             .iter_mut()

@@ -57,6 +57,10 @@ fn done(changed: Changed) -> Answer {
             );
             (format!("{} (before: {before})", describe(&one)), vec![one])
         }
+        Changed::Removed(none) if none.is_empty() => (
+            "no override has this reason: none is removed".to_owned(),
+            none,
+        ),
         Changed::Removed(all) => {
             let removed = all
                 .iter()

@@ -131,6 +131,9 @@ pub enum Change {
         /// Their API; that of those for all APIs if none.
         api: Option<String>,
     },
+    /// The end of those with this reason, of which there may be none.
+    #[serde(rename = "lift_reason")]
+    LiftReason(String),
 }
 
 /// Why a change is refused. Nothing has changed then.
@@ -249,6 +252,10 @@ impl Overrides {
                     });
                 }
                 Ok(self.take(is_meant))
+            }
+            Change::LiftReason(reason) => {
+                let is_meant = |one: &Override| one.rule.reason.as_ref() == Some(reason);
+                Ok(self.take(|one| is_meant(one) && one.is_active(now)))
             }
         }
     }

@@ -107,6 +107,32 @@ fn removing_is_whole_or_refused() {
 }
 
 #[test]
+fn those_with_a_reason_are_removed_together_and_there_may_be_none() {
+    let mut all = Overrides::default();
+    for (last, reason) in [
+        (1, Some("jail")),
+        (2, Some("jail 2")),
+        (3, Some("jail")),
+        (4, None),
+    ] {
+        let source = format!("203.0.113.{last}");
+        let rule = Rule {
+            reason: reason.map(Into::into),
+            ..rule(Effect::Block, &source, None)
+        };
+        add(&mut all, rule, 0).unwrap();
+    }
+    let lift = Change::LiftReason("jail".into());
+    let ids = |changed| match changed {
+        Changed::Removed(all) => all.iter().map(|one| one.id).collect(),
+        _ => Vec::new(),
+    };
+    assert_eq!(ids(all.change(&lift, at(0)).unwrap()), [1, 3]);
+    assert!(ids(all.change(&lift, at(0)).unwrap()).is_empty());
+    assert_eq!(all.iter().count(), 2);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_what_to_write() {
     for (text, said) in [
         (

@@ -19,8 +19,9 @@ use crate::lab::{EVERYONE, Lab, PATIENCE, allow, ask, statuses, wait_for};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/integrations");
 
-/// How long a ban lasts here.
+/// How long a ban lasts here, and how many are banned at once.
 const BAN: u64 = 10;
+const MANY: usize = 40;
 
 /// Configures fail2ban with the shipped action, filter and jail, and starts it in the host's namespace.
 fn fail2ban(lab: &Lab, log: &str) -> Guard {
@@ -118,18 +119,44 @@ fn fail2ban_bans_and_unbans_at_the_interface() {
         overrides(&lab)
     );
     // Other overrides are none of fail2ban's business.
-    let (code, said) = lab.tell(&["block", "192.0.2.77", "--for", "1h"]);
+    let other = [
+        "block",
+        "192.0.2.77",
+        "--for",
+        "1h",
+        "--reason",
+        "fail2ban apis",
+    ];
+    let (code, said) = lab.tell(&other);
     assert_eq!(code, Some(0), "{said}");
     denied(&log, DENIED.v6);
     wait_for("the ban", || {
         ask(&lab.network.denied, HOST.v6).status() == "000"
     });
+    // Many bans are few deployments: none waits for the one before.
+    let deployments = || lab.log("run").matches("overrides changed").count();
+    let before = deployments();
+    let many: Vec<_> = (1..=MANY).map(|last| format!("198.18.0.{last}")).collect();
+    let start = Instant::now();
+    many.iter().for_each(|client| denied(&log, client));
+    wait_for("all bans", || {
+        let log = lab.log("run");
+        let banned = |client| log.contains(&format!("in force: {client} block"));
+        many.iter().all(banned)
+    });
+    let deployed = deployments() - before;
+    println!(
+        "{MANY} bans in {:?}, in {deployed} deployments",
+        start.elapsed()
+    );
+    assert!(deployed < MANY, "{deployed}");
+    // The jail's end is the end of all its bans, and of no other override.
     fail2ban.stop(PATIENCE).expect("it ends");
     assert_eq!(statuses(&lab), EVERYONE);
+    let left = overrides(&lab);
     assert!(
-        overrides(&lab).contains("192.0.2.77"),
-        "{}",
-        overrides(&lab)
+        left.lines().count() == 1 && left.contains("192.0.2.77"),
+        "{left}"
     );
     let said = lab.log("fail2ban");
     println!("{said}");
@@ -164,7 +191,9 @@ fn the_script_for_crowdsec_blocks_and_lifts() {
     let source = format!("{}/32", DENIED.v4);
     let output = bouncer(&["add", &source, "14400", "crowdsecurity/http-probing", "{}"]);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(statuses(&lab), ["200", "200", "000", "200"]);
+    wait_for("the block", || {
+        statuses(&lab) == ["200", "200", "000", "200"]
+    });
     let listed = overrides(&lab);
     assert!(
         listed.contains("crowdsec crowdsecurity/http-probing"),
@@ -172,7 +201,7 @@ fn the_script_for_crowdsec_blocks_and_lifts() {
     );
     let output = bouncer(&["del", &source, "0", "crowdsecurity/http-probing", "{}"]);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(statuses(&lab), EVERYONE);
+    wait_for("the end", || statuses(&lab) == EVERYONE);
     for wrong in [&["add"][..], &["add", &source, "soon"], &["ban", &source]] {
         assert_eq!(bouncer(wrong).status.code(), Some(2), "{wrong:?}");
     }

@@ -49,6 +49,24 @@ fn overrides_are_in_force_when_the_command_ends_and_until_their_time() {
     }
     assert_eq!(statuses(&lab), EVERYONE);
     assert_eq!(listed(&lab), 2);
+    // One that is there already gets another end.
+    let said = done(&lab, &["allow", "203.0.113.0/24", "--for", "2h"]);
+    assert!(
+        said.contains("override 1") && said.contains("(before: until "),
+        "{said}"
+    );
+    done(
+        &lab,
+        &[
+            "allow",
+            "203.0.113.0/24",
+            "--for",
+            "1h",
+            "--reason",
+            "a visit",
+        ],
+    );
+    assert_eq!(listed(&lab), 2);
     assert!(lab.status()["overrides"][0]["reason"] == "a visit");
     let (_, said) = lab.tell(&[
         "explain",
@@ -86,6 +104,42 @@ fn overrides_are_in_force_when_the_command_ends_and_until_their_time() {
         &lab,
         &["overrides", "remove", "1"],
         "there is no override 1",
+    );
+    // In order, though nobody waits for the first.
+    let said = done(
+        &lab,
+        &["block", "198.51.100.0/24", "--for", "1h", "--no-wait"],
+    );
+    assert!(said.contains("not in force yet"), "{said}");
+    let wrong = [
+        "allow",
+        "203.0.113.7",
+        "--for",
+        "1h",
+        "--api",
+        "x",
+        "--no-wait",
+    ];
+    done(&lab, &wrong);
+    wait_for("the block", || {
+        statuses(&lab) == ["000", "200", "000", "000"]
+    });
+    lab.wait_log("run", "an override is refused: no API `x`", 1);
+    let lift = [
+        "overrides",
+        "remove",
+        "--block",
+        "198.51.100.0/24",
+        "--no-wait",
+        "--format",
+        "json",
+    ];
+    assert_eq!(done(&lab, &lift).trim(), r#"{"accepted":true}"#);
+    let said = done(&lab, &["overrides", "remove", "--reason", "a visit"]);
+    assert!(said.contains("no override has this reason"), "{said}");
+    assert_eq!(
+        (listed(&lab), statuses(&lab)),
+        (0, ONLY_GOOD.map(Into::into))
     );
     done(&lab, &["allow", "203.0.113.0/24", "--for", "5s"]);
     wait_for("the override ends", || listed(&lab) == 0);
