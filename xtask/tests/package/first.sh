@@ -126,15 +126,46 @@ streamed
 check "reloads, a kill, lost pins and an upgrade let nothing of the denied stream in" [ "$came_6" = 0 -a "$denied" -gt 100 ]
 check "and lost nothing of the allowed one" [ "$came_4" = "$allowed" -a "$allowed" -gt 100 ]
 
-sed 's/"eth0"/"late0"/' /etc/ipfilter/ipfilter.json >/etc/ipfilter/late.json
-check "an instance starts before its interface is there" systemctl start ipfilter@late
+sed 's/"eth0"/"late0"/; s/policy\.json/late-policy.json/' /etc/ipfilter/ipfilter.json >/etc/ipfilter/late.json
+cp /opt/policies/allow-list.json /etc/ipfilter/late-policy.json
+check "an instance starts before its interface is there" systemctl enable --now ipfilter@late
 ip link add late0 type veth peer name late1
 check "and filters it when it comes" soon sh -c 'ipfilter --instance late status | grep "late0"'
 check "its own configuration is reloaded" systemctl reload ipfilter@late
 
-# What is on disk at the next boot: a broken policy, and the plan that was in force last.
-sync
+# The clock of this machine may be set; a shell that waits by it may not, so nothing here waits.
+# sets TIME: sets the clock to a time relative to now.
+sets() {
+	date --set="$(date --date="$1")" >/dev/null
+}
+check "an allowed client is blocked for an hour" ipfilter block $ALLOWED --for 1h
+check "and refused" is 403 http $ALLOWED
+check "the clock is set back by a day" sets '1 day ago'
+check "the status says that" soon sh -c 'ipfilter status | grep "clock set.*back by"'
+check "and the journal what it does" sh -c 'journalctl --no-pager --unit=ipfilter --output=cat | grep "the clock was set back by.*1 override ends later"'
+check "the override has not ended" is 403 http $ALLOWED
+check "it is listed" sh -c "ipfilter overrides | grep $ALLOWED"
+check "the clock is set forward, past the end" sets '1 day 2 hours'
+check "so the override ends" soon is 200 http $ALLOWED
+check "the clock is set back once more" sets '2 hours ago'
+check "what has ended stays ended" is 200 http $ALLOWED
+check "no override is left" sh -c 'ipfilter overrides | grep "no overrides"'
+
+# What is on disk at the next boot: a broken policy, the plan that was in force last, and a change of it that
+# nobody has confirmed. Of the other instance the policy is not broken: it is the one that was tried.
 cp /opt/policies/allow-list.json /etc/ipfilter/policy.json
 check "a last good plan is put in force" systemctl reload ipfilter
+late_plan() {
+	ipfilter --instance late status | grep --max-count=1 --only-matching 'plan [0-9a-f]\{12\}'
+}
+late_plan >/var/lib/late-plan
+cp /opt/policies/deny-list.json /etc/ipfilter/policy.json
+cp /opt/policies/deny-list.json /etc/ipfilter/late-policy.json
+sync
+check "a change is put in force, to be confirmed" ipfilter reload --confirm 10m
+check "so the other client gets its answer" is 200 http $OTHER
+check "the status says so" sh -c 'ipfilter status | grep "on trial"'
+check "the same for the other instance" ipfilter --instance late reload --confirm 10m
+check "whose plan is another" fails is "$(cat /var/lib/late-plan)" late_plan
 echo garbage >/etc/ipfilter/policy.json
 sync /etc/ipfilter/policy.json
