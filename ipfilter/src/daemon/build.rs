@@ -59,6 +59,8 @@ pub(super) struct Order {
     pub(super) changes: Vec<Change>,
     /// How it is to be done.
     pub(super) terms: Terms,
+    /// Until when the next boundary is near.
+    pub(super) near: Timestamp,
     pub(super) source: ConfigSource,
     pub(super) instance: Instance,
     pub(super) filter: Filter,
@@ -143,18 +145,10 @@ impl Order {
                 now,
             )?;
         }
-        let digest = plan.digest().to_string();
         self.feed.prepare(&policies);
         // What the clock makes of it may be the same.
-        let prepared = if inputs.is_none() && digest == self.digest {
-            None
-        } else {
-            let _shown = Progress::of("loading tables");
-            Some(
-                self.filter
-                    .prepare(&plan, policies.spec().mode, SystemTime::now())?,
-            )
-        };
+        let in_force = if inputs.is_none() { &*self.digest } else { "" };
+        let prepared = self.prepare(&plan, &policies, in_force)?;
         self.feed.wait_ready(&policies);
         let span = policies.span(now);
         if self.task == Task::Override {
@@ -180,7 +174,7 @@ impl Order {
         }
         let on_trial = trial.as_ref().map(|trial| trial.purpose);
         let change = describe_change((&self.policies, &self.plan), (&policies, &plan));
-        let plan = Product {
+        let product = Product {
             policies,
             record: PlanRecord::new(&plan, (now, span.until), change, files),
             plan: Arc::new(plan),
@@ -192,13 +186,57 @@ impl Order {
             trial,
         };
         let took = SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
+        let ahead = self.ahead_of(&product, span);
         Ok(Built::Plan {
-            plan,
+            plan: product,
             span,
+            ahead,
             took,
             answers,
             on_trial,
         })
+    }
+
+    /// What is to take the place of changed overrides at the next boundary, if that is near. One that can't
+    /// be built is built at the boundary, and reported then.
+    fn ahead_of(&self, product: &Product, span: Span) -> Option<(Span, Product)> {
+        let is_near = |until: &Timestamp| self.task == Task::Override && *until <= self.near;
+        let time = span.until.filter(is_near)?;
+        let policies = &product.policies;
+        let plan = policies.plan(time).ok()?;
+        // Even if it is no other than the one before, which may never be in force.
+        let prepared = self.prepare(&plan, policies, "").ok()?;
+        let span = policies.span(time);
+        let change = describe_change((policies, &product.plan), (policies, &plan));
+        let ahead = Product {
+            policies: Arc::clone(policies),
+            record: PlanRecord::new(&plan, (time, span.until), change, Vec::new()),
+            plan: Arc::new(plan),
+            compared: Arc::clone(&product.plan),
+            inputs: None,
+            read: None,
+            base: Arc::clone(&product.base),
+            prepared,
+            trial: None,
+        };
+        Some((span, ahead))
+    }
+
+    /// Has the kernel take the plan, unless it is that of this digest.
+    fn prepare(
+        &self,
+        plan: &Plan,
+        policies: &Policies,
+        in_force: &str,
+    ) -> Result<Option<Prepared>, Failure> {
+        if plan.digest().to_string() == in_force {
+            return Ok(None);
+        }
+        let _shown = Progress::of("loading tables");
+        let prepared = self
+            .filter
+            .prepare(plan, policies.spec().mode, SystemTime::now())?;
+        Ok(Some(prepared))
     }
 
     /// Keeps the change on trial: nothing takes it back any more.

@@ -31,7 +31,13 @@ const RETRY: i64 = 5000;
 
 impl Daemon {
     /// What the builder needs to know.
-    pub(super) fn order(&self, task: Task, changes: Vec<Change>, terms: Terms) -> Order {
+    pub(super) fn order(
+        &self,
+        task: Task,
+        changes: Vec<Change>,
+        terms: Terms,
+        near: Timestamp,
+    ) -> Order {
         let record = &self.history.record;
         let last = record.last_reload.as_ref();
         let current = record.current();
@@ -40,6 +46,7 @@ impl Daemon {
             task,
             changes,
             terms,
+            near,
             source: self.source.clone(),
             instance: self.history.instance.clone(),
             filter: self.filter.clone(),
@@ -336,7 +343,12 @@ impl Daemon {
         let ended = overrides.iter().filter(|one| !one.is_active(now));
         let ended: Vec<_> = ended.collect();
         for ended in &ended {
-            info!("override ended: {} {ended}", shown(ended.rule.source));
+            let until = ended.rule.until.unwrap_or(now);
+            let late = now.duration_since(until).as_millis();
+            info!(
+                late;
+                "override ended, {late} ms ago: {} {ended}", shown(ended.rule.source)
+            );
         }
         self.note(Kind::OverrideEnded, Requester::Clock, &listed(&ended));
         let mut left = Overrides::clone(overrides);

@@ -30,6 +30,13 @@ const GATHER: SignedDuration = SignedDuration::from_secs(1);
 const LEAD: SignedDuration = SignedDuration::from_secs(5);
 const LEAD_BUILDS: i32 = 5;
 
+/// How many builds before a boundary a change of overrides is built for the time after it as well: a
+/// plan built ahead on its own would come too late.
+const NEAR_BUILDS: i32 = 4;
+
+/// How long before a boundary nothing else is put in force: the boundary would have to wait for it.
+const IMMINENT: SignedDuration = SignedDuration::from_millis(50);
+
 /// The time in which a plan is right: from one boundary to the next. Without an end where there is
 /// no boundary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,8 +115,8 @@ impl Job {
         }
     }
 
-    fn build<P>(&self) -> Effect<P> {
-        Effect::Build(self.task, self.changes.clone(), self.terms.clone())
+    fn build<P>(&self, near: Timestamp) -> Effect<P> {
+        Effect::Build(self.task, self.changes.clone(), self.terms.clone(), near)
     }
 }
 
@@ -124,6 +131,9 @@ pub(super) enum Built<P> {
     Plan {
         plan: P,
         span: Span,
+        /// The plan for the time after that, if it was to be built too.
+        ahead: Option<(Span, P)>,
+        /// How long one plan took.
         took: SignedDuration,
         /// To each change of overrides.
         answers: Vec<Answer>,
@@ -174,8 +184,9 @@ pub(super) enum Event<P> {
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Effect<P> {
-    /// Have a plan built, with these changes of overrides, which ends with [`Event::Built`].
-    Build(Task, Vec<Change>, Terms),
+    /// Have a plan built, with these changes of overrides, which ends with [`Event::Built`]; with changes, and
+    /// if it is right until this time at most, that for the time after it as well.
+    Build(Task, Vec<Change>, Terms, Timestamp),
     /// Put a plan in force, which ends with [`Event::Swapped`].
     Swap(Job, P, Span),
     /// Record, log and answer how it went.
@@ -210,6 +221,15 @@ pub(super) enum Effect<P> {
     End,
 }
 
+/// What was built and waits to be put in force.
+#[derive(Debug)]
+struct Ready<P> {
+    job: Job,
+    plan: (Span, P),
+    /// The plan for the time after that.
+    ahead: Option<(Span, P)>,
+}
+
 /// What the daemon is at.
 #[derive(Debug)]
 pub(super) struct Machine<P> {
@@ -217,9 +237,13 @@ pub(super) struct Machine<P> {
     span: Span,
     /// The plan for the time after that, once it is built.
     ahead: Option<(Span, P)>,
+    /// What takes its place once the plan that is being put in force is.
+    next_ahead: Option<(Span, P)>,
     /// The boundary for which building ahead was tried.
     tried: Option<Timestamp>,
-    lead: SignedDuration,
+    /// How long the last plan took to build.
+    took: SignedDuration,
+    ready: Option<Ready<P>>,
     queue: VecDeque<Job>,
     /// Changes of overrides that wait to be made together, and who asks for each.
     changes: Vec<(Change, Requester, oneshot::Sender<Answer>)>,
@@ -243,8 +267,10 @@ impl<P> Machine<P> {
         Self {
             span,
             ahead: None,
+            next_ahead: None,
             tried: None,
-            lead: LEAD,
+            took: SignedDuration::ZERO,
+            ready: None,
             queue: VecDeque::new(),
             changes: Vec::new(),
             changed: None,
@@ -324,6 +350,7 @@ impl<P> Machine<P> {
 
     /// Begins what is due, and sees to waking up for what is due next.
     fn proceed(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
+        self.swap_ready(now, effects);
         self.catch_up(now, effects);
         self.build_next(now, effects);
         self.arm(now, effects);
@@ -357,7 +384,8 @@ impl<P> Machine<P> {
 
     /// Ends a trial before anything else that waits. Once is enough.
     fn go_back(&mut self, job: Job) -> Vec<Effect<P>> {
-        let mut jobs = self.queue.iter().chain(&self.running);
+        let ready = self.ready.as_ref().map(|ready| &ready.job);
+        let mut jobs = self.queue.iter().chain(&self.running).chain(ready);
         let is_asked = jobs.any(|job| matches!(job.task, Task::Return(_)));
         if self.trial.is_some() && !is_asked {
             self.queue.push_front(job);
@@ -465,31 +493,60 @@ impl<P> Machine<P> {
             Ok(Built::Plan {
                 plan,
                 span,
+                ahead,
                 took,
                 answers,
                 on_trial,
             }) => {
                 job.answers = answers;
                 job.on_trial = on_trial;
-                self.lead = LEAD.max(took.saturating_mul(LEAD_BUILDS));
+                self.took = took;
                 match job.task {
-                    Task::BuildAhead(time) => {
-                        if self.span.until == Some(time) {
-                            self.ahead = Some((span, plan));
-                        }
-                        Vec::new()
+                    Task::BuildAhead(time) if self.span.until == Some(time) => {
+                        self.ahead = Some((span, plan));
                     }
-                    _ if !span.contains(now) && !job.again => {
-                        job.again = true;
-                        let build = job.build();
-                        self.running = Some(job);
-                        vec![build]
+                    Task::BuildAhead(_) => {}
+                    _ => {
+                        let plan = (span, plan);
+                        self.ready = Some(Ready { job, plan, ahead });
                     }
-                    _ => vec![Effect::Swap(job, plan, span)],
                 }
+                Vec::new()
             }
             Err(failure) => self.failed(job, failure, now),
         }
+    }
+
+    /// Has what was built put in force, unless a boundary is imminent. If one has passed, the plan for the time
+    /// after it is; without one it is built again.
+    fn swap_ready(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
+        let Some(mut ready) = self.ready.take() else {
+            return;
+        };
+        if let Some(ahead) = ready.ahead.take_if(|_| !ready.plan.0.contains(now)) {
+            ready.plan = ahead;
+        }
+        let (span, plan) = ready.plan;
+        if !span.contains(now) && !ready.job.again {
+            ready.job.again = true;
+            effects.push(ready.job.build(self.near(now)));
+            self.running = Some(ready.job);
+            return;
+        }
+        let is_imminent = |until: Timestamp| until > now && until.duration_since(now) < IMMINENT;
+        if ready.ahead.is_some() && span.until.is_some_and(is_imminent) {
+            ready.plan = (span, plan);
+            self.ready = Some(ready);
+            return;
+        }
+        self.next_ahead = ready.ahead;
+        effects.push(Effect::Swap(ready.job, plan, span));
+    }
+
+    /// Until when a boundary is near.
+    fn near(&self, now: Timestamp) -> Timestamp {
+        let near = IMMINENT.saturating_add(self.took.saturating_mul(NEAR_BUILDS));
+        now.checked_add(near).unwrap_or(Timestamp::MAX)
     }
 
     fn swapped(
@@ -501,7 +558,7 @@ impl<P> Machine<P> {
         match result {
             Ok(span) => {
                 self.span = span;
-                self.ahead = None;
+                self.ahead = self.next_ahead.take();
                 self.tried = None;
                 self.retry = None;
                 self.trial = job.on_trial.or(self.trial);
@@ -517,6 +574,7 @@ impl<P> Machine<P> {
     }
 
     fn failed(&mut self, job: Job, failure: Failure, now: Timestamp) -> Vec<Effect<P>> {
+        self.next_ahead = None;
         if job.task == Task::CatchUp {
             self.retry = now.checked_add(RETRY).ok();
         }
@@ -554,7 +612,7 @@ impl<P> Machine<P> {
     }
 
     fn build_next(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
-        if self.running.is_some() {
+        if self.running.is_some() || self.ready.is_some() {
             return;
         }
         let ends_or_begins = |effect: &Effect<P>| match effect {
@@ -566,8 +624,8 @@ impl<P> Machine<P> {
             return;
         }
         self.running = self.next_job(effects);
-        if self.running.is_some() {
-            effects.extend(self.running.as_ref().map(Job::build));
+        if let Some(job) = &self.running {
+            effects.push(job.build(self.near(now)));
             return;
         }
         if self.queue.is_empty() {
@@ -585,22 +643,31 @@ impl<P> Machine<P> {
             self.queue.push_back(job);
         }
         self.running = self.queue.pop_front();
-        effects.extend(self.running.as_ref().map(Job::build));
+        if let Some(job) = &self.running {
+            effects.push(job.build(self.near(now)));
+        }
     }
 
     /// When to build the plan for the time after the next boundary, if that is still to be done.
     fn build_ahead_at(&self) -> Option<Timestamp> {
         let until = self.span.until?;
         let open = self.ahead.is_none() && self.tried != Some(until);
-        open.then(|| until.checked_sub(self.lead).unwrap_or(Timestamp::MIN))
+        let lead = LEAD.max(self.took.saturating_mul(LEAD_BUILDS));
+        open.then(|| until.checked_sub(lead).unwrap_or(Timestamp::MIN))
     }
 
     fn arm(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
-        if self.span.is_always() && self.changes.is_empty() {
+        let ready = self.ready.as_ref().and_then(|ready| ready.plan.0.until);
+        if self.span.is_always() && self.changes.is_empty() && ready.is_none() {
             return;
         }
-        let changes = self.changes_at(now);
-        let times = [self.build_ahead_at(), self.span.until, self.retry, changes];
+        let times = [
+            self.build_ahead_at(),
+            self.span.until,
+            self.retry,
+            self.changes_at(now),
+            ready,
+        ];
         let next = times.into_iter().flatten().filter(|time| *time > now).min();
         // Past the last boundary too it must go off when the clock is set back.
         let next = next.unwrap_or(Timestamp::MAX);

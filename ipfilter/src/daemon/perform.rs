@@ -315,8 +315,8 @@ impl Daemon {
                 self.keeper.run(notify::stopping);
                 return Outcome::End;
             }
-            Effect::Build(task, changes, terms) => {
-                self.build(task, changes, terms, open.sender.clone());
+            Effect::Build(task, changes, terms, near) => {
+                self.build((task, changes, terms, near), open.sender.clone());
             }
             Effect::Swap(mut job, product, span) => {
                 let result = self.swap(&job, product, span).map(|change| {
@@ -366,11 +366,15 @@ impl Daemon {
         Outcome::Nothing
     }
 
-    fn build(&self, task: Task, changes: Vec<Change>, terms: Terms, sender: mpsc::Sender<Event>) {
+    fn build(
+        &self,
+        (task, changes, terms, near): (Task, Vec<Change>, Terms, Timestamp),
+        sender: mpsc::Sender<Event>,
+    ) {
         if matches!(task, Task::Reload(_) | Task::Rollback) {
             self.keeper.run(notify::reloading);
         }
-        let order = self.order(task, changes, terms);
+        let order = self.order(task, changes, terms, near);
         self.builder.run(move || {
             // A loop that has ended wants no plan.
             let _: Result<(), mpsc::error::SendError<Event>> =

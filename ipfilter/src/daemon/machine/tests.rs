@@ -22,6 +22,7 @@ fn built(plan: &'static str, span: Span) -> Event {
     Event::Built(Ok(Built::Plan {
         plan,
         span,
+        ahead: None,
         took,
         answers: Vec::new(),
         on_trial: None,
@@ -35,8 +36,8 @@ fn failure() -> Failure {
 /// What the effects are, in short.
 fn told(effects: &[Effect]) -> Vec<String> {
     let told = effects.iter().map(|effect| match effect {
-        Effect::Build(task, changes, _) if changes.is_empty() => format!("build {task:?}"),
-        Effect::Build(task, changes, _) => format!("build {task:?} {}", changes.len()),
+        Effect::Build(task, changes, ..) if changes.is_empty() => format!("build {task:?}"),
+        Effect::Build(task, changes, ..) => format!("build {task:?} {}", changes.len()),
         Effect::Swap(job, plan, _) => format!("swap {plan} {:?}", job.task),
         Effect::Settle(job, result) => {
             format!(
@@ -310,6 +311,92 @@ fn a_storm_of_overrides_is_one_deployment_a_second() {
     assert_eq!(step(&mut machine, request, 50), ["build Override 1"]);
 }
 
+/// A machine at second 9 of a plan that is right until second 10, where a change of overrides is being built.
+fn amid_a_change() -> Machine {
+    let mut machine = Machine::new(span(0, 10), None);
+    step(&mut machine, Event::Links, 5);
+    step(&mut machine, built("old ahead", span(10, 20)), 6);
+    let (sender, _) = oneshot::channel();
+    let request = Event::Asked(Request::Override(lift(1)), Requester::own(), sender);
+    let effects = machine.handle(request, at(9));
+    let [Effect::Build(Task::Override, _, _, near), ..] = effects.as_slice() else {
+        panic!("{:?}", told(&effects));
+    };
+    assert!(*near > at(9), "{near}");
+    machine
+}
+
+/// What a change of overrides comes to: the plan for now, and that for the time after it.
+fn built_twice() -> Event {
+    Event::Built(Ok(Built::Plan {
+        plan: "new",
+        span: span(0, 10),
+        ahead: Some((span(10, 20), "new ahead")),
+        took: SignedDuration::from_millis(100),
+        answers: Vec::new(),
+        on_trial: None,
+    }))
+}
+
+/// Swaps `plan` at this time, as is expected; what is done next.
+fn swaps(machine: &mut Machine, event: Event, now: Timestamp, plan: &str) -> Vec<String> {
+    let effects = machine.handle(event, now);
+    let all = told(&effects);
+    let swap = effects.into_iter().find_map(|effect| match effect {
+        Effect::Swap(job, found, span) => Some((job, found, span)),
+        _ => None,
+    });
+    let (job, found, span) = swap.unwrap_or_else(|| panic!("{all:?}"));
+    assert_eq!(found, plan, "{all:?}");
+    told(&machine.handle(Event::Swapped(job, Ok(span)), now))
+}
+
+/// The end of an override waits for no build: neither its own, nor that of a change.
+#[test]
+fn a_boundary_amid_a_change_is_only_a_swap() {
+    let mut machine = amid_a_change();
+    swaps(&mut machine, Event::Clock, at(10), "old ahead");
+    // What was built for the time before is of no use any more, and need not be built again.
+    let next = swaps(&mut machine, built_twice(), at(11), "new ahead");
+    assert!(
+        !next.iter().any(|told| told.starts_with("build")),
+        "{next:?}"
+    );
+}
+
+#[test]
+fn a_boundary_soon_after_a_change_is_only_a_swap() {
+    let mut machine = amid_a_change();
+    let next = swaps(&mut machine, built_twice(), at(9), "new");
+    assert!(
+        !next.iter().any(|told| told.starts_with("build")),
+        "{next:?}"
+    );
+    swaps(&mut machine, Event::Clock, at(10), "new ahead");
+}
+
+/// Nothing else is begun when it would be in the way.
+#[test]
+fn a_change_that_is_built_just_before_a_boundary_waits_for_it() {
+    let mut machine = amid_a_change();
+    let just_before = at(10) - SignedDuration::from_millis(10);
+    let effects = told(&machine.handle(built_twice(), just_before));
+    assert!(effects.is_empty(), "{effects:?}");
+    let next = swaps(&mut machine, Event::Clock, at(10), "new ahead");
+    assert!(
+        next.contains(&"settle Override true 1".to_owned()),
+        "{next:?}"
+    );
+    // A clock that is set back keeps nobody waiting.
+    let mut machine = amid_a_change();
+    machine.handle(built_twice(), just_before);
+    let next = swaps(&mut machine, Event::ClockSet, at(5), "new");
+    assert!(
+        next.contains(&"settle Override true 1".to_owned()),
+        "{next:?}"
+    );
+}
+
 /// Asks for something, and keeps nobody waiting for the answer.
 fn ask(machine: &mut Machine, request: Request) -> Vec<String> {
     let (sender, _) = oneshot::channel();
@@ -320,6 +407,7 @@ fn tried(plan: &'static str, purpose: Purpose) -> Event {
     Event::Built(Ok(Built::Plan {
         plan,
         span: Span::default(),
+        ahead: None,
         took: SignedDuration::ZERO,
         answers: Vec::new(),
         on_trial: Some(purpose),
