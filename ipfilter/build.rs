@@ -4,7 +4,11 @@
 //! looked for; `cargo xtask setup` provides it. Reruns when the programs, their dependencies or
 //! the profiles change.
 
-use std::{env, ffi::OsString};
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, anyhow};
 use aya_build::Package;
@@ -49,8 +53,22 @@ fn prepare(toolchain: &Toolchain) {
     for (name, value) in toolchain.environment() {
         set(&name, value);
     }
+    if let Some(folder) = shared_folder() {
+        set("CARGO_BUILD_BUILD_DIR", folder.into_os_string());
+    }
     // Whatever it says becomes a warning that cargo repeats at every build: leave what matters.
     set("CARGO_TERM_QUIET", "true".into());
+}
+
+/// Where the inner cargo keeps what it compiles on the way: one folder for all profiles and features, as what the
+/// programs depend on takes far longer to build than they do, and is the same for all. Nothing if cargo's
+/// target folder is not to be seen from here; then each keeps its own.
+fn shared_folder() -> Option<PathBuf> {
+    let own = env::var_os("OUT_DIR")?;
+    let target = Path::new(&own)
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").is_file())?;
+    Some(target.join("bpf"))
 }
 
 #[expect(
