@@ -31,15 +31,15 @@ mod verdict;
 pub use api::{ApiArn, NotAnApiArn};
 pub use class::PRIVATE_BLOCKS;
 pub use compare::{Cause, Side, causes};
-pub use evaluate::{Context, Knowledge, Request};
+pub use evaluate::{Context, Request};
 pub use ipfilter_document::problem::{Problem, Severity, StatementId, clip, visible};
-pub use network::{
-    explain::{Decision, Explanation, Failed, StatementVerdict},
-    reach::Decisions,
-};
+pub use network::reach::Decisions;
 pub use options::{Authorizer, Options};
 pub use parse::{Accepted, Enforceable, Parsed, Refused, parse, parse_at};
-pub use policy::Policy;
+pub use policy::{
+    Knowledge, Policy,
+    explain::{Decision, Explanation, Failed, StatementVerdict},
+};
 pub use syntax::{address::parse_block, statement::Effect};
 pub use text::source::{Position, SIZE_LIMIT, Source};
 pub use verdict::Verdict;

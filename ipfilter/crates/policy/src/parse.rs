@@ -4,9 +4,8 @@ use jiff::Timestamp;
 
 use crate::{
     lint,
-    network::partial::Gaps,
     options::Options,
-    policy::Policy,
+    policy::{Policy, partial::Gaps},
     syntax::{document, reader::Reader},
     text::{
         problem::{Problem, Problems},

@@ -1,9 +1,15 @@
 //! A policy that can be judged.
 
+pub(crate) mod explain;
+mod knowledge;
+pub(crate) mod partial;
+
 use std::ops::Range;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
+
+pub use knowledge::Knowledge;
 
 use crate::{
     api::Known,

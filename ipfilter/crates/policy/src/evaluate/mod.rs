@@ -7,12 +7,10 @@
 mod answer;
 mod calls;
 mod decide;
-mod knowledge;
 mod request;
 mod rules;
 mod view;
 
-pub use knowledge::Knowledge;
 pub use request::{Context, Request};
 
 pub(crate) use answer::{Answer, Reach};

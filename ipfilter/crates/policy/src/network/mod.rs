@@ -1,6 +1,4 @@
 //! What an interface can decide: source and clock are known, all else is maybe.
 
-pub(crate) mod explain;
-pub(crate) mod partial;
 pub(crate) mod reach;
 pub(crate) mod relate;

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use ipfilter_addresses::AddressSet;
 use ipnet::IpNet;
 
+use super::Policy;
 use crate::{
     class::{Class, Classes},
     evaluate::Factor,
     network::reach::Decisions,
     options::Authorizer,
-    policy::Policy,
     syntax::statement::{Effect, Statement},
     text::problem::{Advice, Path, Problems, Severity},
 };

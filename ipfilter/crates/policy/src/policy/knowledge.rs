@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{Factor, Rule};
+use super::Policy;
 use crate::{
+    evaluate::{Factor, Rule},
     options::Authorizer,
-    policy::Policy,
     syntax::key::{Offer, Origin},
 };
 

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
+use super::Policy;
 use crate::{
     evaluate::{AskedRequest, Factor, Request, View},
     network::reach::Interface,
-    policy::Policy,
     syntax::statement::Effect,
     verdict::Verdict,
 };
