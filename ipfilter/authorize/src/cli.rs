@@ -14,13 +14,14 @@ use tokio::{
 };
 
 use crate::{
+    failure::Failure,
     follow::follow,
     gate::Gate,
     in_force::InForce,
     listen::Listener,
     metrics::Metrics,
     page,
-    read::{self, Failure, Origin},
+    read::{self, Origin},
     service::Service,
 };
 
@@ -133,14 +134,9 @@ pub fn main() -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(failure) => failure,
     };
-    let (exit, text) = match failure {
-        Failure::Policy(text) => (3, text),
-        Failure::Config(text) => (2, text),
-        Failure::Other(error) => (1, format!("error: {error:#}")),
-    };
     // Standard error may be closed; the exit code says the same.
-    let _ = writeln!(anstream::stderr(), "{}", text.trim_end());
-    ExitCode::from(exit)
+    let _ = writeln!(anstream::stderr(), "{}", failure.to_string().trim_end());
+    ExitCode::from(failure.exit())
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
@@ -323,12 +319,7 @@ async fn reread(origin: &Origin, listening: &Authorize, gate: &Arc<Gate>) {
             gate.swap(InForce::alone(service));
             info!("reloaded: policies {digest}");
         }
-        Ok(Err(Failure::Policy(text) | Failure::Config(text))) => {
-            error!("reload failed, the policies in force stay:\n{text}");
-        }
-        Ok(Err(Failure::Other(error))) => {
-            error!("reload failed, the policies in force stay: {error:#}");
-        }
+        Ok(Err(failure)) => error!("reload failed, the policies in force stay:\n{failure}"),
         Err(error) => error!("reload failed, the policies in force stay: {error}"),
     }
 }

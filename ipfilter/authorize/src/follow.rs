@@ -16,13 +16,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::{
-    gate::Gate,
-    in_force::InForce,
-    overruled::Overruled,
-    read::{self, Failure},
-    service::Service,
-};
+use crate::{gate::Gate, in_force::InForce, overruled::Overruled, read, service::Service};
 
 /// How soon to connect again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -123,8 +117,7 @@ impl Follower {
                 });
                 return Reply::Ready(digest);
             }
-            Ok(Err(Failure::Policy(text) | Failure::Config(text))) => text,
-            Ok(Err(Failure::Other(error))) => format!("{error:#}"),
+            Ok(Err(failure)) => failure.to_string(),
             Err(error) => error.to_string(),
         };
         error!("the policies {digest} can't be used:\n{failure}");

@@ -11,6 +11,7 @@
 mod answer;
 mod cli;
 mod client;
+mod failure;
 mod follow;
 mod gate;
 mod grpc;

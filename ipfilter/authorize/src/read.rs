@@ -3,13 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use ipfilter_config::{Authorize, Config, PolicyOptions, Unusable, files};
+use ipfilter_config::{Authorize, Config, PolicyOptions, files};
 use ipfilter_diagnostics::render_all;
+use ipfilter_document::problem::Findings;
 use ipfilter_feed::Policies;
 use ipfilter_policy::{Severity, Source, parse};
 use sha2::{Digest as _, Sha256};
 
-use crate::service::{Api, Service};
+use crate::{
+    failure::Failure,
+    service::{Api, Service},
+};
 
 /// Where the policies come from.
 #[derive(Clone, Debug)]
@@ -22,21 +26,6 @@ pub(crate) enum Origin {
         options: Box<PolicyOptions>,
         authorize: Box<Authorize>,
     },
-}
-
-/// Why the policies can't be used.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// A policy or the configuration is wrong; what is, rendered.
-    Policy(String),
-    Config(String),
-    Other(anyhow::Error),
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Other(error)
-    }
 }
 
 /// The policies as they are on disk now, and how the service is to listen.
@@ -87,12 +76,7 @@ pub(crate) fn read(origin: &Origin) -> Result<(Service, Authorize), Failure> {
 
 fn config(path: &Path) -> Result<Config, Failure> {
     let read = ipfilter_config::ConfigSource::file(path).read();
-    read.map_err(|unusable| match unusable {
-        Unusable::Invalid(invalid) => {
-            Failure::Config(render_all(&invalid.source, &invalid.problems))
-        }
-        Unusable::Other(message) => Failure::Config(message),
-    })
+    Ok(read?)
 }
 
 fn api(
@@ -106,25 +90,26 @@ fn api(
         .with_context(|| format!("can't read the policy `{}`", files::shown(path)))?;
     digest.update(format!("{name}\0{hosts:?}\0{options:?}\0"));
     digest.update(source.text());
-    understood(name, hosts, &source, options)
+    understood(name, hosts, source, options)
 }
 
 fn understood(
     name: String,
     hosts: Vec<String>,
-    source: &Source,
+    source: Source,
     options: &PolicyOptions,
 ) -> Result<Api, Failure> {
-    let parsed = parse(source, &options.into());
+    let parsed = parse(&source, &options.into());
     let Some(policy) = parsed.policy else {
-        return Err(Failure::Policy(render_all(source, &parsed.problems)));
+        let problems = parsed.problems;
+        return Err(Failure::Policy(Findings { source, problems }));
     };
     // What an interface could not decide is no problem here.
     let warnings = parsed
         .problems
         .iter()
         .filter(|problem| problem.severity == Severity::Warning);
-    let warnings = render_all(source, warnings);
+    let warnings = render_all(&source, warnings);
     if !warnings.is_empty() {
         log::warn!("{warnings}");
     }
@@ -144,7 +129,7 @@ pub(crate) fn handed(policies: Policies, digest: String) -> Result<Option<Servic
     };
     let apis = policies.apis.into_iter().map(|api| {
         let source = Source::new(api.file, api.policy);
-        understood(api.name, api.hosts, &source, &api.options)
+        understood(api.name, api.hosts, source, &api.options)
     });
     let apis = apis.collect::<Result<Vec<_>, Failure>>()?;
     Ok(Some(Service::new(apis, &authorize, digest)))
