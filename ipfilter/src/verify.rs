@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::{
     addresses::{Address, AddressSet, Intervals},
     kernel::{Constant, Dump},
-    plan::{Answers, Malformed, Mismatch, Plan, Protocol, SourceMap, mismatches},
+    plan::{Malformed, Mismatch, Plan, Protocol, ReadBack, SourceMap, mismatches},
 };
 
 /// Something in the kernel that is not what the plan says.
@@ -27,7 +27,7 @@ pub(crate) enum Difference {
         /// Whether the policy lets them pass; the table says the contrary.
         allowed: bool,
     },
-    /// A table whose answers can't be told.
+    /// A table whose answers can't be determined.
     Malformed {
         family: &'static str,
         error: Malformed,
@@ -64,8 +64,8 @@ pub(crate) fn compare(plan: &Plan, dump: &Dump) -> Vec<Difference> {
 
 fn sources(plan: &Plan, dump: &Dump) -> Vec<Difference> {
     let mut differences = Vec::new();
-    let v4 = compared("IPv4", &plan.v4, dump.v4(), &mut differences);
-    let v6 = compared("IPv6", &plan.v6, dump.v6(), &mut differences);
+    let v4 = compared("IPv4", &plan.v4, &dump.v4, &mut differences);
+    let v6 = compared("IPv6", &plan.v6, &dump.v6, &mut differences);
     for (api, bit) in (0..plan.apis.len()).zip(0..) {
         for allowed in [false, true] {
             let sets = AddressSet {
@@ -85,12 +85,13 @@ fn sources(plan: &Plan, dump: &Dump) -> Vec<Difference> {
 fn compared<A: Address>(
     family: &'static str,
     map: &SourceMap<A>,
-    answers: Result<Answers<A>, Malformed>,
+    answers: &ReadBack<A>,
     differences: &mut Vec<Difference>,
 ) -> Vec<Mismatch<A>> {
     match answers {
-        Ok(answers) => mismatches(map, &answers),
+        Ok(answers) => mismatches(map, answers),
         Err(error) => {
+            let error = error.clone();
             differences.push(Difference::Malformed { family, error });
             Vec::new()
         }

@@ -5,18 +5,12 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
 };
 
-use aya::{
-    Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie::Key},
-};
-use ipfilter_ebpf::{
-    abi::{AddressKey, ApiSet, Config, KeyV4, KeyV6, Response, flags, names},
-    interval::{Image, WideRoot},
-};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, lpm_trie::Key};
+use ipfilter_ebpf::abi::{AddressKey, ApiSet, Config, Response, flags, names};
 
 use super::{
     error::Error,
@@ -25,11 +19,9 @@ use super::{
     interface::Interface,
     object, reports,
     sys::{self, Raw},
+    trie_key::TrieKey,
 };
-use crate::{
-    addresses::Address,
-    plan::{Answers, Entry, Malformed, Plan, ReadBack, interval_answers, trie_answers},
-};
+use crate::plan::{Entry, Plan, ReadBack, Stored, Table};
 
 /// Entries that are asked for by one call.
 const BATCH: usize = 1 << 14;
@@ -46,8 +38,10 @@ pub struct Dump {
     /// The protected addresses, sorted; none for all.
     pub addresses: Vec<IpAddr>,
     responses: Vec<Response>,
-    v4: Table<u32>,
-    v6: Table<u128>,
+    /// What its IPv4 table answers.
+    pub v4: ReadBack<u32>,
+    /// What its IPv6 table answers.
+    pub v6: ReadBack<u128>,
     /// Tables that somebody could still write to.
     pub unfrozen: Vec<&'static str>,
 }
@@ -61,17 +55,6 @@ pub struct Constant {
     pub wanted: String,
     /// What it is.
     pub found: String,
-}
-
-/// A table of sources.
-#[derive(Debug)]
-enum Table<A> {
-    Trie(Vec<Entry<A>>),
-    Intervals {
-        words: Vec<u64>,
-        roots: Vec<WideRoot>,
-        near: Vec<u64>,
-    },
 }
 
 impl Filter {
@@ -108,18 +91,18 @@ impl Dump {
             )
         })?;
         let maps = Maps::of(program)?;
-        let intervals = config.flags & flags::INTERVALS != 0;
+        let table = Table::of_program(config.flags);
         let addresses = if config.flags & flags::ADDRESSES != 0 {
             maps.addresses()?
         } else {
             Vec::new()
         };
         Ok(Self {
-            ports: maps.section(names::PORTS_SECTION)?,
+            ports: maps.value(names::PORTS_SECTION)?,
             addresses,
             responses: maps.responses()?,
-            v4: maps.table(intervals, &V4)?,
-            v6: maps.table(intervals, &V6)?,
+            v4: table.read_back(&maps, &config)?,
+            v6: table.read_back(&maps, &config)?,
             unfrozen: maps.unfrozen()?,
             attached: vec![at],
             program,
@@ -131,24 +114,6 @@ impl Dump {
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         self.config.digest
-    }
-
-    /// What its IPv4 table answers.
-    ///
-    /// # Errors
-    ///
-    /// When that can't be told.
-    pub fn v4(&self) -> Result<Answers<u32>, Malformed> {
-        self.v4.answers(&self.config.intervals_v4)
-    }
-
-    /// What its IPv6 table answers.
-    ///
-    /// # Errors
-    ///
-    /// When that can't be told.
-    pub fn v6(&self) -> Result<Answers<u128>, Malformed> {
-        self.v6.answers(&self.config.intervals_v6)
     }
 
     /// The constants that are not those of `plan`.
@@ -192,62 +157,6 @@ impl Dump {
         });
         let simple = simple.into_iter().flatten();
         simple.chain(deny).chain(responses).collect()
-    }
-}
-
-impl<A: ReadBack> Table<A> {
-    fn answers(&self, layout: &A::Layout) -> Result<Answers<A>, Malformed> {
-        match self {
-            Self::Trie(entries) => Ok(trie_answers(entries)),
-            Self::Intervals { words, roots, near } => {
-                interval_answers(Image { words, roots, near }, layout)
-            }
-        }
-    }
-}
-
-/// How a family's tables are called, and what the keys of its trie are.
-trait Names<A> {
-    type Key: Pod;
-    const TRIE: &'static str;
-    const WORDS: &'static str;
-    const ROOTS: Option<&'static str>;
-    const NEAR: &'static str;
-
-    fn address(key: Self::Key) -> A;
-}
-
-struct V4;
-
-struct V6;
-
-impl Names<u32> for V4 {
-    type Key = KeyV4;
-    const TRIE: &'static str = names::SOURCES_V4;
-    const WORDS: &'static str = names::INTERVALS_V4;
-    const ROOTS: Option<&'static str> = Some(names::ROOTS_V4);
-    const NEAR: &'static str = names::NEAR_V4;
-
-    fn address([a, b]: KeyV4) -> u32 {
-        match reports::address(&AddressKey::v4([a, b])) {
-            Some(IpAddr::V4(address)) => address.to_bits(),
-            _ => Ipv4Addr::UNSPECIFIED.to_bits(),
-        }
-    }
-}
-
-impl Names<u128> for V6 {
-    type Key = KeyV6;
-    const TRIE: &'static str = names::SOURCES_V6;
-    const WORDS: &'static str = names::INTERVALS_V6;
-    const ROOTS: Option<&'static str> = None;
-    const NEAR: &'static str = names::NEAR_V6;
-
-    fn address(key: KeyV6) -> u128 {
-        match reports::address(&AddressKey::v6(key)) {
-            Some(IpAddr::V6(address)) => address.to_bits(),
-            _ => Ipv6Addr::UNSPECIFIED.to_bits(),
-        }
     }
 }
 
@@ -303,59 +212,12 @@ impl Maps {
     }
 
     /// The one value of a section.
-    fn section(&self, name: &str) -> Result<Vec<u8>, Error> {
+    fn value(&self, name: &str) -> Result<Vec<u8>, Error> {
         let map = self.get(name)?;
         let mut value = vec![0; map.value_size.next_multiple_of(size_of::<u64>())];
         sys::lookup(&map.map, &[0; 4], &mut value).map_err(|error| failed(&error))?;
         value.truncate(map.value_size);
         Ok(value)
-    }
-
-    fn words(&self, name: &str) -> Result<Vec<u64>, Error> {
-        let map = self.get(name)?;
-        let count = map.entries * map.value_size / size_of::<u64>();
-        sys::read_words(&map.map, count).map_err(|error| failed(&error))
-    }
-
-    fn table<A: Address, N: Names<A>>(&self, intervals: bool, _: &N) -> Result<Table<A>, Error> {
-        if !intervals {
-            return Ok(Table::Trie(self.trie::<A, N>()?));
-        }
-        let roots = N::ROOTS.map_or_else(|| Ok(Vec::new()), |name| self.words(name))?;
-        let near = self.section(N::NEAR)?;
-        Ok(Table::Intervals {
-            words: self.words(N::WORDS)?,
-            roots: roots.as_chunks().0.to_vec(),
-            near: near
-                .as_chunks()
-                .0
-                .iter()
-                .copied()
-                .map(u64::from_ne_bytes)
-                .collect(),
-        })
-    }
-
-    /// The entries of a trie: many at once, where the kernel takes that.
-    fn trie<A: Address, N: Names<A>>(&self) -> Result<Vec<Entry<A>>, Error> {
-        let map = &self.get(N::TRIE)?.map;
-        let found = match sys::lookup_batches::<Key<N::Key>, Raw<ApiSet>>(map, BATCH) {
-            Ok(found) => found,
-            Err(_) => {
-                let trie = LpmTrie::<_, N::Key, Raw<ApiSet>>::try_from(self.open(N::TRIE)?);
-                let trie = trie.map_err(|error| failed(&error))?;
-                let entries = trie.iter().collect::<Result<_, _>>();
-                entries.map_err(|error| failed(&error))?
-            }
-        };
-        let entry = |(key, Raw(apis)): (Key<N::Key>, Raw<ApiSet>)| Entry {
-            prefix: N::address(key.data()),
-            length: u8::try_from(key.prefix_len())
-                .unwrap_or(A::BITS)
-                .min(A::BITS),
-            apis,
-        };
-        Ok(found.into_iter().map(entry).collect())
     }
 
     fn addresses(&self) -> Result<Vec<IpAddr>, Error> {
@@ -399,5 +261,41 @@ impl Maps {
             }
         }
         Ok(unfrozen)
+    }
+}
+
+impl<A: TrieKey> Stored<A, Error> for Maps {
+    /// Many at once, where the kernel supports that.
+    fn entries(&self, name: &'static str) -> Result<Vec<Entry<A>>, Error> {
+        let map = &self.get(name)?.map;
+        let found = match sys::lookup_batches::<Key<A::Key>, Raw<ApiSet>>(map, BATCH) {
+            Ok(found) => found,
+            Err(_) => {
+                let trie = LpmTrie::<_, A::Key, Raw<ApiSet>>::try_from(self.open(name)?);
+                let trie = trie.map_err(|error| failed(&error))?;
+                let entries = trie.iter().collect::<Result<_, _>>();
+                entries.map_err(|error| failed(&error))?
+            }
+        };
+        let entry = |(key, Raw(apis)): (Key<A::Key>, Raw<ApiSet>)| Entry {
+            prefix: A::from_key(key.data()),
+            length: u8::try_from(key.prefix_len())
+                .unwrap_or(A::BITS)
+                .min(A::BITS),
+            apis,
+        };
+        Ok(found.into_iter().map(entry).collect())
+    }
+
+    fn words(&self, name: &'static str) -> Result<Vec<u64>, Error> {
+        let map = self.get(name)?;
+        let count = map.entries * map.value_size / size_of::<u64>();
+        sys::read_words(&map.map, count).map_err(|error| failed(&error))
+    }
+
+    fn section(&self, name: &'static str) -> Result<Vec<u64>, Error> {
+        let bytes = self.value(name)?;
+        let words = bytes.as_chunks().0.iter().copied();
+        Ok(words.map(u64::from_ne_bytes).collect())
     }
 }

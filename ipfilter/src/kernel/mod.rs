@@ -36,6 +36,7 @@ mod test_run;
 mod top_sources;
 mod trace;
 mod trial;
+mod trie_key;
 
 pub use crate::config::Mode;
 pub use attachment::Attachment;

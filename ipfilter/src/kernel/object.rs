@@ -12,7 +12,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use ipfilter_ebpf::{
-    abi::{self, AddressKey, ApiSet, Config, Interfaces, KeyV4, KeyV6, MAX_APIS, flags, names},
+    abi::{self, AddressKey, ApiSet, Config, Interfaces, MAX_APIS, flags, names},
     interval::{LayoutV4, LayoutV6},
 };
 use rustix::time::{ClockId, clock_getres};
@@ -26,11 +26,9 @@ use super::{
     slots,
     sys::{self, Raw},
     trace,
+    trie_key::{TrieKey, address_key},
 };
-use crate::{
-    addresses::Address,
-    plan::{Content, Entry, Family, Part, Plan, SourceTable, Table, TableSizes, Tables},
-};
+use crate::plan::{Content, Entry, Family, Part, Plan, SourceTable, Table, TableSizes, Tables};
 
 /// The BPF object, built with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-ebpf"));
@@ -170,8 +168,8 @@ impl Object {
         let responses = plan.apis.iter().map(|api| api.response.to_abi());
         self.fill_array(names::RESPONSES, responses)?;
         self.fill_addresses(&plan.addresses)?;
-        self.fill_table(&*tables.v4, key_v4)?;
-        self.fill_table(&*tables.v6, key_v6)?;
+        self.fill_table(&*tables.v4)?;
+        self.fill_table(&*tables.v6)?;
         keys::fill(self.map(names::KEYS)?)
     }
 
@@ -203,14 +201,10 @@ impl Object {
     }
 
     /// Copies a table of sources into its maps.
-    fn fill_table<A: Family, K: Pod>(
-        &mut self,
-        table: &dyn SourceTable<A>,
-        key: fn(A) -> K,
-    ) -> Result<(), Error> {
+    fn fill_table<A: TrieKey>(&mut self, table: &dyn SourceTable<A>) -> Result<(), Error> {
         for Part { name, content } in table.parts() {
             match content {
-                Content::Entries(entries) => self.fill_trie(name, entries, key)?,
+                Content::Entries(entries) => self.fill_trie(name, entries)?,
                 Content::Words(words, _) => self.fill_words(name, words)?,
                 // It came with the object.
                 Content::Section(_) => {}
@@ -230,19 +224,14 @@ impl Object {
 
     /// Fills a trie in the order of the entries, which is by address, so that neighbours are close in memory;
     /// in batches where the kernel supports them.
-    fn fill_trie<A: Address, K: Pod>(
-        &mut self,
-        name: &str,
-        entries: &[Entry<A>],
-        key: impl Fn(A) -> K,
-    ) -> Result<(), Error> {
-        let mut trie = LpmTrie::<_, K, Raw<ApiSet>>::try_from(self.map(name)?)
+    fn fill_trie<A: TrieKey>(&mut self, name: &str, entries: &[Entry<A>]) -> Result<(), Error> {
+        let mut trie = LpmTrie::<_, A::Key, Raw<ApiSet>>::try_from(self.map(name)?)
             .map_err(|error| fill_refused(name, &error))?;
         for batch in entries.chunks(BATCH) {
             let (keys, values): (Vec<_>, Vec<_>) = batch
                 .iter()
                 .map(|entry| {
-                    let key = Key::new(u32::from(entry.length), key(entry.prefix));
+                    let key = Key::new(u32::from(entry.length), entry.prefix.to_key());
                     (key, Raw(entry.apis))
                 })
                 .unzip();
@@ -392,26 +381,6 @@ fn entries(count: usize) -> Result<u32, Error> {
             format!("{count} entries; a table holds {}", u32::MAX),
         )
     })
-}
-
-fn key_v4(address: u32) -> KeyV4 {
-    let [a, b, c, d] = address.to_be_bytes();
-    [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])]
-}
-
-fn key_v6(address: u128) -> KeyV6 {
-    let mut key = KeyV6::default();
-    for (word, bytes) in key.iter_mut().zip(address.to_be_bytes().as_chunks::<2>().0) {
-        *word = u16::from_ne_bytes(*bytes);
-    }
-    key
-}
-
-fn address_key(address: IpAddr) -> AddressKey {
-    match address {
-        IpAddr::V4(address) => AddressKey::v4(key_v4(address.to_bits())),
-        IpAddr::V6(address) => AddressKey::v6(key_v6(address.to_bits())),
-    }
 }
 
 fn map_data(map: &Map) -> Option<&MapData> {

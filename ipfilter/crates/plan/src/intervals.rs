@@ -4,6 +4,7 @@
 //! sweep over the map, ready to be copied into a memory-mapped array. Knows no map and no file
 //! descriptor.
 
+mod read_back;
 mod summary_bitmap;
 mod v4;
 mod v6;
@@ -15,6 +16,7 @@ use ipfilter_ebpf::{
     interval::{Answers, DIRECT_APIS, Image, Root, WideRoot},
 };
 
+pub(crate) use read_back::interval_answers;
 use sealed::Builder as _;
 use summary_bitmap::SummaryBitmap;
 
@@ -58,7 +60,8 @@ mod sealed {
 
     use ipfilter_ebpf::abi::Config;
 
-    use super::{Answers, Image, Shape, Slot, SourceMap, Store};
+    use super::{Answers, Image, Shape, Slot, SourceMap, Store, read_back::Edges};
+    use crate::Malformed;
 
     /// A family's tables: how they are built and read.
     pub trait Build: Sized {
@@ -73,6 +76,13 @@ mod sealed {
 
         /// Looks `address` up.
         fn lookup(image: Image<'_>, layout: &Self::Layout, address: Self) -> Option<u64>;
+
+        /// Adds the edges of a table to `edges`.
+        fn edges(
+            image: Image<'_>,
+            layout: &Self::Layout,
+            edges: &mut Edges<Self>,
+        ) -> Result<(), Malformed>;
     }
 
     /// Builds one table.

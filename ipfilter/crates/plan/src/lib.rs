@@ -31,13 +31,13 @@ pub use intervals::{Family, IntervalTable, MAX_WORDS, Sizes, TableTooLarge};
 pub use measure::{FamilyMeasures, Measures, TRIE_ENTRY_BYTES};
 pub use port_table::{PortTable, Ports};
 pub use ports::{PortError, PortSet};
-pub use read_back::{
-    Answers, Malformed, Mismatch, ReadBack, interval_answers, mismatches, trie_answers,
-};
+pub use read_back::{Answers, Malformed, Mismatch, mismatches};
 pub use response::{Response, ResponseError};
 pub use sources::{SourceMap, TooManyApis};
 pub use summary::Summary;
-pub use table::{Content, Need, Part, SourceTable, TableSize, TableSizes, Tables, Trie};
+pub use table::{
+    Content, Need, Part, ReadBack, SourceTable, Stored, TableSize, TableSizes, Tables, Trie,
+};
 
 use std::{collections::HashSet, net::IpAddr};
 

@@ -1,22 +1,50 @@
 //! A plan's tables of sources, whichever kind they are.
 //!
-//! What a kind's maps are called and hold, what a program must know of it, how large it is and what it
-//! answers are behind [`SourceTable`]; each kind is a file here. Who loads a table copies its [`Part`]s and
-//! knows no kind.
+//! What a kind's maps are called and hold, what a program must know of it, how large it is, what it answers
+//! and how it is read back from the kernel are behind [`SourceTable`]; each kind is a file here. Who loads a
+//! table copies its [`Part`]s, who verifies one hands over what is [`Stored`], and neither knows the kind.
 
 mod intervals;
 mod trie;
 
-use std::{fmt::Debug, net::IpAddr};
+use std::{convert::Infallible, fmt::Debug, net::IpAddr};
 
 use ipfilter_ebpf::abi::{ApiSet, Config};
 
 pub use trie::Trie;
 
-use super::{Entry, Family, IntervalTable, Plan, SourceMap, Table, TableTooLarge};
+use super::{
+    Answers, Entry, Family, IntervalTable, Malformed, Plan, SourceMap, Table, TableTooLarge,
+};
 
 /// One family's table of sources.
 pub trait SourceTable<A: Family>: Debug {
+    /// The names of this kind's maps, of both families.
+    fn maps() -> &'static [&'static str]
+    where
+        Self: Sized;
+
+    /// The bits of [`Config::flags`] that have a program look sources up there.
+    fn flags() -> u32
+    where
+        Self: Sized;
+
+    /// The table that answers as `map` does.
+    ///
+    /// # Errors
+    /// It would be too large.
+    fn build(map: &SourceMap<A>) -> Result<Self, TableTooLarge>
+    where
+        Self: Sized;
+
+    /// What a loaded table of this kind answers, whatever its maps hold. `config` is the program's.
+    ///
+    /// # Errors
+    /// A map can't be read.
+    fn read_back<E>(stored: &dyn Stored<A, E>, config: &Config) -> Result<ReadBack<A>, E>
+    where
+        Self: Sized;
+
     /// What its maps hold, and the sections of the program's data.
     fn parts(&self) -> Vec<Part<'_, A>>;
 
@@ -65,6 +93,30 @@ impl<A> Part<'_, A> {
     }
 }
 
+/// The maps of a loaded table. An error of type `E` says why one can't be read.
+pub trait Stored<A, E> {
+    /// The entries of a longest-prefix-match map, in any order.
+    ///
+    /// # Errors
+    /// It can't be read.
+    fn entries(&self, name: &'static str) -> Result<Vec<Entry<A>>, E>;
+
+    /// The words of an array.
+    ///
+    /// # Errors
+    /// It can't be read.
+    fn words(&self, name: &'static str) -> Result<Vec<u64>, E>;
+
+    /// The words of read-only data of the program.
+    ///
+    /// # Errors
+    /// It can't be read.
+    fn section(&self, name: &'static str) -> Result<Vec<u64>, E>;
+}
+
+/// What a loaded table answers, if that can be determined.
+pub type ReadBack<A> = Result<Answers<A>, Malformed>;
+
 /// How large a table is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableSize {
@@ -110,9 +162,48 @@ impl Need {
     }
 }
 
+/// What there is to do with one kind of table, in one family.
+struct Kind<A: Family, E> {
+    maps: &'static [&'static str],
+    flags: u32,
+    build: fn(&SourceMap<A>) -> Result<Box<dyn SourceTable<A>>, TableTooLarge>,
+    read_back: fn(&dyn Stored<A, E>, &Config) -> Result<ReadBack<A>, E>,
+}
+
+impl<A: Family, E> Kind<A, E> {
+    fn of<T: SourceTable<A> + 'static>() -> Self {
+        Self {
+            maps: T::maps(),
+            flags: T::flags(),
+            build: |map| Ok(Box::new(T::build(map)?)),
+            read_back: T::read_back,
+        }
+    }
+}
+
 impl Table {
     /// Every kind.
     pub const ALL: [Self; 2] = [Self::Trie, Self::Intervals];
+
+    /// The only place that goes from a kind's name to its file.
+    fn kind<A: Family, E>(self) -> Kind<A, E> {
+        match self {
+            Self::Trie => Kind::of::<Trie<A>>(),
+            Self::Intervals => Kind::of::<IntervalTable<A>>(),
+        }
+    }
+
+    /// The kind in which a program with these [`Config::flags`] looks sources up.
+    #[must_use]
+    pub fn of_program(flags: u32) -> Self {
+        let all = Self::ALL
+            .into_iter()
+            .fold(0, |all, kind| all | kind.flags());
+        let found = Self::ALL
+            .into_iter()
+            .find(|kind| kind.flags() == flags & all);
+        found.unwrap_or(Self::Trie)
+    }
 
     /// The table of this kind that answers as `map` does.
     ///
@@ -122,28 +213,31 @@ impl Table {
         self,
         map: &SourceMap<A>,
     ) -> Result<Box<dyn SourceTable<A>>, TableTooLarge> {
-        Ok(match self {
-            Self::Trie => Box::new(Trie::new(map)),
-            Self::Intervals => Box::new(IntervalTable::new(map)?),
-        })
+        (self.kind::<A, Infallible>().build)(map)
+    }
+
+    /// What a loaded table of this kind answers, whatever its maps hold.
+    ///
+    /// # Errors
+    /// A map can't be read.
+    pub fn read_back<A: Family, E>(
+        self,
+        stored: &dyn Stored<A, E>,
+        config: &Config,
+    ) -> Result<ReadBack<A>, E> {
+        (self.kind::<A, E>().read_back)(stored, config)
     }
 
     /// The names of its maps, of both families.
     #[must_use]
-    pub const fn maps(self) -> &'static [&'static str] {
-        match self {
-            Self::Trie => trie::MAPS,
-            Self::Intervals => intervals::MAPS,
-        }
+    pub fn maps(self) -> &'static [&'static str] {
+        self.kind::<u32, Infallible>().maps
     }
 
     /// The bits of [`Config::flags`] that have a program look sources up there.
     #[must_use]
-    pub const fn flags(self) -> u32 {
-        match self {
-            Self::Trie => trie::FLAGS,
-            Self::Intervals => intervals::FLAGS,
-        }
+    pub fn flags(self) -> u32 {
+        self.kind::<u32, Infallible>().flags
     }
 }
 
@@ -201,15 +295,79 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use ipfilter_addresses::Intervals;
+    use ipfilter_ebpf::{
+        abi::MAX_APIS,
+        interval::{LayoutV4, LayoutV6},
+    };
     use proptest::prelude::*;
 
     use super::*;
     use crate::testing::{edges, set};
 
+    /// A table as if it were loaded.
+    struct Loaded<'t, A>(Vec<Part<'t, A>>);
+
+    impl<A> Loaded<'_, A> {
+        fn content(&self, name: &str) -> Content<'_, A>
+        where
+            A: Copy,
+        {
+            let part = self.0.iter().find(|part| part.name == name);
+            part.expect("a kind reads back what it has stored").content
+        }
+    }
+
+    impl<A: Family> Stored<A, Infallible> for Loaded<'_, A> {
+        fn entries(&self, name: &'static str) -> Result<Vec<Entry<A>>, Infallible> {
+            match self.content(name) {
+                Content::Entries(entries) => Ok(entries.to_vec()),
+                other => panic!("{name} holds {other:?}"),
+            }
+        }
+
+        fn words(&self, name: &'static str) -> Result<Vec<u64>, Infallible> {
+            match self.content(name) {
+                Content::Words(words, _) => Ok(words.to_vec()),
+                other => panic!("{name} holds {other:?}"),
+            }
+        }
+
+        fn section(&self, name: &'static str) -> Result<Vec<u64>, Infallible> {
+            match self.content(name) {
+                Content::Section(words) => Ok(words.to_vec()),
+                other => panic!("{name} holds {other:?}"),
+            }
+        }
+    }
+
+    fn no_config() -> Config {
+        Config {
+            version: 0,
+            flags: 0,
+            apis: ApiSet::NONE,
+            created: 0,
+            digest: [0; 32],
+            intervals_v4: LayoutV4::default(),
+            intervals_v6: LayoutV6::default(),
+            reject_interval: 0,
+            respond_interval: 0,
+            events: 0,
+            jiffies_per_second: 0,
+            probe_ifindex: 0,
+            lean: 0,
+            deny: [0; MAX_APIS],
+        }
+    }
+
     fn every_kind_answers_as_the_map<A: Family>(sets: &[Intervals<A>]) {
         let map = SourceMap::new(&sets.iter().collect::<Vec<_>>()).unwrap();
         for kind in Table::ALL {
             let table = kind.build(&map).unwrap();
+            let mut config = no_config();
+            table.configure(&mut config);
+            let Ok(read) = kind.read_back(&Loaded(table.parts()), &config);
+            let steps: Vec<_> = map.steps().collect();
+            assert_eq!(read, Ok(steps), "{kind}");
             for address in edges(map.starts()) {
                 assert_eq!(table.at(address), map.at(address), "{kind}");
             }
@@ -230,6 +388,13 @@ mod tests {
         ) {
             every_kind_answers_as_the_map(&v4);
             every_kind_answers_as_the_map(&v6);
+        }
+    }
+
+    #[test]
+    fn a_program_says_which_kind_it_uses() {
+        for kind in Table::ALL {
+            assert_eq!(Table::of_program(kind.flags()), kind);
         }
     }
 

@@ -100,3 +100,9 @@ pub(super) fn edges<A: Address>(starts: &[A]) -> Vec<A> {
     });
     around.chain([A::MIN, A::MAX]).collect()
 }
+
+/// What a table with these answers answers for `address`.
+pub(super) fn answer_at<A: Address>(answers: &[(A, ApiSet)], address: A) -> ApiSet {
+    let after = answers.partition_point(|(start, _)| *start <= address);
+    answers[after - 1].1
+}

@@ -12,10 +12,12 @@ use ipfilter_ebpf::{
 
 use super::{
     Family, Shape, Slot, SourceMap, Store, answer_words, pack, pack_answers,
+    read_back::{self, Edges},
     sealed::{self, Build, Builder as _},
     summary_bitmap::{Step, SummaryBitmap},
     uniform,
 };
+use crate::Malformed;
 
 /// Up to this many boundaries a list is as fast as a bitmap (measured: beyond, the search's misses
 /// tell), and far smaller.
@@ -62,6 +64,14 @@ impl Build for u32 {
 
     fn lookup(image: Image<'_>, layout: &LayoutV4, address: Self) -> Option<u64> {
         interval::lookup_v4(&image, layout, u64::from(address) << 32)
+    }
+
+    fn edges(
+        image: Image<'_>,
+        layout: &LayoutV4,
+        edges: &mut Edges<Self>,
+    ) -> Result<(), Malformed> {
+        read_back::v4::edges(image, layout, edges)
     }
 }
 

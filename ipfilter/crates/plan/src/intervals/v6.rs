@@ -8,12 +8,14 @@ use ipfilter_ebpf::{
 
 use super::{
     Family, Shape, Slot, SourceMap, Store, answer_words, pack_answers,
+    read_back::{self, Edges},
     sealed::{self, Build},
     slots,
     summary_bitmap::{Step, SummaryBitmap},
     uniform,
     v4::index,
 };
+use crate::Malformed;
 
 /// The lowest address of 2000::/3, which has most addresses that are in use.
 const GLOBAL: u128 = 0x2000 << 112;
@@ -60,6 +62,14 @@ impl Build for u128 {
 
     fn lookup(image: Image<'_>, layout: &LayoutV6, address: Self) -> Option<u64> {
         interval::lookup_v6(&image, layout, high(address), low(address))
+    }
+
+    fn edges(
+        image: Image<'_>,
+        layout: &LayoutV6,
+        edges: &mut Edges<Self>,
+    ) -> Result<(), Malformed> {
+        read_back::v6::edges(image, layout, edges)
     }
 }
 

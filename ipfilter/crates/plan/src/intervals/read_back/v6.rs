@@ -4,36 +4,35 @@ use ipfilter_ebpf::interval::{
     FAN_DEPTH, FAN_HEADER, Fan, Image, KindV6, LayoutV6, Root, Words as _,
 };
 
-use super::{Edges, Malformed, ReadBack};
+use super::{Edges, Malformed};
 
-impl ReadBack for u128 {
-    fn edges(
-        image: Image<'_>,
-        layout: &LayoutV6,
-        edges: &mut Edges<Self>,
-    ) -> Result<(), Malformed> {
-        let is_near = layout.near == 1 && layout.summarized != 1;
-        let roots = if is_near { image.near } else { image.words };
-        let count = layout.slots as usize + 2;
-        let Some(roots) = roots.get(..count) else {
-            return Err(Malformed("it has fewer roots than slots"));
-        };
-        if layout.slot_shift > 63 || layout.part_shift > 63 {
-            return Err(Malformed("its slots are of no possible size"));
-        }
-        edges.push(address(layout.base, 0))?;
-        if layout.summarized == 1 {
-            summary(image, layout, edges)?;
-        }
-        for slot in 0..=u64::from(layout.slots) {
-            if let Some(edge) = multiple(layout.base, slot, layout.slot_shift.into()) {
-                edges.push(edge)?;
-            }
-        }
-        roots
-            .iter()
-            .try_for_each(|root| node(image, Root(*root), Half::High, FAN_DEPTH, edges))
+/// Adds the edges of a table.
+pub(in super::super) fn edges(
+    image: Image<'_>,
+    layout: &LayoutV6,
+    edges: &mut Edges<u128>,
+) -> Result<(), Malformed> {
+    let is_near = layout.near == 1 && layout.summarized != 1;
+    let roots = if is_near { image.near } else { image.words };
+    let count = layout.slots as usize + 2;
+    let Some(roots) = roots.get(..count) else {
+        return Err(Malformed("it has fewer roots than slots"));
+    };
+    if layout.slot_shift > 63 || layout.part_shift > 63 {
+        return Err(Malformed("its slots are of no possible size"));
     }
+    edges.push(address(layout.base, 0))?;
+    if layout.summarized == 1 {
+        summary(image, layout, edges)?;
+    }
+    for slot in 0..=u64::from(layout.slots) {
+        if let Some(edge) = multiple(layout.base, slot, layout.slot_shift.into()) {
+            edges.push(edge)?;
+        }
+    }
+    roots
+        .iter()
+        .try_for_each(|root| node(image, Root(*root), Half::High, FAN_DEPTH, edges))
 }
 
 fn address(high: u64, low: u64) -> u128 {

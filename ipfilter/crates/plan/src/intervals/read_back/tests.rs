@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    IntervalTable, cover,
-    testing::{NaiveTrie, edges as around, set},
+    IntervalTable, SourceMap, mismatches,
+    testing::{answer_at as at, edges as around, set},
 };
 
 /// A table's parts, to be damaged.
@@ -53,23 +53,17 @@ fn map_of<A: Address>(sets: &[Intervals<A>]) -> SourceMap<A> {
     SourceMap::new(&sets.iter().collect::<Vec<_>>()).unwrap()
 }
 
-fn at<A: Address>(answers: &[(A, ApiSet)], address: A) -> ApiSet {
-    let after = answers.partition_point(|(start, _)| *start <= address);
-    answers[after - 1].1
-}
-
-fn whole_tables_equal_their_map<A: ReadBack>(sets: &[Intervals<A>]) {
+fn whole_tables_equal_their_map<A: Family>(sets: &[Intervals<A>]) {
     let map = map_of(sets);
     let steps: Vec<_> = map.steps().collect();
     let table = IntervalTable::new(&map).unwrap();
     let answers = interval_answers::<A>(table.image(), table.layout()).unwrap();
     assert_eq!(answers, steps);
     assert_eq!(mismatches(&map, &answers), []);
-    assert_eq!(trie_answers(&cover(&map)), steps);
 }
 
 /// Flips bits, and asks the damaged table itself at random addresses and around all edges.
-fn damaged_tables_are_what_they_answer<A: ReadBack>(
+fn damaged_tables_are_what_they_answer<A: Family>(
     sets: &[Intervals<A>],
     flips: &[(usize, u32)],
     random: &[A],
@@ -167,29 +161,6 @@ proptest! {
     ) {
         damaged_tables_are_what_they_answer(&sets, &flips, &random);
     }
-
-    #[test]
-    fn any_entries_of_a_trie_are_what_the_longest_match_is(
-        entries in prop::collection::btree_map((any::<u32>(), 0..=32u8), 0..4u64, 0..60),
-        random in prop::collection::vec(any::<u32>(), 100),
-    ) {
-        let entries = entries.into_iter().map(|((prefix, length), apis)| {
-            let host = u32::MAX.checked_shr(length.into()).unwrap_or(0);
-            ((prefix & !host, length), ApiSet::from_bits(apis))
-        });
-        let entries: std::collections::BTreeMap<_, _> = entries.collect();
-        let entries: Vec<_> = entries
-            .into_iter()
-            .map(|((prefix, length), apis)| Entry { prefix, length, apis })
-            .rev()
-            .collect();
-        let answers = trie_answers(&entries);
-        let naive = NaiveTrie::new(&entries);
-        let starts: Vec<_> = answers.iter().map(|(start, _)| *start).collect();
-        for address in around(&starts).into_iter().chain(random) {
-            prop_assert_eq!(at(&answers, address), naive.at(address));
-        }
-    }
 }
 
 /// Each bit of a small table: those that change an answer are found, and the answers around them named.
@@ -228,7 +199,7 @@ fn a_layout_that_is_none_is_refused() {
     assert!(interval_answers::<u32>(table.image(), &layout).is_err());
 }
 
-/// What `verify` needs for a million prefixes of each kind.
+/// What `verify` needs for a million prefixes.
 #[test]
 #[ignore = "a measurement: run it with --release"]
 fn a_million_prefixes() {
@@ -248,8 +219,4 @@ fn a_million_prefixes() {
         answers.len(),
         start.elapsed()
     );
-    let entries = cover(&map);
-    let start = std::time::Instant::now();
-    assert_eq!(mismatches(&map, &trie_answers(&entries)), []);
-    println!("{} entries: {:?}", entries.len(), start.elapsed());
 }

@@ -5,40 +5,40 @@ use ipfilter_ebpf::interval::{
     Root, SMALL_SLOT_MOST, Words as _,
 };
 
-use super::{Edges, Malformed, ReadBack};
+use super::{Edges, Malformed};
 
 /// Slots have 2^6 addresses at least, so that a word of a bitmap is in one of them.
 const SLOT_LEAST: u8 = 6;
 
-impl ReadBack for u32 {
-    fn edges(
-        image: Image<'_>,
-        layout: &LayoutV4,
-        edges: &mut Edges<Self>,
-    ) -> Result<(), Malformed> {
-        check(layout)?;
-        if layout.summarized == 1 {
-            let part_bits = u32::from(layout.part_shift - 32);
-            let words = (0..(1_u32 << 26).checked_shr(part_bits).unwrap_or(0).max(1)).map(|word| {
-                match layout.near {
-                    0 => image.word(layout.summary.wrapping_add(word)),
-                    _ => image.near(word.into()),
-                }
+/// Adds the edges of a table.
+pub(in super::super) fn edges(
+    image: Image<'_>,
+    layout: &LayoutV4,
+    edges: &mut Edges<u32>,
+) -> Result<(), Malformed> {
+    check(layout)?;
+    if layout.summarized == 1 {
+        let part_bits = u32::from(layout.part_shift - 32);
+        let words =
+            (0..(1_u32 << 26).checked_shr(part_bits).unwrap_or(0).max(1)).map(|word| match layout
+                .near
+            {
+                0 => image.word(layout.summary.wrapping_add(word)),
+                _ => image.near(word.into()),
             });
-            edges.push_bits(words, |part| u32::try_from(part << part_bits).ok())?;
-        }
-        for slot in 0..1_u32 << (32 - layout.slot_bits) {
-            let lowest = slot << layout.slot_bits;
-            edges.push(lowest)?;
-            let slot = Slot {
-                image,
-                layout,
-                lowest,
-            };
-            slot.edges(slot.root(slot_number(layout, lowest)), edges)?;
-        }
-        Ok(())
+        edges.push_bits(words, |part| u32::try_from(part << part_bits).ok())?;
     }
+    for slot in 0..1_u32 << (32 - layout.slot_bits) {
+        let lowest = slot << layout.slot_bits;
+        edges.push(lowest)?;
+        let slot = Slot {
+            image,
+            layout,
+            lowest,
+        };
+        slot.edges(slot.root(slot_number(layout, lowest)), edges)?;
+    }
+    Ok(())
 }
 
 fn slot_number(layout: &LayoutV4, lowest: u32) -> u32 {
