@@ -12,6 +12,7 @@ pub use ipfilter_overrides as overrides;
 pub use ipfilter_plan as plan;
 pub use ipfilter_policy as policy;
 
+pub mod agreement;
 pub mod cli;
 mod compare;
 pub mod daemon;

@@ -8,11 +8,14 @@ use jiff::Timestamp;
 
 use super::{Stop, probe};
 use crate::{
+    agreement::Answers,
     daemon::InForce,
     instance::Instance,
     kernel::{Filter, Found},
+    overrides::Effect,
     packet::Packet,
     plan::{Api, Plan, Protocol},
+    policy::Decision,
     view::{
         explain::View,
         live::{KernelAnswer, PolicyAnswer, Report, TableAnswer},
@@ -136,36 +139,43 @@ impl Live {
         callable: ApiSet,
     ) -> anyhow::Result<Report> {
         let explanation = self.in_force.explain(target.api, source, self.now);
+        let explanation = explanation.context("no such API")?;
         let (file, changed) = self.in_force.file(target.api).context("no such API")?;
         let api = self.plan.apis.get(target.api).context("no such API")?;
-        let kernel = self
-            .found
-            .iter()
-            .map(|found| self.kernel(target, source, found));
+        let overruled = self.in_force.overruled(target.api, source, self.now);
+        let kernel = self.found.iter();
+        let kernel = kernel.map(|found| self.kernel(target, source, found));
+        let kernel = kernel.collect::<anyhow::Result<Vec<_>>>()?;
+        let answers = Answers {
+            policy: overruled.map_or(explanation.decision != Decision::Deny, |one| {
+                one.rule.effect == Effect::Allow
+            }),
+            table: callable.has(u32::try_from(target.api)?),
+            plan: self.plan.digest(),
+            kernel: kernel.iter().map(|it| (it.digest, it.verdict)).collect(),
+        };
+        let kernel = kernel.into_iter().map(|asked| KernelAnswer {
+            report: asked.report,
+            digest: asked.digest.to_string(),
+        });
         Ok(Report::new(
             source,
             &api.name,
             (target.protocol, target.port),
             PolicyAnswer {
-                view: View::of_source(source, &explanation.context("no such API")?),
+                view: View::of_source(source, &explanation),
                 file: file.display().to_string(),
                 since: self.in_force.since,
                 changed,
-                overruled: self
-                    .in_force
-                    .overruled(target.api, source, self.now)
-                    .cloned(),
+                overruled: overruled.cloned(),
             },
             TableAnswer {
                 table: self.plan.lookup.choose().to_string(),
-                verdict: if callable.has(u32::try_from(target.api)?) {
-                    "pass"
-                } else {
-                    "deny"
-                },
-                digest: self.plan.digest().to_string(),
+                passes: answers.table,
+                digest: answers.plan.to_string(),
             },
-            kernel.collect::<anyhow::Result<_>>()?,
+            kernel.collect(),
+            &answers.disagreements(),
         ))
     }
 
@@ -174,7 +184,7 @@ impl Live {
         target: Target,
         source: IpAddr,
         found: &Found,
-    ) -> anyhow::Result<KernelAnswer> {
+    ) -> anyhow::Result<probe::Asked> {
         let packet = Packet {
             mac: found.interface.mac()?.unwrap_or_default(),
             vlans: Vec::new(),
@@ -185,7 +195,6 @@ impl Live {
             fragment: None,
         };
         let names: Vec<_> = self.plan.apis.iter().map(|api| api.name.clone()).collect();
-        let (report, digest) = probe::ask(&self.filter, found, &packet, &names)?;
-        Ok(KernelAnswer { report, digest })
+        probe::ask(&self.filter, found, &packet, &names)
     }
 }

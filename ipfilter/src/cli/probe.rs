@@ -10,9 +10,9 @@ use crate::{
     config::address,
     daemon::InForce,
     instance::Instance,
-    kernel::{Filter, Found, Interface},
+    kernel::{Filter, Found, Interface, Verdict},
     packet::{self, Packet},
-    plan,
+    plan::{self, Digest},
     state::Record,
     view::probe::Report,
 };
@@ -84,7 +84,8 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     let record = record(instance);
     let protected = InForce::of(instance).map_or(Vec::new(), |now| now.spec().protected());
     let packet = args.packet(&found.interface, &protected)?;
-    let (report, _) = ask(&filter, &found, &packet, &names(&record))?;
+    let asked = ask(&filter, &found, &packet, &names(&record))?;
+    let report = asked.report;
     match args.format {
         Format::Text => anstream::print!("{report}"),
         Format::Json => println!("{}", serde_json::to_string(&report)?),
@@ -111,14 +112,22 @@ fn names(record: &Record) -> Vec<String> {
     apis.map(|api| api.name.clone()).collect()
 }
 
-/// What the program at an interface does with a packet, and the digest of the plan that it has.
-/// `names` are the APIs', by index.
+/// What the program at an interface does with a packet.
+pub(super) struct Asked {
+    /// For people and machines.
+    pub(super) report: Report,
+    pub(super) verdict: Verdict,
+    /// Of the plan that it has.
+    pub(super) digest: Digest,
+}
+
+/// Asks the program at an interface what it does with a packet. `names` are the APIs', by index.
 pub(super) fn ask(
     filter: &Filter,
     found: &Found,
     packet: &Packet,
     names: &[String],
-) -> anyhow::Result<(Report, String)> {
+) -> anyhow::Result<Asked> {
     let config = found.config.context(
         "the filter was deployed by another version of ipfilter: deploy it anew, then ask",
     )?;
@@ -128,11 +137,14 @@ pub(super) fn ask(
         let name = names.get(index as usize);
         name.map_or_else(|| format!("#{index}"), Clone::clone)
     };
-    let interface = &found.interface.name;
-    let report = Report::new(packet, &probed, interface, found.hook.name(), name);
-    let report = report.context("the program failed on this packet")?;
-    let digest = config.digest.iter().map(|byte| format!("{byte:02x}"));
-    Ok((report, digest.collect()))
+    let verdict = probed.verdict(packet);
+    let verdict = verdict.context("the program failed on this packet")?;
+    let api = probed.counted.and_then(|(api, _)| api).map(name);
+    Ok(Asked {
+        report: Report::new(verdict, api, &found.interface.name, found.hook.name()),
+        verdict,
+        digest: Digest(config.digest),
+    })
 }
 
 /// Where a packet from `source` goes to: an address that the host has, a protected one if there is

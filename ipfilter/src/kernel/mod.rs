@@ -50,7 +50,7 @@ pub use hook::Hook;
 pub use interface::{Bound, Interface, Matched, host_addresses};
 pub use monitor::Monitor;
 pub use pins::Repaired;
-pub use probe::Probed;
+pub use probe::{Probed, Verdict};
 pub use reports::{Denial, Follower, Reader, monotonic};
 pub use sockets::{Connection, Listener, connections, destroy, listeners};
 pub use steps::{Stepper, Steps};

@@ -6,7 +6,11 @@
 
 use std::net::IpAddr;
 
-use ipfilter_ebpf::abi::{Counter, Outcome, Reason};
+use ipfilter_ebpf::{
+    abi::{Counter, Outcome, Reason},
+    reply::flags,
+    wire::field::{ipv4, ipv6, tcp},
+};
 
 use super::{
     Interface,
@@ -16,6 +20,7 @@ use super::{
     netlink, sys,
     test_run::{self, Action},
 };
+use crate::{packet::Packet, plan::Protocol};
 
 /// What the program did with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,53 @@ pub struct Probed {
     /// counted at the same time, every time.
     pub counted: Option<(Option<u32>, Reason)>,
 }
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the program does with it.
+    pub outcome: Outcome,
+    /// Why; none where other traffic was counted at the same time.
+    pub reason: Option<Reason>,
+}
+
+impl Probed {
+    /// What becomes of `packet`, which was probed; none where the program failed.
+    #[must_use]
+    pub fn verdict(&self, packet: &Packet) -> Option<Verdict> {
+        let (outcome, reason) = match (self.counted, self.action) {
+            (_, Action::Aborted) => return None,
+            (Some((_, reason)), _) => (reason.outcome(), Some(reason)),
+            (None, Action::Pass) => (Outcome::Pass, None),
+            (None, Action::Drop) => (Outcome::Drop, None),
+            (None, Action::Transmit) => {
+                let reason = answer(packet, &self.frame);
+                (reason.outcome(), Some(reason))
+            }
+        };
+        Some(Verdict { outcome, reason })
+    }
+}
+
+/// Which answer a frame is. Answers have the same headers as the packet, and only `respond` accepts
+/// a connection.
+fn answer(packet: &Packet, frame: &[u8]) -> Reason {
+    if packet.protocol == Protocol::Udp {
+        return Reason::Prohibited;
+    }
+    let ip = if packet.source.is_ipv4() {
+        ipv4::LEN
+    } else {
+        ipv6::LEN
+    };
+    match frame.get(packet.network() + ip + tcp::FLAGS) {
+        Some(&SYN_ACK) => Reason::SynAck,
+        _ => Reason::Reset,
+    }
+}
+
+/// The flags of a TCP segment that accepts a connection.
+const SYN_ACK: u8 = flags::SYN | flags::ACK;
 
 /// How often other traffic may get in the way.
 const ATTEMPTS: usize = 16;
@@ -181,5 +233,78 @@ mod tests {
         ] {
             assert_eq!(reason(after, action), told, "{after:?}");
         }
+    }
+
+    fn verdict(
+        protocol: Protocol,
+        action: Action,
+        flags: u8,
+        counted: Option<Reason>,
+    ) -> Option<(Outcome, Option<Reason>)> {
+        let packet = Packet {
+            mac: [0; 6],
+            vlans: vec![7],
+            source: "192.0.2.1".parse().unwrap(),
+            destination: "192.0.2.2".parse().unwrap(),
+            protocol,
+            port: 443,
+            fragment: None,
+        };
+        let mut frame = vec![0; 60];
+        frame[18 + 20 + tcp::FLAGS] = flags;
+        let probed = Probed {
+            action,
+            frame,
+            counted: counted.map(|reason| (Some(0), reason)),
+        };
+        let verdict = probed.verdict(&packet)?;
+        Some((verdict.outcome, verdict.reason))
+    }
+
+    #[test]
+    fn a_verdict_is_found_by_the_counter_or_else_by_the_answer() {
+        use {Action::*, Protocol::*};
+        for (protocol, action, flags, counted, want) in [
+            (
+                Tcp,
+                Drop,
+                2,
+                Some(Reason::Denied),
+                (Outcome::Drop, Some(Reason::Denied)),
+            ),
+            (
+                Tcp,
+                Transmit,
+                0x12,
+                Some(Reason::SynAck),
+                (Outcome::Respond, Some(Reason::SynAck)),
+            ),
+            (
+                Tcp,
+                Transmit,
+                0x12,
+                None,
+                (Outcome::Respond, Some(Reason::SynAck)),
+            ),
+            (
+                Tcp,
+                Transmit,
+                0x14,
+                None,
+                (Outcome::Reject, Some(Reason::Reset)),
+            ),
+            (
+                Udp,
+                Transmit,
+                0,
+                None,
+                (Outcome::Reject, Some(Reason::Prohibited)),
+            ),
+            (Tcp, Pass, 2, None, (Outcome::Pass, None)),
+            (Tcp, Drop, 2, None, (Outcome::Drop, None)),
+        ] {
+            assert_eq!(verdict(protocol, action, flags, counted), Some(want));
+        }
+        assert_eq!(verdict(Tcp, Aborted, 2, None), None);
     }
 }

@@ -3,13 +3,10 @@
 use std::{fmt, net::IpAddr};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{explain::View, probe};
-use crate::{
-    overrides::{Effect, Override},
-    plan::Protocol,
-};
+use crate::{agreement::Disagreement, overrides::Override, plan::Protocol};
 
 /// What the policy, the table and the kernel say to one source.
 #[derive(Debug, Serialize)]
@@ -44,12 +41,6 @@ pub struct PolicyAnswer {
 }
 
 impl PolicyAnswer {
-    /// Whether the source passes the interface.
-    fn passes(&self) -> bool {
-        let effect = self.overruled.as_ref().map(|one| one.rule.effect);
-        effect.map_or_else(|| self.view.passes(), |effect| effect == Effect::Allow)
-    }
-
     fn decision(&self) -> &'static str {
         let effect = self.overruled.as_ref().map(|one| one.rule.effect.name());
         effect.unwrap_or_else(|| self.view.decision())
@@ -61,8 +52,9 @@ impl PolicyAnswer {
 pub struct TableAnswer {
     /// `trie` or `intervals`.
     pub table: String,
-    /// `pass` or `deny`.
-    pub verdict: &'static str,
+    /// Whether the source passes the interface.
+    #[serde(rename = "verdict", serialize_with = "as_verdict")]
+    pub passes: bool,
     /// SHA-256 of the plan that it is of, in hexadecimal.
     pub digest: String,
 }
@@ -78,7 +70,7 @@ pub struct KernelAnswer {
 }
 
 impl Report {
-    /// Compares the answers to `source`, which asks an API at a port.
+    /// The answers to `source`, which asks an API at a port, and which of them differ.
     #[must_use]
     pub fn new(
         source: IpAddr,
@@ -87,6 +79,7 @@ impl Report {
         policy: PolicyAnswer,
         table: TableAnswer,
         kernel: Vec<KernelAnswer>,
+        disagreements: &[Disagreement],
     ) -> Self {
         let mut report = Self {
             source,
@@ -98,7 +91,8 @@ impl Report {
             kernel,
             disagreements: Vec::new(),
         };
-        report.disagreements = report.compare();
+        let described = disagreements.iter();
+        report.disagreements = described.filter_map(|one| report.describe(*one)).collect();
         report
     }
 
@@ -108,39 +102,41 @@ impl Report {
         self.disagreements.is_empty()
     }
 
-    fn compare(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        let passes = self.policy.passes();
-        if passes != (self.table.verdict == "pass") {
-            all.push(format!(
-                "the policy says {}, the table {}",
-                self.policy.decision(),
-                self.table.verdict
-            ));
-        }
-        for KernelAnswer { report, digest } in &self.kernel {
-            if *digest != self.table.digest {
-                all.push(format!(
+    fn describe(&self, disagreement: Disagreement) -> Option<String> {
+        let decision = self.policy.decision();
+        Some(match disagreement {
+            Disagreement::Table => format!(
+                "the policy says {decision}, the table {}",
+                verdict(self.table.passes)
+            ),
+            Disagreement::Plan(index) => {
+                let KernelAnswer { report, digest } = self.kernel.get(index)?;
+                format!(
                     "`{}` has plan {}, the policies come to plan {} now",
                     report.interface,
                     short(digest),
                     short(&self.table.digest)
-                ));
+                )
             }
-            // It may pass for another reason, such as that the port is no API's.
-            let allows = matches!(report.reason, "allowed" | "unclear") && report.verdict == "pass";
-            if passes != allows || (!passes && report.verdict == "pass") {
-                all.push(format!(
-                    "the policy says {}, `{}` {} ({})",
-                    self.policy.decision(),
-                    report.interface,
-                    report.verdict,
-                    report.reason
-                ));
+            Disagreement::Verdict(index) => {
+                let report = &self.kernel.get(index)?.report;
+                format!(
+                    "the policy says {decision}, `{}` {} ({})",
+                    report.interface, report.verdict, report.reason
+                )
             }
-        }
-        all
+        })
     }
+}
+
+/// What the table's answer is called.
+fn verdict(passes: bool) -> &'static str {
+    if passes { "pass" } else { "deny" }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn as_verdict<S: Serializer>(passes: &bool, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(verdict(*passes))
 }
 
 fn short(digest: &str) -> &str {
@@ -176,7 +172,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "  table   {} ({}, plan {})",
-            table.verdict,
+            verdict(table.passes),
             table.table,
             short(&table.digest)
         )?;
