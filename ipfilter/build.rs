@@ -28,12 +28,10 @@ fn main() {
 fn build() -> Result<()> {
     let toolchain = Toolchain::find().map_err(|lacks| anyhow!(missing(&lacks)))?;
     prepare(&toolchain);
-    let next_abi = env::var_os("CARGO_FEATURE_NEXT_ABI").is_some();
     aya_build::build_ebpf(
         [Package {
             name: "ipfilter-ebpf",
             root_dir: "../ipfilter-ebpf",
-            features: if next_abi { &["next-abi"] } else { &[] },
             ..Package::default()
         }],
         aya_build::Toolchain::Custom(toolchain.origin.name()),

@@ -17,7 +17,7 @@ pub use report::{
 use crate::interval::{LayoutV4, LayoutV6};
 
 /// Version of everything in this module.
-pub const VERSION: u32 = if cfg!(feature = "next-abi") { 5 } else { 4 };
+pub const VERSION: u32 = 4;
 
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;

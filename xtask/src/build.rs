@@ -67,7 +67,7 @@ pub(crate) fn service(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf
 }
 
 /// What all tests are built with, always the same, so that nothing is built twice.
-pub(crate) const TESTS: &[&str] = &["--workspace", "--lib", "--bins", "--tests"];
+pub(crate) const TESTS: &[&str] = &["--workspace", "--lib", "--bins", "--tests", "--examples"];
 
 /// The integration tests, and the binary that they call.
 #[derive(Debug)]

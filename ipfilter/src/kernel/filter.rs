@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, Map, MapData, MapInfo},
     programs::loaded_programs,
 };
-use ipfilter_ebpf::abi::{self, Config, names};
+use ipfilter_ebpf::abi::{Config, names};
 
 use super::{
     attachment::{Attachment, is_ours, tcx_programs},
@@ -20,6 +20,7 @@ use super::{
     shared, slots,
     sys::Raw,
     trace::{self, Trace},
+    version::abi_version,
 };
 use crate::instance::Instance;
 
@@ -263,7 +264,7 @@ pub(super) fn config_of(program: u32) -> Result<Option<Config>, Error> {
                 let array = Array::<_, Raw<Config>>::try_from(Map::Array(data))
                     .map_err(|error| failed(&error))?;
                 let Raw(config) = array.get(&0, 0).map_err(|error| failed(&error))?;
-                return Ok(Some(config).filter(|config| config.version == abi::VERSION));
+                return Ok(Some(config).filter(|config| config.version == abi_version()));
             }
         }
     }

@@ -37,6 +37,7 @@ mod top_sources;
 mod trace;
 mod trial;
 mod trie_key;
+mod version;
 
 pub use crate::config::Mode;
 pub use attachment::Attachment;
@@ -58,3 +59,4 @@ pub use test_run::{Action, Kind};
 pub use top_sources::TopSource;
 pub use trace::Trace;
 pub use trial::Trial;
+pub use version::{abi_version, pretend_abi_version};

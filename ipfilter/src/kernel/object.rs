@@ -27,6 +27,7 @@ use super::{
     sys::{self, Raw},
     trace,
     trie_key::{TrieKey, address_key},
+    version::abi_version,
 };
 use crate::plan::{Content, Entry, Family, Part, Plan, SourceTable, Table, TableSizes, Tables};
 
@@ -310,7 +311,7 @@ pub(super) fn constants(plan: &Plan) -> Config {
     let apis = (0..plan.apis.len()).fold(0, |bits, index| bits | 1 << index);
     let acts = |action| plan.apis.iter().any(|api| api.deny_action() == action);
     Config {
-        version: abi::VERSION,
+        version: abi_version(),
         flags: plan.lookup.choose().flags()
             | flag(!plan.addresses.is_empty(), flags::ADDRESSES)
             | flag(acts(abi::deny::REJECT), flags::REJECT)

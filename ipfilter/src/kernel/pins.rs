@@ -9,7 +9,6 @@ use std::{
 };
 
 use aya::maps::{Map, MapData};
-use ipfilter_ebpf::abi;
 
 use super::{
     bpffs,
@@ -18,6 +17,7 @@ use super::{
     pin::{Pinned, open, strange, unpin},
     shared::{self, Shared},
     sys::{self, Kind},
+    version::abi_version,
 };
 use crate::instance::{BPFFS, DIRECTORY, Instance};
 
@@ -110,7 +110,7 @@ impl Pins {
     /// The path of a shared map. Its layout is part of the ABI, so its name ends with the ABI version.
     pub(super) fn shared(&self, map: &Shared) -> PathBuf {
         self.directory()
-            .join(format!("{}_v{}", map.pin, abi::VERSION))
+            .join(format!("{}_v{}", map.pin, abi_version()))
     }
 
     /// The map at [`Self::shared`], opened.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use prometheus::{Encoder as _, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::{
-    kernel::Count,
+    kernel::{Count, abi_version},
     plan::TableSize,
     view::snapshot::{Reason, Snapshot},
 };
@@ -222,7 +222,7 @@ impl Page {
                 .with_label_values(&[reason.name()])
                 .set(applies.into());
         }
-        let abi = abi::VERSION.to_string();
+        let abi = abi_version().to_string();
         self.gauge(
             "ipfilter_build_info",
             "The version of ipfilter, and that of its interface to its programs in the kernel.",
