@@ -1,33 +1,25 @@
-//! Putting a plan in force, and recording how that went.
+//! Putting a plan in force.
 
-use std::{iter, mem, path::PathBuf, sync::Arc};
+use std::{mem, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
-use log::{error, info, warn};
+use log::{info, warn};
 
 use super::{
-    Answer, Daemon, Ending, Terms,
+    Daemon, Terms,
     addresses::warn_of_open,
     build::{Order, Product, describe_change},
-    cut,
     machine::{Job, Span, Task},
     noted::listed,
-    notify,
+    settle::settle_trial,
     upkeep::announce,
 };
 use crate::{
     failure::Failure,
-    instance::Instance,
     kernel::{Attachment, Deployment, Interface, Matched},
     overrides::{Change, Overrides, shown},
-    state::{
-        Cause, History, Inputs, Kind, Purpose, Requester, Trial, note, save_overrides, since_boot,
-    },
-    view::failure::plain,
+    state::{Inputs, Kind, Purpose, Requester, save_overrides},
 };
-
-/// How soon a return to the plan before that failed is retried, in milliseconds.
-const RETRY: i64 = 5000;
 
 impl Daemon {
     /// What the builder needs to know.
@@ -132,7 +124,7 @@ impl Daemon {
         let change = record.change.clone();
         let history = &mut self.history;
         history.deployed(self.policies.spec(), record, cause, product.inputs);
-        if let (Task::Return(_), Some(trial)) = (task, self.trial.take_if(|_| is_return(task))) {
+        if let (Task::Return(_), Some(trial)) = (task, self.trial.take_if(|_| task.is_return())) {
             // Also where the record was not written since the trial began.
             let is_change = trial.purpose == Purpose::Change;
             history.record.turned_away = is_change.then_some(trial.tried);
@@ -207,132 +199,6 @@ impl Daemon {
         self.history.record.bound = matched.bound;
     }
 
-    /// Records, logs and answers how a job went, in this order.
-    pub(super) fn settle(&mut self, job: Job, result: Result<(), Failure>) {
-        let entries = self.noted(&job, &result);
-        let Job {
-            task,
-            replies,
-            answers,
-            change,
-            terms,
-            ..
-        } = job;
-        let cut = terms.cut;
-        match task {
-            Task::Reload(cause) => self.reloaded(cause, &result),
-            Task::ReloadIfChanged => self.reloaded(Cause::Watch, &result),
-            Task::Rollback | Task::Detach => {}
-            Task::Return(_) => self.return_at = result.is_err().then(|| since_boot() + RETRY),
-            Task::Confirm => {
-                if result.is_ok() {
-                    self.trial = None;
-                }
-            }
-            Task::Override => {
-                if result.is_err() {
-                    self.keep_overrides();
-                }
-            }
-            Task::CatchUp => self.overdue = result.as_ref().err().map(ToString::to_string),
-            Task::BuildAhead(_) => {}
-        }
-        let digest = self.digest().to_owned();
-        let cut = cut || self.policies.spec().cut;
-        let is_new = result.is_ok() && !matches!(task, Task::BuildAhead(_) | Task::Confirm);
-        let cut = (cut && is_new).then(|| Arc::clone(&self.policies));
-        let answer = Answer::new(&result, || match task {
-            Task::Rollback | Task::Return(_) if self.policies.spec().interfaces.is_empty() => {
-                "nothing was deployed before: the filter is detached".to_owned()
-            }
-            Task::Rollback | Task::Return(_) => {
-                format!("plan {digest} is in force again; {change}")
-            }
-            Task::Confirm => format!("confirmed: plan {digest} stays in force"),
-            Task::Detach => "the filter is detached".to_owned(),
-            _ => format!("plan {digest} is in force; {change}"),
-        });
-        let trial = self.trial.as_ref().map(ToString::to_string);
-        let pending = trial.filter(|_| {
-            matches!(
-                task,
-                Task::Reload(_) | Task::ReloadIfChanged | Task::Detach | Task::Override
-            )
-        });
-        let is_return = is_return(task) && result.is_ok();
-        let outcome = Outcome {
-            task,
-            trial: pending.clone(),
-            ended: self.ended.take(),
-            is_nowhere: self.policies.spec().interfaces.is_empty(),
-            digest,
-            change,
-            late: self.span.from,
-            result,
-            at: Timestamp::now(),
-        };
-        let status = self.status();
-        let history = self.history.clone();
-        let feed = self.feed.clone();
-        self.keeper.run(move || {
-            outcome.keep(&history);
-            note(&history.instance, &entries);
-            if is_return {
-                settle_trial(&history.instance);
-            }
-            outcome.log();
-            let cut = cut.map(|policies| cut::close_denied(&policies));
-            let with_cut = |mut answer: Answer| {
-                if let (Some(pending), Ending::Done) = (&pending, answer.result) {
-                    answer.message = format!("{}; {pending}", answer.message);
-                }
-                cut.iter().for_each(|cut| answer.add(cut));
-                answer
-            };
-            let is_done = outcome.result.is_ok();
-            let services = is_new.then(|| feed.settled(&outcome.digest)).flatten();
-            let with_services = |mut answer: Answer| {
-                if let Some(services) = services {
-                    answer.message = format!("{}; {services}", answer.message);
-                }
-                answer
-            };
-            let own = answers.into_iter().filter(|_| is_done).map(Some);
-            let own = own.chain(iter::repeat(None));
-            for (reply, own) in replies.into_iter().zip(own) {
-                match own
-                    .as_ref()
-                    .map(|own| (own.result, own.message.replace('\n', "; ")))
-                {
-                    Some((Ending::Done, done)) => info!("override: {done}"),
-                    Some((_, why)) => warn!("an override is refused: {why}"),
-                    None => {}
-                }
-                // Who has asked may have gone away; the log has it as well.
-                let _: Result<(), Answer> = reply.send(with_cut(
-                    own.unwrap_or_else(|| with_services(answer.clone())),
-                ));
-            }
-            match task {
-                Task::BuildAhead(_) => {}
-                Task::CatchUp | Task::Confirm | Task::Return(_) | Task::Detach => {
-                    notify::status(&status);
-                }
-                _ => notify::ready(&status),
-            }
-        });
-    }
-
-    /// Answers a job that was not begun, and logs why.
-    pub(super) fn refuse(&self, job: Job, failure: Failure) {
-        warn!(cause:% = job.task.cause(); "refused: {failure}");
-        let answer = Answer::new(&Err(failure), String::new);
-        for reply in job.replies {
-            // Who has asked may have gone away.
-            let _: Result<(), Answer> = reply.send(answer.clone());
-        }
-    }
-
     /// Forgets the overrides that have ended: they stay ended, whatever the clock says later.
     fn forget_ended(&mut self) {
         let now = Timestamp::now();
@@ -358,7 +224,7 @@ impl Daemon {
     }
 
     /// Writes down the overrides in force, after what the builder is at.
-    fn keep_overrides(&self) {
+    pub(super) fn keep_overrides(&self) {
         let (instance, overrides) = (
             self.history.instance.clone(),
             Arc::clone(self.policies.overrides()),
@@ -368,135 +234,6 @@ impl Daemon {
                 warn!("the overrides in force are not those on the disk: {error:#}");
             }
         });
-    }
-
-    fn reloaded(&mut self, cause: Cause, result: &Result<(), Failure>) {
-        if result.is_err() {
-            // The files are looked at again, whatever they say.
-            self.last_read = None;
-        }
-        self.history
-            .reloaded(cause, result.as_ref().copied().map_err(plain));
-        self.tally.reloaded(result.is_ok());
-    }
-}
-
-fn is_return(task: Task) -> bool {
-    matches!(task, Task::Return(_))
-}
-
-/// Forgets a trial that is settled.
-pub(super) fn settle_trial(instance: &Instance) {
-    if let Err(error) = Trial::remove(instance) {
-        warn!("the next start takes back a change once more, which was settled: {error:#}");
-    }
-}
-
-/// How a job went.
-struct Outcome {
-    task: Task,
-    /// What becomes of the plan that is tried.
-    trial: Option<String>,
-    /// What the plan was tried for that was in force before.
-    ended: Option<Purpose>,
-    /// Whether the plan in force is at no interface.
-    is_nowhere: bool,
-    digest: String,
-    /// What it changed, in a line.
-    change: String,
-    /// The boundary that the plan is for.
-    late: Option<Timestamp>,
-    result: Result<(), Failure>,
-    at: Timestamp,
-}
-
-impl Outcome {
-    fn keep(&self, history: &History) {
-        let is_reload = matches!(self.task, Task::Reload(_) | Task::ReloadIfChanged);
-        if is_reload || self.result.is_ok() {
-            history.save();
-        }
-    }
-
-    fn log(&self) {
-        let (digest, change) = (self.digest.as_str(), self.change.as_str());
-        let cause = self.task.cause();
-        match (self.task, &self.result) {
-            (Task::Reload(_) | Task::ReloadIfChanged, Ok(())) => match &self.trial {
-                Some(trial) => {
-                    warn!(cause:%, digest, change; "reloaded: plan {digest}; {change}; {trial}");
-                }
-                None => info!(cause:%, digest, change; "reloaded: plan {digest}; {change}"),
-            },
-            (Task::Confirm, Ok(())) => info!(digest; "confirmed: plan {digest} stays in force"),
-            (Task::Confirm, Err(failure)) => error!("not confirmed: {failure}"),
-            (Task::Detach, Ok(())) => {
-                let until = self.trial.as_deref().unwrap_or_default();
-                warn!("the filter is detached; {until}");
-            }
-            (Task::Detach, Err(failure)) => error!("not detached: {failure}"),
-            (Task::Return(_), Ok(())) if self.is_nowhere => {
-                error!(
-                    "taken back: nothing was deployed before, so the filter is detached; `ipfilter \
-                     reload` deploys what the files say"
-                );
-            }
-            (Task::Return(Cause::Return), Ok(())) if self.ended == Some(Purpose::Change) => {
-                error!(
-                    digest, change;
-                    "not confirmed, so the change is taken back: plan {digest} is in force again; {change}"
-                );
-            }
-            (Task::Return(_), Ok(())) => {
-                info!(digest, change; "plan {digest} is in force again; {change}");
-            }
-            (Task::Return(_), Err(failure)) => {
-                error!("the plan before can't be put in force again, retrying: {failure}");
-            }
-            (Task::Reload(_) | Task::ReloadIfChanged, Err(failure)) => {
-                error!(cause:%; "reload failed, the old plan stays: {failure}");
-            }
-            (Task::Override, Ok(())) => info!(digest, change; "overrides changed: {change}"),
-            (Task::Override, Err(failure)) => {
-                error!("the overrides stay as they were: {failure}");
-            }
-            (Task::Rollback, Ok(())) => {
-                info!(digest, change; "rolled back: plan {digest}; {change}");
-            }
-            (Task::Rollback, Err(failure)) => error!("rollback failed, the plan stays: {failure}"),
-            (Task::CatchUp, Ok(())) => {
-                let late = self
-                    .late
-                    .map(|time| self.at.duration_since(time).as_millis());
-                let late = late.unwrap_or_default();
-                info!(
-                    digest, change, late;
-                    "plan {digest} is in force since its time, {late} ms ago; {change}"
-                );
-            }
-            (Task::CatchUp, Err(failure)) => {
-                error!("the plan for this time can't be deployed yet: {failure}");
-            }
-            (Task::BuildAhead(_), Ok(())) => {}
-            (Task::BuildAhead(time), Err(failure)) => {
-                warn!("the plan for {time} can't be built ahead, retrying then: {failure}");
-            }
-        }
-    }
-}
-
-impl Task {
-    fn cause(self) -> Cause {
-        match self {
-            Self::Reload(cause) => cause,
-            Self::ReloadIfChanged => Cause::Watch,
-            Self::Rollback => Cause::Rollback,
-            Self::Override => Cause::Override,
-            Self::Detach => Cause::Detach,
-            Self::Return(cause) => cause,
-            Self::Confirm => Cause::Command,
-            Self::CatchUp | Self::BuildAhead(_) => Cause::Clock,
-        }
     }
 }
 

@@ -26,6 +26,7 @@ mod overrule;
 mod perform;
 mod prepare;
 mod readable;
+mod settle;
 mod start;
 mod state;
 mod unattended;

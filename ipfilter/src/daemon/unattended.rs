@@ -13,7 +13,7 @@ use jiff::SignedDuration;
 use log::{error, info};
 
 use super::{
-    deploy::settle_trial,
+    settle::settle_trial,
     start::{Frozen, Start},
 };
 use crate::{

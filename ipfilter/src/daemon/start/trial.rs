@@ -6,7 +6,7 @@ use log::{error, warn};
 use super::{Start, Taken, nothing};
 use crate::{
     config::ConfigSource,
-    daemon::deploy::settle_trial,
+    daemon::settle::settle_trial,
     failure::Failure,
     state::{Cause, Inputs, Purpose, Trial, shown_time},
 };
