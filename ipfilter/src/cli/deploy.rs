@@ -24,12 +24,12 @@ pub(super) struct Args {
     #[arg(long)]
     freeze_time: bool,
 
-    /// Take the plan back unless `ipfilter confirm` follows within this time, such as `60s`: a small process
-    /// stays until then
+    /// Roll back unless `ipfilter confirm` follows within this time, such as `60s`; a small process waits
+    /// for it
     #[arg(long, value_name = "TIME", value_parser = duration)]
     confirm: Option<SignedDuration>,
 
-    /// Deploy even what cuts off the session that this command is given in
+    /// Deploy even if it cuts off the session that this command runs in
     #[arg(long)]
     force: bool,
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::config::PolicyOptions;
 
-/// Write who may call as configuration for another program
+/// Export the allowed sources as configuration for another program
 ///
 /// What the other program can't express is an error: nothing is approximated.
 #[derive(Debug, clap::Args)]

@@ -18,6 +18,7 @@ mod events;
 mod explain;
 mod export;
 mod format;
+mod hand_over;
 mod import;
 mod init;
 mod live;

@@ -21,11 +21,11 @@ pub(super) struct Args {
     #[arg(long)]
     cut: bool,
 
-    /// Go back to the plan before unless `ipfilter confirm` follows within this time, such as `60s`
+    /// Roll back unless `ipfilter confirm` follows within this time, such as `60s`
     #[arg(long, value_name = "TIME", value_parser = duration)]
     confirm: Option<SignedDuration>,
 
-    /// Deploy even what cuts off the session that this command is given in
+    /// Deploy even if it cuts off the session that this command runs in
     #[arg(long)]
     force: bool,
 }

@@ -24,8 +24,8 @@ use crate::{
 /// `ipfilter reload` or SIGHUP reads the files again; SIGTERM and SIGINT end the process. The filter
 /// stays attached then, unless `--detach-on-exit` is given: `ipfilter detach` detaches it. Never give
 /// the port that you log in through, unless the policy lets you in: it would lock you out. With
-/// `--confirm 60s` the plan is taken back unless `ipfilter confirm` follows in time: what was in force
-/// before is again, or nothing. Also what ends the process during that time takes it back.
+/// `--confirm 60s` it rolls back to what was in force before, or detaches the filter if nothing was, unless
+/// `ipfilter confirm` follows in time. It also rolls back if the process ends meanwhile.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(super) struct Args {
     #[command(flatten)]
     service: Service,
 
-    /// Deploy even what cuts off the session that this command is given in
+    /// Deploy even if it cuts off the session that this command runs in
     #[arg(long)]
     force: bool,
 }
