@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use crate::{
     addresses::{AddressSet, Difference},
-    daemon::Policies,
     failure::Failure,
     plan,
     policy::{Cause, Decisions, Effect, Policy, Side, causes},
+    prepare::Policies,
 };
 
 /// What changes during a period.

@@ -23,6 +23,7 @@ pub mod kernel;
 pub mod lock;
 mod namespace;
 pub mod packet;
+mod prepare;
 pub mod progress;
 pub mod published;
 mod replay;

@@ -7,9 +7,9 @@ use ipfilter_traffic::{Decision, Judge, Judged, Tally, log::Record};
 use jiff::Timestamp;
 
 use crate::{
-    daemon::Policies,
     kernel::{Action, Kind, Trial},
     plan::{Deny, Plan, Protocol},
+    prepare::Policies,
 };
 
 /// Periods whose tables are kept: traffic may go back and forth over a boundary of time.

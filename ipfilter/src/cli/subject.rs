@@ -8,12 +8,13 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::Stop;
 use crate::{
     config::{ApiConfig, Config, ConfigSource, GivenOptions},
-    daemon::{InForce, Policies},
+    daemon::InForce,
     failure::Failure,
     files::read_policy,
     instance::Instance,
     plan::{PortError, PortSet, Protocols},
     policy::Source,
+    prepare::Policies,
     state::Inputs,
 };
 

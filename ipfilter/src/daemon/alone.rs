@@ -10,7 +10,6 @@ use super::{
     Answer, Ending, cut,
     noted::changed,
     overrule::override_with,
-    prepare::Policies,
     start::{Frozen, Start, cut_if_asked, nothing},
     unattended,
 };
@@ -19,6 +18,7 @@ use crate::{
     failure::Failure,
     lock::Lock,
     overrides::Change,
+    prepare::Policies,
     session::Session,
     state::{Cause, Inputs, Kind, PlanRecord, Requester, Trial, note, save_overrides},
 };

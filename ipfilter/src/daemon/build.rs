@@ -16,7 +16,6 @@ use super::{
     guard::guard,
     machine::{Built, Span, Task},
     overrule::override_with,
-    prepare::Policies,
 };
 use crate::{
     config::ConfigSource,
@@ -25,6 +24,7 @@ use crate::{
     kernel::{Filter, Prepared},
     overrides::{Change, Overrides},
     plan::Plan,
+    prepare::Policies,
     progress::Progress,
     state::{Inputs, PlanRecord, Purpose, Trial, save_overrides},
     view::failure::{plain, problems},

@@ -21,7 +21,6 @@ use tokio::{
     time::timeout,
 };
 
-use super::events::Event;
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::overrides::{Change, Override, shown};
@@ -146,6 +145,14 @@ impl Answer {
     }
 }
 
+/// A request that has arrived, who has sent it, and where the answer goes.
+#[derive(Debug)]
+pub(super) struct Asked(
+    pub(super) Request,
+    pub(super) Requester,
+    pub(super) oneshot::Sender<Answer>,
+);
+
 /// Asks the process that runs `instance`, and waits until it has done it.
 ///
 /// # Errors
@@ -186,7 +193,10 @@ pub(super) struct Control {
 impl Control {
     /// Begins to listen. Whoever calls this holds the instance's lock: a socket that is there
     /// already is a dead process's. Needs a runtime to be entered.
-    pub(super) fn listen(instance: &Instance, events: mpsc::Sender<Event>) -> anyhow::Result<Self> {
+    pub(super) fn listen<E>(instance: &Instance, events: mpsc::Sender<E>) -> anyhow::Result<Self>
+    where
+        E: From<Asked> + Send + Sync + 'static,
+    {
         let path = path(instance);
         let listen = || {
             match fs::remove_file(&path) {
@@ -212,7 +222,10 @@ impl Drop for Control {
     }
 }
 
-async fn serve(listener: UnixListener, events: mpsc::Sender<Event>) {
+async fn serve<E: From<Asked> + Send + Sync + 'static>(
+    listener: UnixListener,
+    events: mpsc::Sender<E>,
+) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -232,9 +245,9 @@ async fn serve(listener: UnixListener, events: mpsc::Sender<Event>) {
     }
 }
 
-async fn answer(
+async fn answer<E: From<Asked> + Send + Sync + 'static>(
     mut stream: tokio::net::UnixStream,
-    events: &mpsc::Sender<Event>,
+    events: &mpsc::Sender<E>,
 ) -> anyhow::Result<()> {
     let peer = stream.peer_cred().context("nobody is known to ask")?;
     let (reader, mut writer) = stream.split();
@@ -255,7 +268,7 @@ async fn answer(
         Request::Queue(change) => Some(Answer::queued(change)),
         _ => None,
     };
-    events.send(Event::Asked(request, by, sender)).await?;
+    events.send(Asked(request, by, sender).into()).await?;
     let answer = match queued {
         Some(queued) => queued,
         None => receiver.await.context("the process ends")?,

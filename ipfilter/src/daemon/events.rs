@@ -9,7 +9,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use super::{build::Product, machine, notify};
+use super::{build::Product, control::Asked, machine, notify};
 
 /// How often the keys of `respond` are renewed, which is more often than time slots change, and what
 /// others may have undone is looked for.
@@ -23,6 +23,12 @@ pub(super) type Effect = machine::Effect<Product>;
 pub struct Events {
     pub(super) sender: mpsc::Sender<Event>,
     pub(super) receiver: mpsc::Receiver<Event>,
+}
+
+impl From<Asked> for Event {
+    fn from(Asked(request, by, reply): Asked) -> Self {
+        Self::Asked(request, by, reply)
+    }
 }
 
 impl Events {

@@ -21,8 +21,7 @@ use log::{error, warn};
 use tokio::sync::watch;
 
 pub(super) use self::listening::Listening;
-use super::prepare::Policies;
-use crate::{config::User, instance::Instance, view::snapshot::Services};
+use crate::{config::User, instance::Instance, prepare::Policies, view::snapshot::Services};
 
 /// How long a plan waits for services to get its policies ready: as long as reading a million blocks takes.
 const GETTING_READY: Duration = Duration::from_secs(5);

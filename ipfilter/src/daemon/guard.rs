@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::prepare::Policies;
 use crate::{
     failure::Failure,
     plan::{Api, Plan},
     policy::{Effect, Explanation, Source, StatementVerdict, Verdict, clip},
+    prepare::Policies,
     session::Session,
 };
 

@@ -5,12 +5,11 @@ use std::{net::IpAddr, path::Path, sync::Arc};
 use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 
-use super::prepare::Policies;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::overrides::{Override, Overrides};
 use crate::state::{Cause, Deployed, Inputs, Record, load_overrides};
-use crate::{instance::Instance, plan::Plan, policy::Explanation};
+use crate::{instance::Instance, plan::Plan, policy::Explanation, prepare::Policies};
 
 /// The policies of the deployment in force, as they were read then.
 #[derive(Debug)]

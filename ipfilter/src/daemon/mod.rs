@@ -12,7 +12,6 @@ mod control;
 mod cut;
 mod denials;
 mod deploy;
-mod ephemeral;
 mod events;
 mod exporter;
 mod feed;
@@ -24,7 +23,6 @@ mod noted;
 mod notify;
 mod overrule;
 mod perform;
-mod prepare;
 mod readable;
 mod settle;
 mod start;
@@ -40,7 +38,6 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use log::info;
 
-pub(crate) use self::prepare::Policies;
 pub use self::{
     alone::{change, deploy, rollback},
     control::{Answer, Ending, Request, Terms, ask},
@@ -62,6 +59,7 @@ use crate::{
     kernel::{Deployment, Filter},
     lock::Lock,
     plan::Plan,
+    prepare::Policies,
     state::{Entry, History, Kind, Purpose, Requester, Trial, note},
     view::snapshot::Tally,
 };

@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::{Answer, Ending, prepare::Policies};
+use super::{Answer, Ending};
 use crate::{
     config::Config,
     overrides::{Change, Changed, Override, Overrides, shown},
+    prepare::Policies,
 };
 
 /// The overrides above `policies` once these changes are made, and the answer to each change. One

@@ -19,7 +19,6 @@ use super::{
     guard::guard,
     in_force::InForce,
     machine::Span,
-    prepare::{self, Policies},
     settle::settle_trial,
     upkeep::announce,
     worker::Worker,
@@ -37,6 +36,7 @@ use crate::{
     kernel::{Bound, Deployment, Filter, Found, Interface},
     lock::Lock,
     plan::Plan,
+    prepare::{self, Policies},
     progress::Progress,
     view::{
         failure::{in_a_line, plain},

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::{
     addresses::{AddressSet, Difference},
     compare::{self, ApiChange, Period},
-    daemon::Policies,
     policy::{Cause, Effect, Side},
+    prepare::Policies,
 };
 
 /// The two sides, which know the files and statements.

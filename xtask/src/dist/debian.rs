@@ -2,7 +2,7 @@
 //! chapters 5 and 6).
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use testkit::{process::output, tool};
 
 use super::{
-    release::Release,
+    release::{Release, maintainer},
     tree::{PROGRAMS, Tree, set_mode, workspace},
 };
 
@@ -23,16 +23,6 @@ const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 pub(super) enum Compression {
     Small,
     Fast,
-}
-
-/// Who answers for the package: `DEBFULLNAME` and `DEBEMAIL`, as Debian's own tools take it.
-pub(super) fn maintainer() -> String {
-    let variable = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
-    format!(
-        "{} <{}>",
-        variable("DEBFULLNAME", "The ipfilter authors"),
-        variable("DEBEMAIL", "ipfilter@example.org")
-    )
 }
 
 /// Writes the package; where it is. Its control files are gone from the tree afterwards.

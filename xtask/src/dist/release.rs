@@ -73,3 +73,13 @@ fn epoch() -> Result<u64> {
         None => Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),
     }
 }
+
+/// Who answers for the package: `DEBFULLNAME` and `DEBEMAIL`, as Debian's own tools take it.
+pub(super) fn maintainer() -> String {
+    let variable = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    format!(
+        "{} <{}>",
+        variable("DEBFULLNAME", "The ipfilter authors"),
+        variable("DEBEMAIL", "ipfilter@example.org")
+    )
+}

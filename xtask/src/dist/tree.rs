@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use testkit::{process::output, tool};
 
-use super::release::Release;
+use super::release::{Release, maintainer};
 
 /// The programs.
 pub(super) const PROGRAMS: [&str; 2] = ["ipfilter", "ipfilter-authorize"];
@@ -298,7 +298,7 @@ fn debian_changes(release: &Release) -> Result<String> {
     Ok(format!(
         "ipfilter ({}) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- {}  {}\n",
         release.full(),
-        super::debian::maintainer(),
+        maintainer(),
         release.date()?
     ))
 }

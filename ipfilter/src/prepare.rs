@@ -1,12 +1,13 @@
 //! From the policies' texts, and the time, to a plan.
 
+mod ephemeral;
+
 use std::{net::IpAddr, sync::Arc};
 
 use anyhow::Context as _;
 use ipfilter_feed::Prepared;
 use jiff::Timestamp;
 
-use super::ephemeral;
 use crate::failure::Failure;
 use crate::state::Inputs;
 use crate::{
@@ -72,7 +73,7 @@ impl Policies {
     }
 
     /// The policies as authorization services read them; none where none is configured.
-    pub(super) fn handed(&self) -> Option<&Arc<Prepared>> {
+    pub(crate) fn handed(&self) -> Option<&Arc<Prepared>> {
         self.handed.as_ref()
     }
 
@@ -166,13 +167,13 @@ impl Policies {
     }
 
     /// Whether a policy may say something else from `time` on.
-    pub(super) fn has_boundary_at(&self, time: Timestamp) -> bool {
+    pub(crate) fn has_boundary_at(&self, time: Timestamp) -> bool {
         let mut boundaries = self.policies.iter().flat_map(Policy::boundaries);
         boundaries.any(|boundary| *boundary == time)
     }
 
     /// All times at which the plan may become another.
-    pub(super) fn boundaries(&self) -> impl Iterator<Item = Timestamp> + Clone {
+    pub(crate) fn boundaries(&self) -> impl Iterator<Item = Timestamp> + Clone {
         let boundaries = self.policies.iter().map(Policy::boundaries);
         boundaries.flatten().copied().chain(self.overrides.ends())
     }
@@ -199,7 +200,7 @@ fn handed(inputs: &Inputs) -> serde_json::Result<Option<Arc<Prepared>>> {
 }
 
 /// What to enforce where a policy can't be: APIs whose policy is broken shut everyone out.
-pub(super) fn shut_the_broken(spec: &Config) -> Inputs {
+pub(crate) fn shut_the_broken(spec: &Config) -> Inputs {
     let policies = spec.apis.iter().map(|api| {
         let readable = Inputs::policy(api).and_then(|source| {
             read(spec, api, &source)?;
