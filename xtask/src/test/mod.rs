@@ -7,7 +7,7 @@ mod counts;
 pub(crate) mod kernels;
 mod steps;
 
-use std::{num::NonZero, process::ExitCode, thread};
+use std::{env, num::NonZero, process::ExitCode, thread};
 
 use anyhow::Result;
 use testkit::{
@@ -24,6 +24,12 @@ use crate::{
 use counts::Counts;
 use kernels::Matrix;
 use steps::Steps;
+
+/// How many tests run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// So many tests for each processor: most wait for a program or a packet most of the time.
+const WAITING: usize = 2;
 
 /// What `--quick` leaves out: all that runs the real binary under traffic, which takes minutes.
 const SLOW: &[&str] = &["service::", "kernel::gapless::", "kernel::large::"];
@@ -97,8 +103,7 @@ fn whole(full: bool, steps: &mut Steps<'_>) -> Result<Counts> {
     })?;
     let counts = thread::scope(|scope| {
         // Half of the processors are left to the tests on this machine, until those have ended.
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        for _ in 0..processors.div_ceil(2) {
+        for _ in 0..processors().div_ceil(2) {
             scope.spawn(|| matrix.work());
         }
         let counts = on_this_machine(full, steps);
@@ -128,6 +133,10 @@ fn on_this_machine(full: bool, steps: &mut Steps<'_>) -> Result<Counts> {
     Ok(counts)
 }
 
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 fn clippy() -> std::process::Command {
     let mut clippy = cargo();
     clippy.args(["clippy", "--workspace", "--all-targets"]);
@@ -140,6 +149,9 @@ fn tests(skip: &[&str]) -> std::process::Command {
     let mut tests = cargo();
     tests.arg("test").args(build::TESTS);
     tests.args(["--no-fail-fast", "--"]);
+    if env::var_os(THREADS).is_none() {
+        tests.env(THREADS, (WAITING * processors()).to_string());
+    }
     for name in skip {
         tests.args(["--skip", name]);
     }
