@@ -4,4 +4,5 @@ mod check_config;
 mod commands;
 mod differential;
 mod equivalence;
+mod explain;
 mod fuzz;
