@@ -315,6 +315,62 @@ fn what_cannot_be_meant_is_remarked_on() {
     }
 }
 
+/// What public policies get wrong: each is named, with what to write.
+#[test]
+fn mistakes_of_public_policies_are_named_with_what_to_write() {
+    let when = |condition: &str| statement("Allow", &format!("\"Condition\": {{{condition}}}"));
+    let sources = |list: &str| when(&format!("\"IpAddress\": {{\"aws:SourceIp\": {list}}}"));
+    for (statements, kind, message, hint) in [
+        (
+            vec![sources("\"::\"")],
+            "bare-zero",
+            "`::` is one address, which no client has",
+            "`::/0`, which is everyone",
+        ),
+        (
+            vec![
+                sources("[\"192.0.2.1\", \"198.51.100.0/24\"]"),
+                sources("[\"198.51.100.0/24\", \"192.0.2.1/32\"]"),
+            ],
+            "repeated",
+            "says what statement 0 says already",
+            "remove one of them",
+        ),
+        (
+            vec![when(
+                "\"StringEquals\": {\"aws:RequestedRegion\": \"eu-west-1\"}",
+            )],
+            "unlisted-key",
+            "`aws:RequestedRegion` is not among the keys that API Gateway offers",
+            "test the policy where it is attached",
+        ),
+        (
+            vec![
+                sources("\"192.0.2.1\""),
+                statement(
+                    "Deny",
+                    "\"Condition\": {\"DateLessThan\": {\"aws:CurrentTime\": \"2020-01-01T00:00:00Z\"}}",
+                ),
+            ],
+            "expired",
+            "the Deny's time is over since 2020-01-01T00:00:00Z",
+            "remove the statement",
+        ),
+    ] {
+        let text = policy(&statements);
+        let problems = read(&text, &Options::default()).problems;
+        let is_named = problems.iter().any(|problem| {
+            problem.kind == kind
+                && problem.message.contains(message)
+                && problem
+                    .hint
+                    .as_ref()
+                    .is_some_and(|said| said.contains(hint))
+        });
+        assert!(is_named, "{text}: {problems:#?}");
+    }
+}
+
 #[test]
 fn private_addresses_under_the_wrong_key_name_the_right_one() {
     let text = policy(&[statement(
