@@ -1,5 +1,5 @@
-//! What the authorization service takes: how fast it answers over a Unix socket, and what it costs nginx to ask
-//! it. The service has one processor, whoever asks has the other.
+//! What the authorization service costs: how fast it answers over a Unix socket on one processor, asked from the other,
+//! and what it costs nginx on one processor to ask it.
 
 use std::{
     fs,
@@ -48,7 +48,7 @@ const QUESTION: &[u8] = b"GET / HTTP/1.1\r\nHost: api\r\nX-Original-Method: GET\
 pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     let program = build::service(Profile::Release, bench.interrupt)?;
     for size in [10, 1_000_000] {
-        let service = Service::start(bench, &program, size)?;
+        let service = Service::start(bench, &program, size, RECEIVING_CPU)?;
         let (mut rates, mut latencies) = (Vec::new(), Vec::new());
         for _ in 0..bench.options.rounds.min(3) {
             bench.interrupt.check()?;
@@ -85,35 +85,42 @@ pub(super) const SATURATED: &str = "authorize";
 pub(super) const LATENCY: &str = "authorize, latency";
 pub(super) const PROXIED: &str = "auth_request";
 
-/// nginx that asks, and nginx that does not.
+/// nginx on one processor that asks, and nginx that does not. The service has the processor of whoever asks nginx, or
+/// that of nginx.
 fn proxied(bench: &Bench<'_>, program: &Path, results: &mut Results) -> Result<()> {
-    let service = Service::start(bench, program, 10)?;
-    let _nginx = nginx(&service)?;
-    let mut rates = [const { Vec::new() }; 2];
-    for _ in 0..bench.options.rounds.min(3) {
-        for (port, rates) in PORTS.iter().zip(&mut rates) {
-            bench.interrupt.check()?;
-            rates.push(rate(port)?);
+    for (case, processor) in [(APART, ASKING_CPU), (TOGETHER, RECEIVING_CPU)] {
+        let service = Service::start(bench, program, 10, processor)?;
+        let _nginx = nginx(&service)?;
+        let mut rates = [const { Vec::new() }; 2];
+        for _ in 0..bench.options.rounds.min(3) {
+            for (port, rates) in PORTS.iter().zip(&mut rates) {
+                bench.interrupt.check()?;
+                rates.push(rate(port)?);
+            }
         }
-    }
-    let [asking, alone] = rates;
-    for (contender, rates) in [(ALONE, alone), (ASKING, asking)] {
-        results.push(Row {
-            part: PROXIED,
-            case: "on one processor".to_owned(),
-            contender: contender.to_owned(),
-            spread: Spread::of(rates).context("no rounds")?,
-            unit: "a second, wall time",
-            note: String::new(),
-        });
+        let [asking, alone] = rates;
+        for (contender, rates) in [(ALONE, alone), (ASKING, asking)] {
+            results.push(Row {
+                part: PROXIED,
+                case: case.to_owned(),
+                contender: contender.to_owned(),
+                spread: Spread::of(rates).context("no rounds")?,
+                unit: "a second, wall time",
+                note: String::new(),
+            });
+        }
     }
     Ok(())
 }
 
+/// Where the service is.
+pub(super) const APART: &str = "nginx on one processor, the service on another";
+pub(super) const TOGETHER: &str = "nginx and the service on one processor";
+
 pub(super) const ALONE: &str = "nginx alone";
 pub(super) const ASKING: &str = "nginx with auth_request";
 
-/// The service on its processor.
+/// The service on a processor.
 struct Service {
     folder: PathBuf,
     socket: PathBuf,
@@ -121,7 +128,7 @@ struct Service {
 }
 
 impl Service {
-    fn start(bench: &Bench<'_>, program: &Path, size: usize) -> Result<Self> {
+    fn start(bench: &Bench<'_>, program: &Path, size: usize, processor: &str) -> Result<Self> {
         let folder = bench.folder.join("authorize");
         fs::create_dir_all(&folder)?;
         let policy = folder.join("policy.json");
@@ -131,7 +138,7 @@ impl Service {
             List::new(Shape::Sparse, Family::V4, size).policy(false),
         )?;
         let socket = folder.join("authorize.sock");
-        let mut command = on(RECEIVING_CPU)?;
+        let mut command = on(processor)?;
         command
             .arg(program)
             .arg("--policy")
@@ -273,6 +280,9 @@ fn nginx(service: &Service) -> Result<Guard> {
          location = /.ipfilter-authorize {{ internal; proxy_pass http://ipfilter_authorize/;\n\
          proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
          proxy_pass_request_body off; proxy_set_header Content-Length \"\";\n\
+         proxy_pass_request_headers off; proxy_set_header User-Agent $http_user_agent;\n\
+         proxy_set_header Referer $http_referer; proxy_set_header X-Forwarded-Host $host;\n\
+         proxy_set_header X-Forwarded-Proto $scheme;\n\
          proxy_set_header X-Original-Method $request_method;\n\
          proxy_set_header X-Original-URI $request_uri;\n\
          proxy_set_header X-Forwarded-For $remote_addr; }} }} }}\n",

@@ -227,13 +227,15 @@ fn authorization(results: &Results) -> Vec<Goal> {
             ours(authorize::LATENCY, case),
         ));
     }
-    let nginx = |contender| results.median(authorize::PROXIED, "on one processor", contender);
-    let ratio = || Some(nginx(authorize::ASKING)? / nginx(authorize::ALONE)?);
-    goals.push(Goal::at_least(
-        "nginx with auth_request: share of nginx alone",
-        0.5,
-        ratio(),
-    ));
+    for case in [authorize::APART, authorize::TOGETHER] {
+        let nginx = |contender| results.median(authorize::PROXIED, case, contender);
+        let ratio = || Some(nginx(authorize::ASKING)? / nginx(authorize::ALONE)?);
+        goals.push(Goal::at_least(
+            format!("{case}: auth_request's share of nginx alone"),
+            0.5,
+            ratio(),
+        ));
+    }
     goals
 }
 

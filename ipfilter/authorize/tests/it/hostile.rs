@@ -133,6 +133,59 @@ fn bad_input_is_never_allowed() {
     memory(&service);
 }
 
+/// HTTP/2 without an upgrade is understood, as Envoy speaks it, and decides as HTTP/1.1 does.
+#[test]
+fn http_2_with_prior_knowledge_gets_the_same_answers() {
+    let service = Service::start(&policy(), &json!({}), &json!({"stage": "prod"}));
+    for (path, header, wanted) in [
+        ("/pets/1", "X-Forwarded-For: 127.0.0.1", "200"),
+        ("/admin", "X-Forwarded-For: 127.0.0.1", "403"),
+        ("/pets/1", "X-Forwarded-For: 203.0.113.7", "403"),
+        ("/pets/1", "X-Forwarded-For: 127.0.0.1, garbage", "403"),
+        ("/pets/1", "X-Nothing: 1", "403"),
+    ] {
+        let output = Command::new("curl")
+            .args(["--silent", "--show-error", "--http2-prior-knowledge"])
+            .args([
+                "--max-time",
+                "60",
+                "--output",
+                "/dev/null",
+                "--write-out",
+                "%{http_code}",
+            ])
+            .args(["--path-as-is", "--header", header, "--unix-socket"])
+            .arg(service.socket())
+            .arg(format!("http://api{path}"))
+            .output()
+            .expect("curl, which is needed here: apt-get install curl");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said, wanted, "{path} {header}");
+    }
+    // More headers than fit, on one connection.
+    let many: Vec<String> = (0..2000)
+        .map(|number| format!("X-Flood-{number}: {number}"))
+        .collect();
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--http2-prior-knowledge", "--max-time", "60"]);
+    command.args([
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code}",
+        "--unix-socket",
+    ]);
+    command
+        .arg(service.socket())
+        .args(["--header", "X-Forwarded-For: 127.0.0.1"]);
+    for header in &many {
+        command.args(["--header", header]);
+    }
+    let output = command.arg("http://api/pets/1").output().expect("curl");
+    assert_ne!(String::from_utf8_lossy(&output.stdout), "200");
+    memory(&service);
+}
+
 /// `Cache-Control: max-age=0` asks API Gateway's cache for a fresh answer, which takes another permission. There
 /// is no such cache here, so requests are judged as calls alone.
 #[test]

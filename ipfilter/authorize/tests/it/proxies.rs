@@ -251,7 +251,50 @@ fn converse(proxy: &Proxy) {
         plain.headers["x-amzn-errortype"], "ForbiddenException",
         "{proxy}"
     );
+    for path in ["/pets/1", "/admin"] {
+        println!("{}", shown(proxy, front, path));
+    }
     killed(proxy, front, &mut service);
+}
+
+/// A conversation as a person has it.
+fn shown(proxy: &str, front: SocketAddr, path: &str) -> String {
+    let url = format!("http://{front}{path}");
+    let output = Command::new("curl")
+        .args([
+            "--silent",
+            "--show-error",
+            "--include",
+            "--noproxy",
+            "*",
+            &url,
+        ])
+        .output()
+        .expect("curl, which is needed here: apt-get install curl");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    format!("{proxy}: curl -i {url}\n{said}\n")
+}
+
+/// Each guide page shows the very files that are tried here.
+#[test]
+fn the_guide_shows_what_is_tried() {
+    let guide = Path::new(SNIPPETS).join("../../docs/guide/proxies");
+    for (page, files) in [
+        ("nginx", &["nginx.conf"][..]),
+        ("caddy", &["Caddyfile"]),
+        ("haproxy", &["haproxy.cfg", "haproxy-spoe.conf"]),
+        ("envoy", &["envoy.yaml", "envoy-http.yaml"]),
+        ("traefik", &["traefik.yaml"]),
+    ] {
+        let text = fs::read_to_string(guide.join(format!("{page}.md"))).unwrap();
+        for file in files {
+            let snippet = fs::read_to_string(Path::new(SNIPPETS).join(file)).unwrap();
+            assert!(
+                text.contains(snippet.trim_end()),
+                "{page}.md differs from {file}"
+            );
+        }
+    }
 }
 
 /// Kills the service while requests come in: none gets through that must not, and after it none at all.
