@@ -29,7 +29,7 @@ pub(crate) const STATEMENT_HEADER: &str = "x-ipfilter-statement";
 
 impl Denial {
     /// That of a request which the policy denies.
-    pub(crate) fn of(outcome: &Outcome, arn: Option<&ApiArn>, reveal: bool) -> Self {
+    pub(crate) fn of(outcome: &Outcome, arn: Option<&ApiArn>, statement: Option<String>) -> Self {
         let resource = match arn {
             Some(arn) => format!("{}/{}", masked(&arn.to_string()), outcome.call),
             None => format!("execute-api:/{}", outcome.call),
@@ -44,7 +44,7 @@ impl Denial {
                 "User: anonymous is not authorized to perform: execute-api:Invoke on resource: \
                  {resource}{why}"
             )),
-            statement: reveal.then(|| outcome.statement.clone()),
+            statement,
         }
     }
 
@@ -90,6 +90,7 @@ fn masked(arn: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::By;
 
     #[test]
     fn a_denial_reads_like_api_gateways() {
@@ -97,13 +98,13 @@ mod tests {
             api: 0,
             allowed: false,
             explicit: true,
-            statement: "ButOnlyFromHere".into(),
+            by: By::Statement(0),
             call: "prod/GET/pets\"\n".into(),
         };
         let arn: ApiArn = "arn:aws:execute-api:us-east-1:123456789012:abcdef1234"
             .parse()
             .unwrap();
-        let denial = Denial::of(&outcome, Some(&arn), true);
+        let denial = Denial::of(&outcome, Some(&arn), Some("ButOnlyFromHere".into()));
         assert_eq!(
             denial.body,
             "{\"Message\":\"User: anonymous is not authorized to perform: execute-api:Invoke on resource: \
@@ -112,7 +113,7 @@ mod tests {
         );
         assert_eq!(denial.statement.as_deref(), Some("ButOnlyFromHere"));
         outcome.explicit = false;
-        let denial = Denial::of(&outcome, None, false);
+        let denial = Denial::of(&outcome, None, None);
         assert!(
             denial
                 .body

@@ -1,6 +1,12 @@
 //! The command line: what to decide by, and where to listen.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    pin::pin,
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -8,22 +14,22 @@ use ipfilter_config::{Authorize, Endpoint, PolicyOptions, Stage};
 use ipnet::IpNet;
 use log::{error, info, warn};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
-};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     failure::Failure,
     follow::follow,
     gate::Gate,
     in_force::InForce,
-    listen::Listener,
+    listen::Listening,
     metrics::Metrics,
     page,
     read::{self, Origin},
     service::Service,
 };
+
+/// The most threads that answer.
+const MOST_THREADS: usize = 4;
 
 /// Decides requests for a reverse proxy, by the resource policies that the filter enforces
 ///
@@ -142,20 +148,30 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Failure> {
     raise_descriptors();
     let metrics = Metrics::new().context("can't count what is decided")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("can't start")?;
+    let runtime = runtime().context("can't start")?;
     if let Some(path) = &cli.follow {
         let nothing = InForce::alone(Service::closed("none".to_owned()));
-        let gate = Arc::new(Gate::new(nothing, metrics, cli.reveal));
-        return Ok(runtime.block_on(following(cli, path.clone(), gate))?);
+        let gate = Arc::new(Gate::new(nothing, metrics, cli.reveal).reporting());
+        return Ok(runtime.block_on(following(cli, path, gate))?);
     }
     let origin = cli.origin()?;
     let (service, authorize) = read::read(&origin)?;
     let gate = Gate::new(InForce::alone(service), metrics, cli.reveal);
     Ok(runtime.block_on(alone(cli, &origin, authorize, Arc::new(gate)))?)
+}
+
+/// As many threads as there are processors for this process, and not more than proxies keep busy. On one
+/// processor threads would only take turns.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = match processors {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    builder
+        .worker_threads(processors.min(MOST_THREADS))
+        .enable_all()
+        .build()
 }
 
 /// Lets this process have as many descriptors as it may: each connection takes one.
@@ -178,12 +194,14 @@ async fn alone(
     gate: Arc<Gate>,
 ) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let mut serving = serve(cli, &authorize, &gate).await?;
+    let mut listening = Listening::new(Arc::clone(&gate));
+    listening.at(&authorize).await?;
+    ready(cli, &gate);
     loop {
         tokio::select! {
-            ended = &mut serving => return broken(ended),
+            error = listening.broken() => return Err(error),
             asked = signals.next() => match asked {
-                Asked::Reload => reread(origin, &authorize, &gate).await,
+                Asked::Reload => reread(origin, &mut listening, &gate).await,
                 Asked::End => return Ok(()),
             },
         }
@@ -191,68 +209,20 @@ async fn alone(
 }
 
 /// Decides by what the filter's process has in force; until that is known, it listens nowhere.
-async fn following(cli: &Cli, path: PathBuf, gate: Arc<Gate>) -> anyhow::Result<()> {
+async fn following(cli: &Cli, path: &Path, gate: Arc<Gate>) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
-    let (sender, mut settings) = watch::channel(None);
-    let followed = Arc::clone(&gate);
-    let follower = tokio::spawn(async move { follow(&path, &followed, &sender).await });
-    let mut serving: Option<Serving> = None;
-    let mut listening = None;
-    let result = loop {
+    let mut listening = Listening::new(Arc::clone(&gate));
+    let mut followed = pin!(follow(path, &gate, &mut listening, || ready(cli, &gate)));
+    loop {
         tokio::select! {
-            changed = settings.changed() => {
-                changed.context("following the filter's process broke off")?;
-                let wanted: Option<Authorize> = settings.borrow_and_update().clone();
-                let Some(wanted) = wanted else { continue };
-                match &listening {
-                    None => {
-                        serving = Some(serve(cli, &wanted, &gate).await?);
-                        listening = Some(wanted.listen);
-                    }
-                    Some(at) if *at != wanted.listen => warn_of_move(&wanted),
-                    Some(_) => {}
-                }
-            }
-            ended = ended(&mut serving) => break broken(ended),
-            asked = signals.next() => if asked == Asked::End { break Ok(()) },
+            ended = &mut followed => return ended,
+            asked = signals.next() => if asked == Asked::End { return Ok(()) },
         }
-    };
-    follower.abort();
-    result
-}
-
-type Serving = tokio::task::JoinHandle<()>;
-type Ended = Result<(), tokio::task::JoinError>;
-
-async fn ended(serving: &mut Option<Serving>) -> Ended {
-    match serving {
-        Some(serving) => serving.await,
-        None => std::future::pending().await,
     }
 }
 
-fn broken(ended: Ended) -> anyhow::Result<()> {
-    ended.context("listening broke off")?;
-    anyhow::bail!("listening ended")
-}
-
-/// Begins to listen, and says so.
-async fn serve(cli: &Cli, authorize: &Authorize, gate: &Arc<Gate>) -> anyhow::Result<Serving> {
-    read::check(authorize)?;
-    let listener = Listener::bind(&authorize.listen).await?;
-    if authorize.listen.is_exposed() {
-        warn!(
-            "{} can be reached from other hosts: their requests are denied unless `trusted_proxies` \
-             names them, but a Unix socket or 127.0.0.1 is safer",
-            authorize.listen
-        );
-    }
-    info!(
-        "deciding requests at {}, policies {}",
-        authorize.listen,
-        gate.in_force().service.digest
-    );
-    let serving = tokio::spawn(listener.serve(Arc::clone(gate)));
+/// Says that requests are decided from now on.
+fn ready(cli: &Cli, gate: &Arc<Gate>) {
     if let Some(endpoint) = cli.metrics.clone() {
         let gate = Arc::clone(gate);
         tokio::spawn(async move {
@@ -264,14 +234,6 @@ async fn serve(cli: &Cli, authorize: &Authorize, gate: &Arc<Gate>) -> anyhow::Re
     // A service manager may not be there.
     let _: std::io::Result<()> = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     info!("ready");
-    Ok(serving)
-}
-
-fn warn_of_move(authorize: &Authorize) {
-    warn!(
-        "`listen` has changed: restart the service to listen at {}",
-        authorize.listen
-    );
 }
 
 /// What signals ask for.
@@ -307,19 +269,19 @@ impl Signals {
 }
 
 /// Decides by the files as they are now, if they can be used.
-async fn reread(origin: &Origin, listening: &Authorize, gate: &Arc<Gate>) {
+async fn reread(origin: &Origin, listening: &mut Listening, gate: &Arc<Gate>) {
+    const FAILED: &str = "reload failed, the policies in force stay";
     let origin = origin.clone();
     let read = tokio::task::spawn_blocking(move || read::read(&origin)).await;
-    match read {
-        Ok(Ok((service, authorize))) => {
-            if authorize.listen != listening.listen {
-                warn_of_move(&authorize);
-            }
-            let digest = service.digest.clone();
-            gate.swap(InForce::alone(service));
-            info!("reloaded: policies {digest}");
-        }
-        Ok(Err(failure)) => error!("reload failed, the policies in force stay:\n{failure}"),
-        Err(error) => error!("reload failed, the policies in force stay: {error}"),
+    let (service, authorize) = match read {
+        Ok(Ok(read)) => read,
+        Ok(Err(failure)) => return error!("{FAILED}:\n{failure}"),
+        Err(error) => return error!("{FAILED}: {error}"),
+    };
+    if let Err(error) = listening.at(&authorize).await {
+        return error!("{FAILED}: {error:#}");
     }
+    let digest = service.digest.clone();
+    gate.swap(InForce::alone(service));
+    info!("reloaded: policies {digest}");
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipfilter_feed::{Denied, Report};
 use jiff::Timestamp;
 use log::{debug, warn};
 
@@ -17,6 +18,7 @@ use crate::{
     metrics::Metrics,
     question::{Headers, Line, Peer, Question},
     refusal::Refusal,
+    service::{Api, Outcome},
 };
 
 /// How often refusals are logged at the most.
@@ -32,6 +34,8 @@ pub(crate) struct Gate {
     /// Whether answers name the statement that denied.
     reveal: bool,
     refusals: Mutex<Refusals>,
+    /// The denied requests that the filter's process is to be told of; none where there is no such process.
+    unreported: Option<Mutex<Report>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +54,28 @@ impl Gate {
             metrics,
             reveal,
             refusals: Mutex::default(),
+            unreported: None,
+        }
+    }
+
+    /// One whose denied requests are reported to the filter's process.
+    pub(crate) fn reporting(self) -> Self {
+        Self {
+            unreported: Some(Mutex::default()),
+            ..self
+        }
+    }
+
+    /// What has been decided, with the requests that were denied since this was last asked for.
+    pub(crate) fn report(&self) -> Report {
+        let unreported = self.unreported.as_ref().map(|unreported| {
+            let mut unreported = unreported.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *unreported)
+        });
+        Report {
+            decided: self.metrics.all_decided(),
+            refused: self.metrics.all_refused(),
+            ..unreported.unwrap_or_default()
         }
     }
 
@@ -93,33 +119,23 @@ impl Gate {
         let start = Instant::now();
         let in_force = self.in_force();
         let service = &in_force.service;
-        let judged = if peer.is_trusted(&service.trusted) {
-            Question::new(&service.trusted, headers, line).and_then(|question| {
-                service.decide(&question, headers, &in_force.overruled, Timestamp::now())
-            })
+        let question = if peer.is_trusted(&service.trusted) {
+            Question::new(&service.trusted, headers, line)
         } else {
             Err(Refusal::Untrusted)
         };
+        let judged = question.and_then(|question| {
+            service.decide(&question, headers, &in_force.overruled, Timestamp::now())
+        });
+        let judged = judged.map(|outcome| (service.apis.get(outcome.api), outcome));
         let answer = match judged {
-            Ok(outcome) => {
-                let api = service.apis.get(outcome.api);
-                let name = api.map_or("-", |api| &api.name);
-                self.metrics
-                    .decided(name, outcome.allowed, &outcome.statement);
-                if outcome.allowed {
-                    Ok(())
-                } else {
-                    debug!(
-                        "denied by {}: {}",
-                        outcome.statement,
-                        outcome.call.escape_debug()
-                    );
-                    let arn = api.and_then(|api| api.arn.as_ref());
-                    Err(Denial::of(&outcome, arn, self.reveal))
-                }
+            Ok((Some(api), outcome)) => self.judged(api, &outcome, question.ok()),
+            Ok((None, _)) => {
+                self.refused(peer, Refusal::Api, question.ok());
+                Err(Denial::unjudged())
             }
             Err(refusal) => {
-                self.refuse(peer, refusal);
+                self.refused(peer, refusal, question.ok());
                 Err(Denial::unjudged())
             }
         };
@@ -127,8 +143,63 @@ impl Gate {
         answer
     }
 
-    /// Counts a request that is denied without being judged, and logs it now and then.
+    fn judged(
+        &self,
+        api: &Api,
+        outcome: &Outcome,
+        question: Option<Question<'_>>,
+    ) -> Result<(), Denial> {
+        let statement = outcome.by.name(&api.policy);
+        self.metrics.decided(&api.name, outcome.allowed, &statement);
+        if outcome.allowed {
+            return Ok(());
+        }
+        debug!("denied by {statement}: {}", outcome.call.escape_debug());
+        self.keep(question, |denied| {
+            denied.api = Some(api.name.clone());
+            denied.reason = outcome.reason().to_owned();
+            denied.statement = outcome.explicit.then(|| statement.to_string());
+        });
+        let statement = self.reveal.then(|| statement.into_owned());
+        Err(Denial::of(outcome, api.arn.as_ref(), statement))
+    }
+
+    /// Keeps a denied request for the next report, if there is a place for it; else counts it.
+    fn keep(&self, question: Option<Question<'_>>, complete: impl FnOnce(&mut Denied)) {
+        let Some(unreported) = &self.unreported else {
+            return;
+        };
+        let mut report = unreported.lock().unwrap_or_else(PoisonError::into_inner);
+        if !report.has_place() {
+            report.unreported = report.unreported.saturating_add(1);
+            return;
+        }
+        let mut denied = Denied {
+            time: Timestamp::now(),
+            api: None,
+            reason: String::new(),
+            statement: None,
+            source: question.map(|question| question.client),
+            method: question.map(|question| question.method.to_owned()),
+            path: question.map(|question| question.path.to_owned()),
+        };
+        complete(&mut denied);
+        report.denied.push(denied);
+    }
+
+    /// Counts a request that is in no form that could be judged, and logs it now and then.
     pub(crate) fn refuse(&self, peer: Peer, refusal: Refusal) {
+        self.refused(peer, refusal, None);
+    }
+
+    fn refused(&self, peer: Peer, refusal: Refusal, question: Option<Question<'_>>) {
+        self.keep(question, |denied| {
+            refusal.label().clone_into(&mut denied.reason);
+            denied.source = denied.source.or(match peer {
+                Peer::Local => None,
+                Peer::Remote(address) => Some(address.to_canonical()),
+            });
+        });
         self.metrics.refused(refusal.label());
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();

@@ -59,6 +59,8 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
+        // Answers are short: copied together they are written faster than from two places.
+        .writev(false)
         .max_headers(MOST_HEADERS)
         .max_buf_size(LONGEST_HEAD);
     server

@@ -1,28 +1,30 @@
-//! Taking connections in, and finding out which protocol each one speaks.
+//! Taking connections in, where that is configured and changed, and finding out which protocol each one speaks.
 
 use std::{
     fs, io,
     net::SocketAddr,
     os::{
         fd::AsFd,
-        unix::fs::{FileTypeExt as _, PermissionsExt as _},
+        unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
-use ipfilter_config::Endpoint;
+use ipfilter_config::{Authorize, Endpoint};
+use log::{info, warn};
 use rustix::net::{RecvFlags, recv};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
-use crate::{gate::Gate, http, question::Peer, spoe};
+use crate::{gate::Gate, http, question::Peer, read, spoe};
 
 /// The most connections of trusted proxies at a time; others wait in the kernel.
 const MOST_CONNECTIONS: usize = 4096;
@@ -43,16 +45,104 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Who may connect to a Unix socket: its owner and its group.
 const MODE: u32 = 0o660;
 
-/// Where questions come in.
+/// Where connections are taken in at the moment.
 #[derive(Debug)]
-pub(crate) enum Listener {
+pub(crate) struct Listening {
+    gate: Arc<Gate>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    at: Endpoint,
+    serving: JoinHandle<()>,
+    /// The socket's file, with its device and number.
+    file: Option<(PathBuf, (u64, u64))>,
+}
+
+impl Listening {
+    /// Nowhere yet.
+    pub(crate) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, open: None }
+    }
+
+    /// Listens where `authorize` says, and nowhere else from now on. Connections that are there stay. Where
+    /// that is impossible nothing changes.
+    pub(crate) async fn at(&mut self, authorize: &Authorize) -> anyhow::Result<()> {
+        let endpoint = &authorize.listen;
+        if self.open.as_ref().is_some_and(|open| open.at == *endpoint) {
+            return Ok(());
+        }
+        read::check(authorize)?;
+        let listener = Listener::bind(endpoint).await?;
+        if endpoint.is_exposed() {
+            warn!(
+                "{endpoint} can be reached from other hosts: their requests are denied unless \
+                 `trusted_proxies` names them, but a Unix socket or 127.0.0.1 is safer"
+            );
+        }
+        let policies = &self.gate.in_force().service.digest;
+        info!("deciding requests at {endpoint}, policies {policies}");
+        let open = Open {
+            at: endpoint.clone(),
+            file: file(endpoint),
+            serving: tokio::spawn(listener.serve(Arc::clone(&self.gate))),
+        };
+        if let Some(before) = self.open.replace(open) {
+            info!("no longer listening at {}", before.at);
+            before.close().await;
+        }
+        Ok(())
+    }
+
+    /// Waits until listening breaks off, which nothing but a mistake in this program leads to.
+    pub(crate) async fn broken(&mut self) -> anyhow::Error {
+        let Some(open) = &mut self.open else {
+            return std::future::pending().await;
+        };
+        match (&mut open.serving).await {
+            Ok(()) => anyhow::anyhow!("listening ended"),
+            Err(error) => anyhow::Error::new(error).context("listening broke off"),
+        }
+    }
+}
+
+impl Open {
+    async fn close(self) {
+        self.serving.abort();
+        // That it was aborted is how it ends.
+        let _: Result<(), tokio::task::JoinError> = self.serving.await;
+        if let Some((path, number)) = self.file
+            && numbered(&path) == Some(number)
+        {
+            // Best effort: a socket that nobody listens at is as good as none.
+            let _: io::Result<()> = fs::remove_file(path);
+        }
+    }
+}
+
+fn file(endpoint: &Endpoint) -> Option<(PathBuf, (u64, u64))> {
+    match endpoint {
+        Endpoint::Unix(path) => Some((path.clone(), numbered(path)?)),
+        Endpoint::Tcp(_) => None,
+    }
+}
+
+fn numbered(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// A socket that connections come in by.
+#[derive(Debug)]
+enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
     /// Listens at `endpoint`. Needs a runtime to be entered.
-    pub(crate) async fn bind(endpoint: &Endpoint) -> anyhow::Result<Self> {
+    async fn bind(endpoint: &Endpoint) -> anyhow::Result<Self> {
         let bound = match endpoint {
             Endpoint::Tcp(address) => Self::tcp(*address).await,
             Endpoint::Unix(path) => bind(path).map(Self::Unix),
@@ -65,7 +155,7 @@ impl Listener {
     }
 
     /// Answers every connection, for ever.
-    pub(crate) async fn serve(self, gate: Arc<Gate>) {
+    async fn serve(self, gate: Arc<Gate>) {
         let places = Places::default();
         loop {
             let accepted = match &self {
@@ -87,7 +177,7 @@ impl Listener {
                 },
             };
             if let Err(error) = accepted {
-                log::warn!("can't accept a connection: {error}");
+                warn!("can't accept a connection: {error}");
                 sleep(PAUSE).await;
             }
         }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use ipfilter_feed::{Decided, Refused};
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
+    core::Collector as _,
+    proto::{Metric, MetricFamily},
 };
 
 use crate::in_force::InForce;
@@ -13,6 +16,9 @@ use crate::in_force::InForce;
 const BUCKETS: [f64; 10] = [
     0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1,
 ];
+
+/// The label of requests that were allowed.
+const ALLOW: &str = "allow";
 
 /// What has been decided.
 #[derive(Debug)]
@@ -77,7 +83,7 @@ impl Metrics {
     }
 
     pub(crate) fn decided(&self, api: &str, allowed: bool, statement: &str) {
-        let decision = if allowed { "allow" } else { "deny" };
+        let decision = if allowed { ALLOW } else { "deny" };
         self.decided
             .with_label_values(&[api, decision, statement])
             .inc();
@@ -105,10 +111,47 @@ impl Metrics {
         self.following.set(is_there.into());
     }
 
+    /// The requests that were judged.
+    pub(crate) fn all_decided(&self) -> Vec<Decided> {
+        counters(&self.decided, |metric, requests| Decided {
+            api: label(metric, "api"),
+            allowed: label(metric, "decision") == ALLOW,
+            statement: label(metric, "statement"),
+            requests,
+        })
+    }
+
+    /// The requests that were denied without being judged.
+    pub(crate) fn all_refused(&self) -> Vec<Refused> {
+        counters(&self.refused, |metric, requests| Refused {
+            reason: label(metric, "reason"),
+            requests,
+        })
+    }
+
     /// The page, in Prometheus's text format.
     pub(crate) fn page(&self) -> prometheus::Result<Vec<u8>> {
         let mut page = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         Ok(page)
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counters of whole numbers"
+)]
+fn counters<T>(all: &IntCounterVec, of: impl Fn(&Metric, u64) -> T) -> Vec<T> {
+    let families = all.collect();
+    let metrics = families.iter().flat_map(MetricFamily::get_metric);
+    metrics
+        .map(|metric| of(metric, metric.get_counter().get_value() as u64))
+        .collect()
+}
+
+fn label(metric: &Metric, name: &str) -> String {
+    let mut labels = metric.get_label().iter();
+    let label = labels.find(|label| label.name() == name);
+    label.map_or_else(String::new, |label| label.value().to_owned())
 }

@@ -61,10 +61,46 @@ pub(crate) struct Outcome {
     pub(crate) allowed: bool,
     /// Whether a Deny says so, or for an allowed request an Allow.
     pub(crate) explicit: bool,
-    /// The statement that decides, by its `Sid` or its index.
-    pub(crate) statement: String,
-    /// What was asked for: stage, method and path in the reading that decided.
+    /// What decides.
+    pub(crate) by: By,
+    /// What a denied request asked for: stage, method and path in the reading that decided.
     pub(crate) call: String,
+}
+
+/// What decides a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The statement with this index.
+    Statement(usize),
+    /// That no statement matches.
+    Nothing,
+    /// An override of the filter's operator.
+    Override(ipfilter_overrides::Effect),
+}
+
+impl By {
+    /// What counters and logs call it: a statement by its `Sid`, or else its index.
+    pub(crate) fn name<'p>(self, policy: &'p Policy) -> Cow<'p, str> {
+        match self {
+            Self::Statement(index) => match policy.sid(index) {
+                Some(sid) => Cow::Borrowed(sid),
+                None => Cow::Owned(index.to_string()),
+            },
+            Self::Nothing => Cow::Borrowed("none"),
+            Self::Override(effect) => Cow::Owned(format!("override {effect}")),
+        }
+    }
+}
+
+impl Outcome {
+    /// Why a request was denied, for events and logs.
+    pub(crate) fn reason(&self) -> &'static str {
+        match (self.by, self.explicit) {
+            (By::Override(_), _) => "override",
+            (_, true) => "explicit_deny",
+            (_, false) => "implicit_deny",
+        }
+    }
 }
 
 impl Service {
@@ -114,7 +150,7 @@ impl Service {
     /// otherwise. A Deny of one reading of the path denies; an Allow must be that of all.
     pub(crate) fn decide(
         &self,
-        question: &Question,
+        question: &Question<'_>,
         headers: &impl Headers,
         overruled: &Overruled,
         now: Timestamp,
@@ -126,24 +162,20 @@ impl Service {
         }
         let mut request = self.request(question, headers, now)?;
         let mut allowed = None;
-        for path in readings(&question.path).ok_or(Refusal::Path)? {
+        for path in readings(question.path).ok_or(Refusal::Path)? {
             let (stage, path) = self.stage(&path);
             request.stage = stage.into_owned();
             request.path = path.into_owned();
             let explanation = api.policy.decide(&request);
-            let outcome = Outcome {
+            let mut outcome = Outcome {
                 api: index,
                 allowed: passes(&explanation),
                 explicit: explanation.explicit,
-                statement: deciding(&explanation),
-                call: format!(
-                    "{}/{}{}",
-                    request.stage,
-                    request.method,
-                    slashed(&request.path)
-                ),
+                by: deciding(&explanation),
+                call: String::new(),
             };
             if !outcome.allowed {
+                outcome.call = call(&request.stage, &request.method, &request.path);
                 return Ok(outcome);
             }
             allowed = allowed.or(Some(outcome));
@@ -151,37 +183,40 @@ impl Service {
         allowed.ok_or(Refusal::Path)
     }
 
-    fn overruled(&self, api: usize, by: &Override, question: &Question) -> Outcome {
-        let (stage, path) = self.stage(&question.path);
+    fn overruled(&self, api: usize, by: &Override, question: &Question<'_>) -> Outcome {
+        let (stage, path) = self.stage(question.path);
         Outcome {
             api,
             allowed: by.rule.effect == ipfilter_overrides::Effect::Allow,
             explicit: true,
-            statement: format!("override {}", by.rule.effect),
-            call: format!("{stage}/{}{}", question.method, slashed(&path)),
+            by: By::Override(by.rule.effect),
+            call: call(&stage, question.method, &path),
         }
     }
 
     /// Which API a question is for: the one that the proxy names, that of the host, or the only one.
-    fn api(&self, question: &Question) -> Result<usize, Refusal> {
+    fn api(&self, question: &Question<'_>) -> Result<usize, Refusal> {
         if let [_] = self.apis.as_slice() {
             return Ok(0);
         }
-        let named = |name: &String| self.apis.iter().position(|api| api.name == *name);
-        let hosted = |host: &String| self.apis.iter().position(|api| api.hosts.contains(host));
-        let by_name = question.api.as_ref().and_then(named);
+        let named = |name: &str| self.apis.iter().position(|api| api.name == name);
+        let hosted = |host: &str| {
+            let is_it = |own: &String| own.eq_ignore_ascii_case(host);
+            self.apis.iter().position(|api| api.hosts.iter().any(is_it))
+        };
+        let by_name = question.api.and_then(named);
         by_name
-            .or_else(|| question.host.as_ref().and_then(hosted))
+            .or_else(|| question.host.and_then(hosted))
             .ok_or(Refusal::Api)
     }
 
     fn request(
         &self,
-        question: &Question,
+        question: &Question<'_>,
         headers: &impl Headers,
         now: Timestamp,
     ) -> Result<Request, Refusal> {
-        let mut request = Request::new(question.client, question.method.as_str());
+        let mut request = Request::new(question.client, question.method);
         request.secure = Some(question.secure);
         request.time = Some(now);
         for name in POLICY_HEADERS {
@@ -247,12 +282,10 @@ impl Service {
     }
 }
 
-fn slashed(path: &str) -> Cow<'_, str> {
-    if path.starts_with('/') {
-        Cow::Borrowed(path)
-    } else {
-        Cow::Owned(format!("/{path}"))
-    }
+/// What is asked for, as ARNs name it.
+fn call(stage: &str, method: &str, path: &str) -> String {
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    format!("{stage}/{method}{slash}{path}")
 }
 
 /// Whether a request may go on. Where the policy leaves it to an authorizer it may; where what the policy
@@ -269,16 +302,13 @@ fn passes(explanation: &Explanation<'_>) -> bool {
     }
 }
 
-/// The statement that decides; `none` where none does.
-fn deciding(explanation: &Explanation<'_>) -> String {
+/// What decides: the first statement that matches with the effect that prevails.
+fn deciding(explanation: &Explanation<'_>) -> By {
     let effect = match explanation.decision {
         Decision::Allow => Effect::Allow,
         Decision::Deny | Decision::Depends => Effect::Deny,
     };
     let mut statements = explanation.statements.iter();
     let deciding = statements.find(|one| one.effect == effect && one.matches == Verdict::Yes);
-    deciding.map_or_else(
-        || "none".to_owned(),
-        |one| one.sid.map_or_else(|| one.index.to_string(), str::to_owned),
-    )
+    deciding.map_or(By::Nothing, |one| By::Statement(one.index))
 }

@@ -1,4 +1,4 @@
-//! `ipfilter events`: follow the packets that do not get through.
+//! `ipfilter events`: follow the packets and requests that do not get through.
 
 use std::{
     collections::HashMap,
@@ -16,31 +16,32 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Exit, format::Format, record, require_root};
 use crate::{
-    daemon::Readable,
+    daemon::{self, Readable},
     instance::Instance,
     kernel::{Denial, Filter, Follower, Reader},
-    view::event::{DeniedEvent, Unreported},
+    view::event::{DeniedEvent, RequestEvent, Unreported},
 };
 
-/// Show denied packets as they arrive, until Ctrl-C
+/// Show denied packets and requests as they arrive, until Ctrl-C
 ///
-/// Shows at most as many per second per CPU as the setting `events` allows; the others are counted once a
-/// second. Exits with 1 if nothing is deployed, or no longer.
+/// Shows at most as many packets per second per CPU as the setting `events` allows, and the denied requests that
+/// an authorization service reports to `ipfilter run`, at most 50 a second; the others are counted once a second.
+/// Exits with 1 if nothing is deployed, or no longer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Output format; JSON is one object per line
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 
-    /// Only packets from this interface
+    /// Only packets from this interface, and no requests
     #[arg(long, value_delimiter = ',', value_name = "IF,...")]
     interface: Vec<String>,
 
-    /// Only packets to this API
+    /// Only what is for this API
     #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     api: Vec<String>,
 
-    /// Only packets from this address or block
+    /// Only what comes from this address or block
     #[arg(long, value_delimiter = ',', value_name = "CIDR,...", value_parser = block)]
     source: Vec<IpNet>,
 }
@@ -69,6 +70,7 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         interfaces: HashMap::new(),
         apis: Vec::new(),
         filter,
+        requests: daemon::requests(instance, None).map_or(0, |all| all.count),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -133,12 +135,15 @@ struct Shown<'a> {
     interfaces: HashMap<u32, String>,
     /// Names by index.
     apis: Vec<String>,
+    /// How many denied requests there were before those that are still to be shown.
+    requests: u64,
 }
 
 impl Shown<'_> {
     fn tick(&mut self, follower: &mut Follower) -> anyhow::Result<()> {
         self.look_up();
-        let unreported = follower.unreported()?;
+        let requests = self.requests()?;
+        let unreported = follower.unreported()?.saturating_add(requests);
         if unreported > 0 {
             self.print(&Unreported {
                 time: Timestamp::now(),
@@ -146,6 +151,25 @@ impl Shown<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// Shows the requests that were denied since this was last done, and says how many more there were. There
+    /// are none while no process runs the instance: services report to it.
+    fn requests(&mut self) -> anyhow::Result<u64> {
+        if !self.args.interface.is_empty() {
+            return Ok(0);
+        }
+        let Ok(new) = daemon::requests(self.instance, Some(self.requests)) else {
+            return Ok(0);
+        };
+        self.requests = new.count;
+        for denied in new.denied {
+            let event = RequestEvent::from(denied);
+            if self.args.admits(event.api.as_ref(), event.source) {
+                self.print(&event)?;
+            }
+        }
+        Ok(new.unreported)
     }
 
     /// A deployment may have taken over.
@@ -195,10 +219,12 @@ impl Shown<'_> {
 impl Args {
     fn wants(&self, event: &DeniedEvent) -> bool {
         let interface = self.interface.is_empty() || self.interface.contains(&event.interface);
-        let api =
-            self.api.is_empty() || event.api.as_ref().is_some_and(|api| self.api.contains(api));
+        interface && self.admits(event.api.as_ref(), event.source)
+    }
+
+    fn admits(&self, api: Option<&String>, source: Option<IpAddr>) -> bool {
+        let is_wanted = self.api.is_empty() || api.is_some_and(|api| self.api.contains(api));
         let from = |source| self.source.iter().any(|block| block.contains(&source));
-        let source = self.source.is_empty() || event.source.is_some_and(from);
-        interface && api && source
+        is_wanted && (self.source.is_empty() || source.is_some_and(from))
     }
 }

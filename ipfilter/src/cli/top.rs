@@ -19,15 +19,17 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Exit, Stop, live, require_root};
 use crate::{
+    daemon,
     instance::Instance,
     kernel::{self, Filter, Found},
     state::Record,
-    view::top::{Key, Sample, Screen, TopSourceRow, Wish, draw},
+    view::top::{Key, RequestCount, Sample, Screen, TopSourceRow, Wish, draw},
 };
 
 /// Watch live what the filter does: rates by verdict, denied sources, the deployment
 ///
-/// Reads the kernel's counters, so it works without a running `ipfilter run`.
+/// Reads the kernel's counters, so it works without a running `ipfilter run`. Requests that an authorization
+/// service decides are shown while it runs, which they are reported to.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Seconds between two updates
@@ -159,6 +161,24 @@ impl Top<'_> {
         Some(shown.collect())
     }
 
+    /// What authorization services have decided; nothing while no process runs the instance, to which they report.
+    fn requests(&self) -> Vec<RequestCount> {
+        let Ok(all) = daemon::requests(self.instance, None) else {
+            return Vec::new();
+        };
+        let decided = all.decided.into_iter().map(|one| RequestCount {
+            api: Some(one.api),
+            allowed: one.allowed,
+            requests: one.requests,
+        });
+        let refused = all.refused.into_iter().map(|one| RequestCount {
+            api: None,
+            allowed: false,
+            requests: one.requests,
+        });
+        decided.chain(refused).collect()
+    }
+
     /// Takes a sample.
     fn refresh(&mut self) -> anyhow::Result<()> {
         let now = Instant::now();
@@ -184,6 +204,7 @@ impl Top<'_> {
             age,
             record,
             counts,
+            requests: self.requests(),
             top_sources,
             since,
         });

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use jiff::SignedDuration;
 use log::warn;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixListener,
@@ -21,6 +21,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::feed::{Feed, Requests};
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::overrides::{Change, Override, shown};
@@ -32,6 +33,9 @@ const LONGEST: u64 = 1 << 20;
 
 /// How long who has connected may take to ask.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait for what can be answered at once.
+const LOOKING: Duration = Duration::from_secs(1);
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +53,22 @@ pub enum Request {
     Override(Change),
     /// The same, answered at once: before it is in force, or refused.
     Queue(Change),
+}
+
+/// What can be looked at, whatever the process is busy with.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Look {
+    /// What authorization services report; of the denied requests, those after the first so many, or none.
+    Requests(Option<u64>),
+}
+
+/// A line of who asks.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Look(Look),
+    Do(Request),
 }
 
 /// How a request is to be done.
@@ -159,6 +179,25 @@ pub(super) struct Asked(
 ///
 /// When none runs it, or it ends before it has answered.
 pub fn ask(instance: &Instance, request: &Request) -> anyhow::Result<Answer> {
+    exchange(instance, request, None)
+}
+
+/// What authorization services report to the process that runs `instance`; of the denied requests, those after the
+/// first `seen`, or none. Does not wait for a process that is stuck.
+///
+/// # Errors
+///
+/// When none runs it, or it does not answer.
+pub fn requests(instance: &Instance, seen: Option<u64>) -> anyhow::Result<Requests> {
+    exchange(instance, &Look::Requests(seen), Some(LOOKING))
+}
+
+/// Writes a line to the process that runs `instance`, and reads one.
+fn exchange<A: DeserializeOwned>(
+    instance: &Instance,
+    request: &impl Serialize,
+    patience: Option<Duration>,
+) -> anyhow::Result<A> {
     let mut stream = match UnixStream::connect(path(instance)) {
         Ok(stream) => stream,
         Err(error)
@@ -177,6 +216,7 @@ pub fn ask(instance: &Instance, request: &Request) -> anyhow::Result<Answer> {
         }
     };
     let lost = "the process that runs the instance has not answered; its log says more";
+    stream.set_read_timeout(patience).context(lost)?;
     writeln!(stream, "{}", serde_json::to_string(&request)?).context(lost)?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).context(lost)?;
@@ -193,7 +233,11 @@ pub(super) struct Control {
 impl Control {
     /// Begins to listen. Whoever calls this holds the instance's lock: a socket that is there
     /// already is a dead process's. Needs a runtime to be entered.
-    pub(super) fn listen<E>(instance: &Instance, events: mpsc::Sender<E>) -> anyhow::Result<Self>
+    pub(super) fn listen<E>(
+        instance: &Instance,
+        events: mpsc::Sender<E>,
+        feed: Feed,
+    ) -> anyhow::Result<Self>
     where
         E: From<Asked> + Send + Sync + 'static,
     {
@@ -209,7 +253,7 @@ impl Control {
             Ok(listener)
         };
         let listener = listen().with_context(|| format!("can't listen at `{}`", path.display()))?;
-        let serving = tokio::spawn(serve(listener, events));
+        let serving = tokio::spawn(serve(listener, events, feed));
         Ok(Self { path, serving })
     }
 }
@@ -225,13 +269,14 @@ impl Drop for Control {
 async fn serve<E: From<Asked> + Send + Sync + 'static>(
     listener: UnixListener,
     events: mpsc::Sender<E>,
+    feed: Feed,
 ) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let events = events.clone();
+                let (events, feed) = (events.clone(), feed.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &events).await {
+                    if let Err(error) = answer(stream, &events, &feed).await {
                         warn!("a control request failed: {error:#}");
                     }
                 });
@@ -248,6 +293,7 @@ async fn serve<E: From<Asked> + Send + Sync + 'static>(
 async fn answer<E: From<Asked> + Send + Sync + 'static>(
     mut stream: tokio::net::UnixStream,
     events: &mpsc::Sender<E>,
+    feed: &Feed,
 ) -> anyhow::Result<()> {
     let peer = stream.peer_cred().context("nobody is known to ask")?;
     let (reader, mut writer) = stream.split();
@@ -260,20 +306,24 @@ async fn answer<E: From<Asked> + Send + Sync + 'static>(
         // Somebody wanted to know only which process listens.
         return Ok(());
     }
-    let request: Request = serde_json::from_str(&line).context("it is no request")?;
-    let (sender, receiver) = oneshot::channel();
-    let (uid, pid) = (peer.uid(), peer.pid());
-    let by = Requester::of_process(uid, pid);
-    let queued = match &request {
-        Request::Queue(change) => Some(Answer::queued(change)),
-        _ => None,
+    let mut text = match serde_json::from_str(&line).context("it is no request")? {
+        Line::Look(Look::Requests(seen)) => serde_json::to_vec(&feed.requests(seen))?,
+        Line::Do(request) => {
+            let (sender, receiver) = oneshot::channel();
+            let (uid, pid) = (peer.uid(), peer.pid());
+            let by = Requester::of_process(uid, pid);
+            let queued = match &request {
+                Request::Queue(change) => Some(Answer::queued(change)),
+                _ => None,
+            };
+            events.send(Asked(request, by, sender).into()).await?;
+            let answer = match queued {
+                Some(queued) => queued,
+                None => receiver.await.context("the process ends")?,
+            };
+            serde_json::to_vec(&answer)?
+        }
     };
-    events.send(Asked(request, by, sender).into()).await?;
-    let answer = match queued {
-        Some(queued) => queued,
-        None => receiver.await.context("the process ends")?,
-    };
-    let mut text = serde_json::to_vec(&answer)?;
     text.push(b'\n');
     writer.write_all(&text).await.context("nobody waits for it")
 }

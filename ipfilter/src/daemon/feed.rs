@@ -1,11 +1,14 @@
 //! Handing the policies in force to the authorization service.
 //!
 //! The service has no privileges and may be in a stranger's hands. It gets what decides requests, over a
-//! socket of its own, and can ask for nothing: it answers with a word and a digest, which say how far it is
-//! and decide nothing. Who else may connect is nobody: the kernel tells which user is at the other end.
+//! socket of its own, and can ask for nothing: it answers with a word and a digest, which say how far it is,
+//! and reports what it has decided (`requests`); neither decides anything here. Nobody else may connect: the
+//! kernel says which user is at the other end. One that is slow delays plans by a bounded time (`patience`).
 
 mod follower;
 mod listening;
+mod patience;
+mod requests;
 
 use std::{
     collections::HashMap,
@@ -13,14 +16,19 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use ipfilter_feed::{Message, Prepared, Reply, Serve};
+use ipfilter_feed::{Message, Prepared, Reply, Report, Serve};
 use log::{error, warn};
 use tokio::sync::watch;
 
 pub(super) use self::listening::Listening;
+pub use self::requests::Requests;
+use self::{
+    patience::Patience,
+    requests::{DeniedRequests, Wanted},
+};
 use crate::{config::User, instance::Instance, prepare::Policies, view::snapshot::Services};
 
 /// How long a plan waits for services to get its policies ready: as long as reading a million blocks takes.
@@ -36,9 +44,19 @@ pub(super) struct Feed(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     state: watch::Sender<State>,
-    followers: Mutex<HashMap<u64, Follower>>,
+    followers: Mutex<Followers>,
     changed: Condvar,
     last: AtomicU64,
+    /// How many orders there were.
+    orders: AtomicU64,
+    denied: Mutex<DeniedRequests>,
+}
+
+/// The services that are connected.
+#[derive(Debug, Default)]
+struct Followers {
+    by_id: HashMap<u64, Follower>,
+    patience: Patience,
 }
 
 /// What every service is to have.
@@ -51,12 +69,16 @@ struct State {
     order: Option<Arc<Order>>,
     /// The user that may read this, besides root and this process's own.
     user: User,
+    /// What is wanted of the services' reports.
+    wanted: Arc<Wanted>,
 }
 
 /// The order to serve what is in force.
 #[derive(Debug)]
 struct Order {
     digest: String,
+    /// What services call it in their replies.
+    name: String,
     line: Vec<u8>,
 }
 
@@ -65,10 +87,12 @@ struct Order {
 struct Follower {
     /// The policies that it has answered for last, usable or not.
     answered: String,
-    /// The plan that it decides by.
+    /// The order that it decides by.
     serving: String,
-    /// Whether it was waited for in vain: then nothing waits for it until it says something.
+    /// Whether it was waited for in vain: then nothing waits for it until it decides by what is in force.
     is_late: bool,
+    /// What it has decided so far.
+    report: Report,
 }
 
 impl Feed {
@@ -110,9 +134,12 @@ impl Feed {
             },
             None => return,
         };
+        let spec = policies.spec();
+        let name = format!("{plan}/{}", self.0.orders.fetch_add(1, Relaxed));
         let order = Serve {
             digest: prepared.digest.clone(),
             plan: plan.to_owned(),
+            order: name.clone(),
             overrides: (**policies.overrides()).clone(),
         };
         let line = match Message::Serve(order).line() {
@@ -121,84 +148,133 @@ impl Feed {
         };
         let order = Arc::new(Order {
             digest: prepared.digest.clone(),
+            name,
             line,
         });
-        let authorize = policies.spec().authorize.as_ref();
+        let wanted = Arc::new(Wanted {
+            apis: spec.apis.iter().map(|api| api.name.clone()).collect(),
+            log_denied: spec.log_denied,
+        });
+        let authorize = spec.authorize.as_ref();
         self.0.state.send_modify(|state| {
             state.now = Some(prepared);
             state.next = None;
             state.order = Some(order);
             state.user = authorize.map_or_else(User::default, |it| it.user.clone());
+            state.wanted = wanted;
         });
     }
 
-    /// How many services decide by `plan`, and how many do not yet; none where none is configured. Waits
-    /// for them, and not for long.
-    pub(super) fn settled(&self, plan: &str) -> Option<Services> {
-        self.is_wanted().then(|| {
-            self.wait(SWITCHING, |one| one.serving == plan);
-            self.services(plan)
+    /// How many services decide by what is in force, and how many do not yet; none where none is configured.
+    /// Waits for them, and not for long.
+    pub(super) fn settled(&self) -> Option<Services> {
+        let order = self.order()?;
+        self.wait(SWITCHING, |one| one.serving == order.name);
+        self.services()
+    }
+
+    /// How many services decide by what is in force, and how many do not; none where none is configured.
+    pub(super) fn services(&self) -> Option<Services> {
+        let order = self.order()?;
+        let followers = &self.followers().by_id;
+        let is_current = |one: &&Follower| one.serving == order.name;
+        let current = followers.values().filter(is_current).count();
+        Some(Services {
+            current,
+            behind: followers.len() - current,
         })
     }
 
-    /// How many services decide by `plan`, and how many do not.
-    pub(super) fn services(&self, plan: &str) -> Services {
-        let followers = self.followers();
-        let current = followers.values().filter(|one| one.serving == plan).count();
-        Services {
-            current,
-            behind: followers.len() - current,
-        }
+    fn order(&self) -> Option<Arc<Order>> {
+        self.0.state.borrow().order.clone()
     }
 
-    /// Waits until this holds of every service but those that are late; whether it does.
-    fn wait(&self, patience: Duration, holds: impl Fn(&Follower) -> bool) -> bool {
+    /// What services have decided; of the denied requests, those after the first `seen`, or none.
+    pub(super) fn requests(&self, seen: Option<u64>) -> Requests {
+        let mut requests = self.denied().after(seen);
+        let followers = self.followers();
+        let reports = followers.by_id.values().map(|one| &one.report);
+        reports.for_each(|report| requests.add(report));
+        requests
+    }
+
+    /// Waits until this holds of every service but those that are late; whether it does. How long services
+    /// are waited for in vain is bounded, for all of them and over time.
+    fn wait(&self, longest: Duration, holds: impl Fn(&Follower) -> bool) -> bool {
+        let start = Instant::now();
+        let mut followers = self.followers();
+        let longest = longest.min(followers.patience.left(start));
         let waits = |one: &Follower| !one.is_late && !holds(one);
         let waited = self
             .0
             .changed
-            .wait_timeout_while(self.followers(), patience, |followers| {
-                followers.values().any(waits)
+            .wait_timeout_while(followers, longest, |followers| {
+                followers.by_id.values().any(waits)
             });
-        let (mut followers, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-        for follower in followers.values_mut() {
-            follower.is_late |= waits(follower);
+        (followers, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let late = followers.by_id.values_mut().filter(|one| waits(one));
+        let is_in_vain = late.map(|one| one.is_late = true).count() > 0;
+        if is_in_vain {
+            followers.patience.spend(start.elapsed());
         }
-        !waited.timed_out()
+        !is_in_vain
     }
 
-    fn followers(&self) -> MutexGuard<'_, HashMap<u64, Follower>> {
+    fn followers(&self) -> MutexGuard<'_, Followers> {
         let followers = self.0.followers.lock();
         followers.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a service that has connected.
+    fn denied(&self) -> MutexGuard<'_, DeniedRequests> {
+        let denied = self.0.denied.lock();
+        denied.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a service that has connected.
     fn connected(&self) -> u64 {
         let id = self.0.last.fetch_add(1, Relaxed);
-        self.followers().insert(id, Follower::default());
+        self.followers().by_id.insert(id, Follower::default());
         id
     }
 
     fn replied(&self, id: u64, reply: Reply) {
-        if let Some(follower) = self.followers().get_mut(&id) {
-            follower.is_late = false;
-            match reply {
-                Reply::Ready(digest) => follower.answered = digest,
-                Reply::Unusable(digest) => {
-                    error!(
-                        "an authorization service can't use the policies {digest}, and denies every \
-                         request while they are in force: its log says why"
-                    );
-                    follower.answered = digest;
-                }
-                Reply::Serving(digest) => follower.serving = digest,
+        match reply {
+            Reply::Counted(report) => self.counted(id, report),
+            Reply::Ready(digest) => self.update(id, |one| one.answered = digest),
+            Reply::Unusable(digest) => {
+                error!(
+                    "an authorization service can't use the policies {digest}, and denies every \
+                     request while they are in force: its log says why"
+                );
+                self.update(id, |one| one.answered = digest);
+            }
+            Reply::Serving(order) => {
+                let is_current = self.order().is_some_and(|now| now.name == order);
+                self.update(id, |one| {
+                    one.is_late &= !is_current;
+                    one.serving = order;
+                });
             }
         }
         self.0.changed.notify_all();
     }
 
+    fn update(&self, id: u64, change: impl FnOnce(&mut Follower)) {
+        if let Some(follower) = self.followers().by_id.get_mut(&id) {
+            change(follower);
+        }
+    }
+
+    fn counted(&self, id: u64, report: Report) {
+        let wanted = Arc::clone(&self.0.state.borrow().wanted);
+        let mut report = wanted.believable(report);
+        wanted.log(&report);
+        self.denied().push(&mut report);
+        self.update(id, |one| one.report = report);
+    }
+
     fn gone(&self, id: u64) {
-        self.followers().remove(&id);
+        self.followers().by_id.remove(&id);
         self.0.changed.notify_all();
     }
 }

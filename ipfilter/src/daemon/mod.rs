@@ -40,8 +40,9 @@ use log::info;
 
 pub use self::{
     alone::{change, deploy, rollback},
-    control::{Answer, Ending, Request, Terms, ask},
+    control::{Answer, Ending, Request, Terms, ask, requests},
     events::Events,
+    feed::Requests,
     in_force::InForce,
     readable::Readable,
     unattended::{confirm, detach_for, wait_and_return},

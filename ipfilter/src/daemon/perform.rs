@@ -130,7 +130,11 @@ impl Open {
             self.arm(self.alarm);
         }
         if self.control.is_none() {
-            let control = Control::listen(&daemon.history.instance, self.sender.clone());
+            let control = Control::listen(
+                &daemon.history.instance,
+                self.sender.clone(),
+                daemon.feed.clone(),
+            );
             self.control = self.checked("`ipfilter reload` can't be answered", control);
         }
         if self.feed.is_none() && daemon.feed.is_wanted() {

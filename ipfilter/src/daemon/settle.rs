@@ -44,7 +44,7 @@ impl Daemon {
             }
             outcome.log();
             let cut = cut.map(|policies| cut::close_denied(&policies));
-            let services = outcome.is_new().then(|| feed.settled(&outcome.digest));
+            let services = outcome.is_new().then(|| feed.settled());
             waiting.answer(&outcome, services.flatten(), cut.as_ref());
             outcome.notify(&status);
         });

@@ -42,10 +42,7 @@ impl Daemon {
                 .filter(|failed| !failed.is_empty())
                 .cloned(),
             unwatched,
-            services: self
-                .feed
-                .is_wanted()
-                .then(|| self.feed.services(self.digest())),
+            services: self.feed.services(),
             degraded: record.why_degraded().cloned(),
             overdue: self.overdue.clone(),
             unrepaired: unrepaired.cloned(),

@@ -1,8 +1,9 @@
-//! A packet that did not get through, as `events` prints it and the log has it.
+//! A packet that did not get through, or a request that was denied, as `events` prints it and the log has it.
 
 use std::{fmt, net::IpAddr};
 
 use ipfilter_ebpf::wire::Protocol;
+use ipfilter_feed::Denied;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
@@ -31,7 +32,86 @@ pub struct DeniedEvent {
     pub port: Option<u16>,
 }
 
-/// Denied packets that were not reported one by one.
+/// A request that an authorization service denied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RequestEvent {
+    /// When it came.
+    pub time: Timestamp,
+    /// The API's name; none if the request did not say which one it is for.
+    pub api: Option<String>,
+    /// The verdict: `deny`.
+    pub verdict: &'static str,
+    /// Why.
+    pub reason: String,
+    /// The statement that denies it, if one does.
+    pub statement: Option<String>,
+    /// The client; none if the proxy did not say who it is.
+    pub source: Option<IpAddr>,
+    /// The method.
+    pub method: Option<String>,
+    /// The path, without its query.
+    pub path: Option<String>,
+}
+
+impl From<Denied> for RequestEvent {
+    fn from(denied: Denied) -> Self {
+        Self {
+            time: denied.time,
+            api: denied.api,
+            verdict: "deny",
+            reason: denied.reason,
+            statement: denied.statement,
+            source: denied.source,
+            method: denied.method,
+            path: denied.path,
+        }
+    }
+}
+
+impl RequestEvent {
+    /// The line without the time, for logs that have their own.
+    #[must_use]
+    pub fn untimed(&self) -> impl fmt::Display {
+        UntimedRequest(self)
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            verdict, reason, ..
+        } = self;
+        let api = self.api.as_deref().unwrap_or("-");
+        write!(f, "request {api} {verdict} {reason}")?;
+        if let Some(statement) = &self.statement {
+            write!(f, " by {statement}")?;
+        }
+        match self.source {
+            Some(source) => write!(f, " from {source}")?,
+            None => f.write_str(" from an unknown client")?,
+        }
+        if let (Some(method), Some(path)) = (&self.method, &self.path) {
+            write!(f, ": {method} {path}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The line without the time.
+struct UntimedRequest<'a>(&'a RequestEvent);
+
+impl fmt::Display for UntimedRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f)
+    }
+}
+
+impl fmt::Display for RequestEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} ", self.time)?;
+        self.write(f)
+    }
+}
+
+/// Denied packets or requests that were not reported one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Unreported {
     /// Until when.
@@ -144,6 +224,31 @@ mod tests {
         let mut event = DeniedEvent::new(denial, Some("eth0"), Some("petstore"));
         event.time = Timestamp::UNIX_EPOCH;
         event.to_string()
+    }
+
+    #[test]
+    fn lines_tell_what_is_known_of_requests() {
+        let mut event = RequestEvent::from(Denied {
+            time: Timestamp::UNIX_EPOCH,
+            api: Some("petstore".to_owned()),
+            reason: "explicit_deny".to_owned(),
+            statement: Some("Admin".to_owned()),
+            source: "203.0.113.9".parse().ok(),
+            method: Some("GET".to_owned()),
+            path: Some("/admin".to_owned()),
+        });
+        let line = "1970-01-01T00:00:00.000Z request petstore deny explicit_deny by Admin from 203.0.113.9: GET /admin";
+        assert_eq!(event.to_string(), line);
+        event = RequestEvent {
+            api: None,
+            reason: "no_client".to_owned(),
+            statement: None,
+            source: None,
+            path: None,
+            ..event
+        };
+        let line = "request - deny no_client from an unknown client";
+        assert_eq!(event.untimed().to_string(), line);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! Both sides speak in lines over a Unix socket. The filter's process sends [`Message`]s, one JSON object a
 //! line: a set of policies to get ready, and then, in the same step as its tables, the order to serve one.
-//! The service answers each with a [`Reply`], a word and a digest. Replies are the only thing that the
-//! filter's process reads, and they decide nothing.
+//! The service answers each with a [`Reply`], a word and a digest, and reports once a second what it has decided.
+//! Replies are the only thing that the filter's process reads, and they decide nothing.
 
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -15,8 +16,22 @@ use ipfilter_overrides::Overrides;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// The longest reply, in bytes.
-pub const LONGEST_REPLY: usize = 256;
+pub use report::{Decided, Denied, LONGEST_REPORT, Refused, Report};
+
+/// The most bytes of a digest or name in a reply; SHA-256 has 64.
+const LONGEST_DIGEST: usize = 128;
+
+/// What begins a reply with a report.
+const COUNTED: &str = "counted ";
+
+/// How many bytes the reply that begins with `bytes` may have.
+#[must_use]
+pub fn longest(bytes: &[u8]) -> usize {
+    match bytes.starts_with(COUNTED.as_bytes()) {
+        true => COUNTED.len() + LONGEST_REPORT,
+        false => 2 * LONGEST_DIGEST,
+    }
+}
 
 /// Everything that decides requests, apart from overrides and the clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +79,8 @@ pub struct Serve {
     pub digest: String,
     /// The digest of the plan that interfaces enforce.
     pub plan: String,
+    /// What this order is called in the reply. Plans with the same tables may come with other policies.
+    pub order: String,
     /// What is decided above the policies.
     pub overrides: Overrides,
 }
@@ -125,8 +142,10 @@ pub enum Reply {
     Ready(String),
     /// They can't be used; the service's log says why.
     Unusable(String),
-    /// Requests are decided by the plan with this digest.
+    /// Requests are decided as the order of this name says.
     Serving(String),
+    /// What has been decided so far.
+    Counted(Report),
 }
 
 impl fmt::Display for Reply {
@@ -135,6 +154,10 @@ impl fmt::Display for Reply {
             Self::Ready(digest) => ("ready", digest),
             Self::Unusable(digest) => ("unusable", digest),
             Self::Serving(digest) => ("serving", digest),
+            Self::Counted(report) => {
+                let text = report.text().map_err(|_| fmt::Error)?;
+                return write!(f, "{COUNTED}{text}");
+            }
         };
         write!(f, "{word} {digest}")
     }
@@ -144,8 +167,13 @@ impl FromStr for Reply {
     type Err = ();
 
     fn from_str(line: &str) -> Result<Self, ()> {
+        if let Some(report) = line.strip_prefix(COUNTED) {
+            let report: Report = serde_json::from_str(report).map_err(|_| ())?;
+            return Ok(Self::Counted(report.bounded()));
+        }
         let (word, digest) = line.trim_end().split_once(' ').ok_or(())?;
-        let digest = digest.to_owned();
+        let is_digest = digest.len() <= LONGEST_DIGEST;
+        let digest = Some(digest.to_owned()).filter(|_| is_digest).ok_or(())?;
         match word {
             "ready" => Ok(Self::Ready(digest)),
             "unusable" => Ok(Self::Unusable(digest)),

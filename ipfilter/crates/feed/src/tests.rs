@@ -41,7 +41,17 @@ fn replies_are_read_as_they_are_written() {
     ] {
         assert_eq!(format!("{reply}\n").parse(), Ok(reply));
     }
-    for line in ["", "ready", "READY a", "reload x", "{}"] {
+    let long = format!("ready {}", "a".repeat(200));
+    for line in [
+        "",
+        "ready",
+        "READY a",
+        "reload x",
+        "{}",
+        &long,
+        "counted {}",
+        "counted 1",
+    ] {
         assert_eq!(line.parse::<Reply>(), Err(()), "{line}");
     }
 }

@@ -3,17 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use ipfilter_feed::{LONGEST_REPLY, Prepared};
+use ipfilter_feed::{Prepared, Reply, longest};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{Feed, Order, State};
 
 /// How long a service may take to read what it is sent.
 const READING: Duration = Duration::from_secs(30);
+
+/// How long nothing is read after a report: it must not keep this process busy.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What a service has been sent.
 #[derive(Debug, Default)]
@@ -77,6 +80,7 @@ pub(super) async fn follow(feed: &Feed, id: u64, mut stream: UnixStream) -> anyh
     let mut states = feed.0.state.subscribe();
     let mut sent = Sent::default();
     let mut replies = Vec::new();
+    let mut next_read = Instant::now();
     loop {
         let lines = sent.missing(&states.borrow_and_update());
         for line in lines {
@@ -86,26 +90,32 @@ pub(super) async fn follow(feed: &Feed, id: u64, mut stream: UnixStream) -> anyh
         }
         tokio::select! {
             changed = states.changed() => changed?,
-            read = reader.read_buf(&mut replies) => {
+            read = async { sleep_until(next_read).await; reader.read_buf(&mut replies).await } => {
                 if read? == 0 {
                     return Ok(());
                 }
-                take_replies(feed, id, &mut replies)?;
+                if take_replies(feed, id, &mut replies)? > 0 {
+                    next_read = Instant::now() + PAUSE;
+                }
             }
         }
     }
 }
 
-/// Takes the replies that are complete out of what was read.
-fn take_replies(feed: &Feed, id: u64, read: &mut Vec<u8>) -> anyhow::Result<()> {
+/// Takes the replies that are complete out of what was read, and counts the reports among them.
+fn take_replies(feed: &Feed, id: u64, read: &mut Vec<u8>) -> anyhow::Result<usize> {
+    let mut reports = 0;
     while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
         let line: Vec<u8> = read.drain(..=end).collect();
-        ensure!(line.len() <= LONGEST_REPLY, "its reply is too long");
+        ensure!(line.len() <= longest(&line), "its reply is too long");
         match String::from_utf8_lossy(&line).parse() {
-            Ok(reply) => feed.replied(id, reply),
+            Ok(reply) => {
+                reports += usize::from(matches!(reply, Reply::Counted(_)));
+                feed.replied(id, reply);
+            }
             Err(()) => bail!("its reply is not one that is known"),
         }
     }
-    ensure!(read.len() <= LONGEST_REPLY, "its reply is too long");
-    Ok(())
+    ensure!(read.len() <= longest(read), "its reply is too long");
+    Ok(reports)
 }

@@ -10,6 +10,7 @@ fn prepared(name: &str) -> Arc<Prepared> {
 fn order(name: &str) -> Arc<Order> {
     Arc::new(Order {
         digest: name.into(),
+        name: format!("order {name}"),
         line: format!("serve {name}").into_bytes(),
     })
 }
@@ -20,6 +21,7 @@ fn state(now: &str, next: Option<&str>) -> State {
         next: next.map(prepared),
         order: Some(order(now)),
         user: User::default(),
+        wanted: Arc::default(),
     }
 }
 
@@ -57,33 +59,107 @@ fn a_service_is_sent_what_it_lacks_and_nothing_twice() {
 
 #[test]
 fn a_plan_waits_for_services_and_for_none_that_is_gone() {
-    let feed = Feed::default();
+    let feed = in_force();
     let long = Duration::from_secs(60);
     assert!(feed.wait(long, |_| false), "there is none");
     let id = feed.connected();
     feed.replied(id, Reply::Ready("a".into()));
-    feed.replied(id, Reply::Serving("plan".into()));
+    feed.replied(id, Reply::Serving("order a".into()));
     assert!(feed.wait(long, |one| one.answered == "a"));
-    assert_eq!(
-        feed.services("plan"),
-        Services {
-            current: 1,
-            behind: 0
-        }
-    );
-    assert_eq!(feed.services("other").behind, 1);
+    let services = |current, behind| Some(Services { current, behind });
+    assert_eq!(feed.services(), services(1, 0));
+    feed.0.state.send_modify(|all| *all = state("b", None));
+    assert_eq!(feed.services(), services(0, 1));
     let waiting = feed.clone();
     let waits = std::thread::spawn(move || waiting.wait(long, |one| one.answered == "b"));
     feed.gone(id);
     assert!(waits.join().unwrap());
 }
 
+/// A feed by which the order `order a` is in force.
+fn in_force() -> Feed {
+    let feed = Feed::default();
+    feed.0.state.send_modify(|all| *all = state("a", None));
+    feed
+}
+
+const SHORT: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_secs(60);
+
 #[test]
 fn a_service_that_says_nothing_is_waited_for_once() {
-    let feed = Feed::default();
+    let feed = in_force();
+    feed.connected();
+    assert!(!feed.wait(SHORT, |one| one.answered == "a"));
+    assert!(feed.wait(LONG, |one| one.answered == "a"));
+}
+
+#[test]
+fn a_service_that_was_late_is_waited_for_once_it_decides_by_the_plan_in_force() {
+    let feed = in_force();
     let id = feed.connected();
-    assert!(!feed.wait(Duration::from_millis(10), |one| one.answered == "a"));
-    assert!(feed.wait(Duration::from_secs(60), |one| one.answered == "a"));
-    feed.replied(id, Reply::Ready("b".into()));
-    assert!(!feed.wait(Duration::from_millis(10), |one| one.answered == "a"));
+    assert!(!feed.wait(SHORT, |one| one.answered == "b"));
+    // What it says late, and of other plans, and that it counts, changes nothing.
+    for reply in [
+        Reply::Ready("b".into()),
+        Reply::Unusable("b".into()),
+        Reply::Serving("order b".into()),
+        Reply::Counted(Report::default()),
+    ] {
+        feed.replied(id, reply);
+        assert!(feed.wait(LONG, |_| false));
+    }
+    feed.replied(id, Reply::Serving("order a".into()));
+    assert!(!feed.wait(SHORT, |_| false));
+}
+
+/// A hostile service that connects anew, or is on time once and late the next time, can't delay every plan.
+#[test]
+fn services_are_waited_for_in_vain_for_a_bounded_time_in_all() {
+    let feed = in_force();
+    feed.followers().patience.left(Instant::now());
+    feed.followers()
+        .patience
+        .spend(Duration::from_millis(14_980));
+    let start = Instant::now();
+    for _ in 0..100 {
+        let id = feed.connected();
+        feed.wait(LONG, |_| false);
+        feed.replied(id, Reply::Serving("order a".into()));
+        feed.wait(LONG, |_| false);
+        feed.gone(id);
+    }
+    assert!(start.elapsed() < LONG / 2, "{:?}", start.elapsed());
+    // One that is on time costs nothing, and is not late for the next.
+    let id = feed.connected();
+    feed.replied(id, Reply::Serving("order a".into()));
+    assert!(feed.wait(LONG, |one| one.serving == "order a"));
+}
+
+#[test]
+fn reports_are_kept_and_decide_nothing() {
+    let feed = in_force();
+    let wanted = Wanted {
+        apis: vec!["api".to_owned()],
+        log_denied: true,
+    };
+    feed.0
+        .state
+        .send_modify(|state| state.wanted = Arc::new(wanted));
+    let line = r#"counted {"decided": [{"api": "api", "allowed": true, "statement": "0", "requests": 7}],
+        "refused": [{"reason": "untrusted", "requests": 2}],
+        "denied": [{"time": "2026-01-01T00:00:00Z", "api": "api", "reason": "implicit_deny", "statement": null,
+                    "source": "203.0.113.7", "method": "GET", "path": "/a"}], "unreported": 4}"#;
+    let id = feed.connected();
+    feed.replied(id, line.replace('\n', "").parse().unwrap());
+    let requests = feed.requests(Some(0));
+    assert_eq!((requests.count, requests.unreported), (5, 4));
+    assert_eq!(requests.denied.len(), 1);
+    assert_eq!(requests.decided[0].requests, 7);
+    assert_eq!(requests.refused[0].requests, 2);
+    assert_eq!(feed.services().map(|all| all.current), Some(0));
+    // Its counters go with it.
+    feed.gone(id);
+    assert_eq!(feed.requests(Some(5)).decided, []);
+    assert_eq!(feed.requests(None).denied, []);
 }

@@ -7,18 +7,18 @@ use super::Sample;
 /// How many samples are remembered.
 const REMEMBERED: usize = 300;
 
-/// The packets at one interface, to one API or to none, with one verdict.
+/// The packets at one interface, or the requests, to one API or to none, with one verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The API's name.
     pub api: String,
-    /// The interface's name.
+    /// The interface's name; `requests` for what authorization services decide.
     pub interface: String,
-    /// `pass`, `drop`, `reject` or `respond`.
+    /// `pass`, `drop`, `reject` or `respond`; of requests `allow` or `deny`.
     pub verdict: &'static str,
     /// How many there were in all.
     pub total: u64,
-    /// Packets a second, the latest last.
+    /// How many a second, the latest last.
     pub rates: VecDeque<u64>,
 }
 
@@ -99,22 +99,26 @@ fn rate(packets: u64, since: Duration) -> u64 {
 
 fn totals(sample: &Sample) -> Vec<Line> {
     let apis = sample.record.current().map_or(&[][..], |now| &now.apis);
+    let name = |index: u32| {
+        let api = apis.get(index as usize);
+        api.map_or_else(|| format!("#{index}"), |api| api.name.clone())
+    };
+    let packets = sample.counts.iter().map(|count| Line {
+        api: count.api.map_or_else(|| "-".to_owned(), name),
+        interface: count.interface.clone().unwrap_or_else(|| "-".to_owned()),
+        verdict: count.reason.outcome().name(),
+        total: count.total.packets,
+        rates: VecDeque::new(),
+    });
+    let requests = sample.requests.iter().map(|count| Line {
+        api: count.api.clone().unwrap_or_else(|| "-".to_owned()),
+        interface: "requests".to_owned(),
+        verdict: if count.allowed { "allow" } else { "deny" },
+        total: count.requests,
+        rates: VecDeque::new(),
+    });
     let mut totals: Vec<Line> = Vec::new();
-    for count in &sample.counts {
-        let api = count.api.map_or_else(
-            || "-".to_owned(),
-            |index| {
-                let api = apis.get(index as usize);
-                api.map_or_else(|| format!("#{index}"), |api| api.name.clone())
-            },
-        );
-        let line = Line {
-            api,
-            interface: count.interface.clone().unwrap_or_else(|| "-".to_owned()),
-            verdict: count.reason.outcome().name(),
-            total: count.total.packets,
-            rates: VecDeque::new(),
-        };
+    for line in packets.chain(requests) {
         match totals.iter_mut().find(|other| other.is(&line)) {
             Some(same) => same.total = same.total.wrapping_add(line.total),
             None => totals.push(line),

@@ -26,10 +26,23 @@ pub struct Sample {
     pub record: Record,
     /// The counters.
     pub counts: Vec<Count>,
+    /// The requests that authorization services have decided.
+    pub requests: Vec<RequestCount>,
     /// Who was denied, as far as it is remembered; none where it is not.
     pub top_sources: Option<Vec<TopSourceRow>>,
     /// How long after the sample before this one is.
     pub since: Duration,
+}
+
+/// Requests of one API with one outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestCount {
+    /// The API's name; none for those that were not judged.
+    pub api: Option<String>,
+    /// Whether they were allowed.
+    pub allowed: bool,
+    /// How many.
+    pub requests: u64,
 }
 
 /// A source that was denied.

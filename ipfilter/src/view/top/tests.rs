@@ -19,6 +19,14 @@ fn count(interface: &str, api: Option<u32>, reason: Reason, packets: u64) -> Cou
     }
 }
 
+fn requests(api: Option<&str>, allowed: bool, requests: u64) -> RequestCount {
+    RequestCount {
+        api: api.map(str::to_owned),
+        allowed,
+        requests,
+    }
+}
+
 fn sample(factor: u64) -> Sample {
     let talker = |last: u8, packets, ago| TopSourceRow {
         source: IpAddr::from([203, 0, 113, last]),
@@ -38,6 +46,11 @@ fn sample(factor: u64) -> Sample {
             count("eth0", Some(0), Reason::Denied, 50_000 * factor),
             count("eth0", Some(0), Reason::NoRoom, 10_000 * factor),
             count("eth1", Some(0), Reason::Forbidden, 0),
+        ],
+        requests: vec![
+            requests(Some("petstore"), true, 30 * factor),
+            requests(Some("petstore"), true, 20 * factor),
+            requests(None, false, 4 * factor),
         ],
         top_sources: Some(vec![
             talker(9, 3, 1),
@@ -74,19 +87,21 @@ fn rates_totals_and_sources_are_shown() {
     for (line, wanted) in [
         (3, "#0             eth0       drop         30.0k      2.3M"),
         (4, "#0             eth0       pass            50      3900"),
-        (5, "-              eth0       pass            20      1560"),
+        (5, "petstore       requests   allow           25      1950"),
+        (6, "-              eth0       pass            20      1560"),
+        (7, "-              requests   deny             2       156"),
     ] {
         assert!(lines[line].starts_with(wanted), "{lines:#?}");
         // Every sample but the first, which has nothing to be compared with, is as high.
         assert!(lines[line].ends_with("█████"), "{lines:#?}");
     }
-    assert_eq!(lines[6], "DENIED SOURCES (3, by most packets)");
-    assert!(lines[8].starts_with("203.0.113.10 "), "{lines:#?}");
+    assert_eq!(lines[8], "DENIED SOURCES (3, by most packets)");
+    assert!(lines[10].starts_with("203.0.113.10 "), "{lines:#?}");
     assert!(
-        lines[8].ends_with("petstore       70.0k     1m 0s ago"),
+        lines[10].ends_with("petstore       70.0k     1m 0s ago"),
         "{lines:#?}"
     );
-    assert!(lines[10].ends_with("3         1s ago"), "{lines:#?}");
+    assert!(lines[12].ends_with("3         1s ago"), "{lines:#?}");
     assert!(lines[23].starts_with("q quit"), "{lines:#?}");
     assert!(!lines.concat().contains("eth1"), "{lines:#?}");
 }

@@ -226,8 +226,8 @@ fn style(screen: &Screen, verdict: &str) -> Style {
         return Style::new();
     }
     Style::new().fg(match verdict {
-        "pass" => Color::Green,
-        "drop" => Color::Red,
+        "pass" | "allow" => Color::Green,
+        "drop" | "deny" => Color::Red,
         "reject" => Color::Yellow,
         _ => Color::Magenta,
     })

@@ -135,6 +135,110 @@ fn the_socket_for_the_service_is_good_for_nothing_else() {
     site.lab.detach(daemon);
 }
 
+/// Denied requests are events and log lines, as denied packets are, and metrics that the shipped rules watch.
+#[test]
+fn what_the_service_denies_is_seen_at_the_filter() {
+    let site = Site::new("requests");
+    site.lab.write("policy.json", policy("old"));
+    let daemon = site.daemon();
+    let service = site.service("service", SERVICE);
+    let mut events = site.lab.ipfilter(&["events", "--format", "json"]);
+    let log = fs::File::create(site.lab.folder.join("events.log")).expect("a log");
+    let events = Guard::spawn_group(events.stdout(log)).expect("it starts");
+    let client = GOOD[0].split('/').next().expect("an address");
+    wait_for("a denied request is shown", || {
+        assert_eq!(site.ask_service("/admin", client), 403);
+        site.lab.log("events").contains("explicit_deny")
+    });
+    let shown = site.lab.log("events");
+    let event: serde_json::Value =
+        serde_json::from_str(shown.lines().next().expect("a line")).expect("JSON");
+    for (field, value) in [
+        ("api", "api"),
+        ("verdict", "deny"),
+        ("reason", "explicit_deny"),
+        ("statement", "1"),
+        ("source", client),
+        ("method", "GET"),
+        ("path", "/admin"),
+    ] {
+        assert_eq!(event[field], value, "{event}");
+    }
+    assert_eq!(site.ask_service("/new/1", client), 403);
+    site.lab.wait_log("events", "\"implicit_deny\"", 1);
+    unix(
+        &site.socket(),
+        "GET / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n",
+    );
+    site.lab.wait_log("events", "\"no_client\"", 1);
+    let line = format!("denied: request api deny explicit_deny by 1 from {client}: GET /admin");
+    site.lab.wait_log("run", &line, 1);
+    the_shipped_rules_ask_for_what_is_there(&site);
+    drop((events, service));
+    site.lab.detach(daemon);
+}
+
+fn the_shipped_rules_ask_for_what_is_there(site: &Site) {
+    let pages = [
+        page(&site.folder.join("metrics.sock"), "/metrics"),
+        page(&site.lab.folder.join("metrics.sock"), "/metrics"),
+    ]
+    .concat();
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("dist/alerts.yml");
+    let rules = fs::read_to_string(rules).expect("the rules that are shipped");
+    let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let asked: Vec<&str> = words
+        .filter(|word| word.starts_with("ipfilter_authorization"))
+        .collect();
+    assert!(asked.len() >= 4, "{asked:?}");
+    for name in asked {
+        let is_there = |line: &str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+        };
+        assert!(pages.lines().any(is_there), "{name}: {pages}");
+    }
+}
+
+/// A change of `listen` is in force once `reload` says so, and the old place is closed; where it can't be, that is
+/// said, and proxies go on asking where they could.
+#[test]
+fn the_service_moves_to_where_it_is_to_listen() {
+    let site = Site::new("moves");
+    site.lab.write("policy.json", policy("old"));
+    let daemon = site.daemon();
+    let service = site.service("service", SERVICE);
+    let client = GOOD[0].split('/').next().expect("an address");
+    let (first, second) = (site.socket(), site.folder.join("elsewhere.sock"));
+    assert_eq!(site.ask_service("/old/1", client), 200);
+    site.configure(&second);
+    let (code, said) = site.lab.tell(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("the authorization service decides by it"),
+        "{said}"
+    );
+    assert_eq!(Site::ask_at(&second, "/old/1", client), 200);
+    assert!(!first.exists());
+    site.configure(Path::new("/nowhere/authorize.sock"));
+    site.lab.write("policy.json", policy("new"));
+    let (code, said) = site.lab.tell(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 do not decide by it yet"), "{said}");
+    site.lab.wait_log("service", "can't listen at", 1);
+    // What is decided there is what the files say.
+    assert_eq!(Site::ask_at(&second, "/old/1", client), 403);
+    assert_eq!(Site::ask_at(&second, "/new/1", client), 200);
+    site.configure(&first);
+    let (code, said) = site.lab.tell(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    wait_for("the service listens where it did", || first.exists());
+    assert_eq!(site.ask_service("/new/1", client), 200);
+    assert!(!second.exists());
+    drop(service);
+    site.lab.detach(daemon);
+}
+
 /// Allows clients to read below one path, and nobody to read `/admin`.
 fn policy(path: &str) -> String {
     json!({"Version": "2012-10-17", "Statement": [
@@ -168,24 +272,34 @@ impl Site {
         let api = lab.ipfilter(&["mock", "--listen", "127.0.0.1:8080"]);
         let api = lab.spawn(api, "mock");
         lab.wait_log("mock", "listening", 1);
-        lab.write(
-            "config.json",
-            json!({
-                "interfaces": ["eth0"],
-                "apis": [{"name": "api", "ports": [80], "policy": "policy.json"}],
-                "authorize": {
-                    "listen": format!("unix:{}", folder.join("authorize.sock").display()),
-                    "stage": "prod",
-                    "user": SERVICE.parse::<u32>().expect("a number"),
-                },
-            })
-            .to_string(),
-        );
-        Self {
+        let site = Self {
             lab,
             folder,
             _api: api,
-        }
+        };
+        site.configure(&site.socket());
+        site
+    }
+
+    /// Has the service listen at `socket`.
+    fn configure(&self, socket: &Path) {
+        let config = json!({
+            "interfaces": ["eth0"],
+            "apis": [{"name": "api", "ports": [80], "policy": "policy.json"}],
+            "log_denied": true,
+            "metrics": format!("unix:{}", self.lab.folder.join("metrics.sock").display()),
+            "authorize": {
+                "listen": format!("unix:{}", socket.display()),
+                "stage": "prod",
+                "user": SERVICE.parse::<u32>().expect("a number"),
+            },
+        });
+        self.lab.write("config.json", config.to_string());
+    }
+
+    /// Where proxies ask.
+    fn socket(&self) -> PathBuf {
+        self.folder.join("authorize.sock")
     }
 
     /// The filter, once it is ready.
@@ -225,7 +339,7 @@ impl Site {
         let snippet = "../ipfilter/dist/integrations/nginx.conf";
         let snippet = Path::new(env!("CARGO_MANIFEST_DIR")).join(snippet);
         let text = fs::read_to_string(snippet).expect("the configuration that is shipped");
-        let socket = self.folder.join("authorize.sock").display().to_string();
+        let socket = self.socket().display().to_string();
         let place = "/run/ipfilter-authorize/authorize.sock";
         assert!(text.contains(place) && text.contains("listen 80;"));
         let home = self.lab.folder.join("nginx");
@@ -263,17 +377,19 @@ impl Site {
 
     /// What the service says of a client, asked by a local program.
     fn ask_service(&self, path: &str, client: &str) -> u16 {
-        let socket = self.folder.join("authorize.sock");
+        Self::ask_at(&self.socket(), path, client)
+    }
+
+    fn ask_at(socket: &Path, path: &str, client: &str) -> u16 {
         let head = format!(
             "GET / HTTP/1.1\r\nHost: api\r\nConnection: close\r\nX-Forwarded-For: {client}\r\n\
              X-Original-Method: GET\r\nX-Original-URI: {path}\r\n\r\n"
         );
-        status(&unix(&socket, &head))
+        status(&unix(socket, &head))
     }
 
     fn health(&self) -> String {
-        let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        unix(&self.folder.join("metrics.sock"), head)
+        page(&self.folder.join("metrics.sock"), "/healthz")
     }
 
     /// Does something while clients ask for what nobody may have, which nobody gets.
@@ -339,6 +455,12 @@ fn unix(socket: &Path, head: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer
+}
+
+/// What is served at a socket for this path, with its head.
+fn page(socket: &Path, path: &str) -> String {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    unix(socket, &head)
 }
 
 fn status(answer: &str) -> u16 {
