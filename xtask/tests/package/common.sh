@@ -55,7 +55,7 @@ fails() {
 
 # The plan in force, by the beginning of its digest.
 plan() {
-	ipfilter status | grep --max-count=1 --only-matching 'plan [0-9a-f]\{12\}'
+	ipfilter --instance default status | grep --max-count=1 --only-matching 'plan [0-9a-f]\{12\}'
 }
 
 end() {

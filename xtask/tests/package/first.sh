@@ -141,7 +141,7 @@ sets() {
 check "an allowed client is blocked for an hour" ipfilter block $ALLOWED --for 1h
 check "and refused" is 403 http $ALLOWED
 check "the clock is set back by a day" sets '1 day ago'
-check "the status says that" soon sh -c 'ipfilter status | grep "clock set.*back by"'
+check "the status says that" soon sh -c 'ipfilter --instance default status | grep "clock set.*back by"'
 check "and the journal what it does" sh -c 'journalctl --no-pager --unit=ipfilter --output=cat | grep "the clock was set back by.*1 override ends later"'
 check "the override has not ended" is 403 http $ALLOWED
 check "it is listed" sh -c "ipfilter overrides | grep $ALLOWED"
@@ -164,7 +164,7 @@ cp /opt/policies/deny-list.json /etc/ipfilter/late-policy.json
 sync
 check "a change is put in force, to be confirmed" ipfilter reload --confirm 10m
 check "so the other client gets its answer" is 200 http $OTHER
-check "the status says so" sh -c 'ipfilter status | grep "on trial"'
+check "the status says so" sh -c 'ipfilter --instance default status | grep "on trial"'
 check "the same for the other instance" ipfilter --instance late reload --confirm 10m
 check "whose plan is another" fails is "$(cat /var/lib/late-plan)" late_plan
 echo garbage >/etc/ipfilter/policy.json

@@ -11,13 +11,13 @@ check "and the API answers only after that" \
 	[ "$(moment networking.service ActiveEnter)" -lt "$(moment api.service InactiveExit)" ]
 check "with a broken policy the last good plan is in force, not the one on trial" is 403 http $OTHER
 check "and an allowed client gets its answer" is 200 http $ALLOWED
-check "the status reports that" sh -c 'ipfilter status | grep -i "degraded\|last good"'
+check "the status reports that" sh -c 'ipfilter --instance default status | grep -i "degraded\|last good"'
 check "and with a high priority in the journal" \
 	sh -c 'journalctl --no-pager --boot --priority=err --unit=ipfilter --output=cat | grep -q .'
-ipfilter status
+ipfilter --instance default status
 check "it says that the change was not confirmed" \
 	sh -c 'journalctl --no-pager --boot --priority=err --unit=ipfilter --output=cat | grep "not confirmed"'
-check "no change is on trial" fails sh -c 'ipfilter status | grep "on trial"'
+check "no change is on trial" fails sh -c 'ipfilter --instance default status | grep "on trial"'
 ip link add late0 type veth peer name late1
 check "where the policy is that of the change, the plan before is in force all the same" \
 	soon sh -c 'ipfilter --instance late status | grep "$(cat /var/lib/late-plan)"'
