@@ -131,6 +131,23 @@ impl Instance {
         }
     }
 
+    /// Whether a process runs the instance and can be asked. Waits for commands that hold the lock for a
+    /// moment, and for a process that starts.
+    ///
+    /// # Errors
+    ///
+    /// When the lock file can't be looked at.
+    pub fn is_run(&self) -> anyhow::Result<bool> {
+        let start = Instant::now();
+        while let Some(pid) = self.owner()? {
+            if self.is_daemon(pid) || start.elapsed() > PATIENCE {
+                return Ok(true);
+            }
+            sleep(PAUSE);
+        }
+        Ok(false)
+    }
+
     /// Whether the process with this id listens at the instance's control socket, and is this user's.
     fn is_daemon(&self, pid: u32) -> bool {
         let socket = self.runtime().join("control");

@@ -3,6 +3,12 @@
 //! In each folder of modules the imports between its members, with all that is inside each, must form no
 //! circle. A module and its parent may know each other: what the parent defines is its children's.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test may panic: that is how it fails"
+)]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -2,8 +2,9 @@
 
 use super::{Exit, hand_over::ask_or_do, require_root};
 use crate::{
-    daemon::{self, Request},
+    daemon::{self, Request, Terms},
     instance::Instance,
+    session,
 };
 
 /// Keep a change made with `--confirm`, which is rolled back otherwise
@@ -18,7 +19,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("confirming a change")?;
-    ask_or_do(instance, args.force, Request::Confirm, |lock, _| {
+    let terms = Terms {
+        sessions: session::guarded_unless(args.force),
+        ..Terms::default()
+    };
+    ask_or_do(instance, terms, Request::Confirm, |lock, _| {
         daemon::confirm(lock)
     })
 }

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{Exit, reload, require_root};
+use super::{Exit, hand_over::ask_or_do, require_root};
 use crate::{
     config::duration,
     daemon::{self, Request, Terms},
@@ -59,16 +59,13 @@ pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
 
 /// Detaches it for a while.
 fn pause(lasts: SignedDuration, instance: &Instance) -> anyhow::Result<Exit> {
-    if instance.owner()?.is_some() {
-        let terms = Terms {
-            lasts: Some(lasts),
-            ..Terms::default()
-        };
-        return reload::finish(daemon::ask(instance, &Request::Detach(terms))?);
-    }
-    let lock = instance.lock()?;
-    println!("{}", daemon::detach_for(&lock, lasts)?);
-    Ok(Exit::Fine)
+    let terms = Terms {
+        lasts: Some(lasts),
+        ..Terms::default()
+    };
+    ask_or_do(instance, terms, Request::Detach, |lock, _| {
+        daemon::detach_for(lock, lasts)
+    })
 }
 
 /// What stays, of which someone who detaches may think that it is gone.

@@ -6,25 +6,18 @@ use crate::{
     failure::Failure,
     instance::Instance,
     lock::Lock,
-    session::{self, Session},
 };
 
-/// Sends `request` to the process that runs the instance, or does the same by `alone`. Sessions are guarded
-/// unless `force`.
+/// Sends `request` to the process that runs the instance, or does the same by `alone`.
 pub(super) fn ask_or_do(
     instance: &Instance,
-    force: bool,
+    terms: Terms,
     request: fn(Terms) -> Request,
-    alone: impl FnOnce(&Lock, Vec<Session>) -> Result<String, Failure>,
+    alone: impl FnOnce(&Lock, Terms) -> Result<String, Failure>,
 ) -> anyhow::Result<Exit> {
-    let sessions = session::guarded_unless(force);
-    if instance.owner()?.is_some() {
-        let terms = Terms {
-            sessions,
-            ..Terms::default()
-        };
+    if instance.is_run()? {
         return reload::finish(daemon::ask(instance, &request(terms))?);
     }
-    println!("{}", alone(&instance.lock()?, sessions)?);
+    println!("{}", alone(&instance.lock()?, terms)?);
     Ok(Exit::Fine)
 }

@@ -124,7 +124,7 @@ impl Remove {
 
 /// Has the daemon make the change, or makes it where none runs.
 fn change(change: Change, no_wait: bool, instance: &Instance) -> anyhow::Result<Answer> {
-    if instance.owner()?.is_some() {
+    if instance.is_run()? {
         let request = if no_wait {
             Request::Queue(change)
         } else {

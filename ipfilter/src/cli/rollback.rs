@@ -2,8 +2,9 @@
 
 use super::{Exit, hand_over::ask_or_do, require_root};
 use crate::{
-    daemon::{self, Request},
+    daemon::{self, Request, Terms},
     instance::Instance,
+    session,
 };
 
 /// Return to the previous deployment: its interfaces, ports and policies
@@ -20,5 +21,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("rolling back the filter")?;
-    ask_or_do(instance, args.force, Request::Rollback, daemon::rollback)
+    let terms = Terms {
+        sessions: session::guarded_unless(args.force),
+        ..Terms::default()
+    };
+    ask_or_do(instance, terms, Request::Rollback, |lock, terms| {
+        daemon::rollback(lock, terms.sessions)
+    })
 }

@@ -166,9 +166,13 @@ impl Need {
 struct Kind<A: Family, E> {
     maps: &'static [&'static str],
     flags: u32,
-    build: fn(&SourceMap<A>) -> Result<Box<dyn SourceTable<A>>, TableTooLarge>,
-    read_back: fn(&dyn Stored<A, E>, &Config) -> Result<ReadBack<A>, E>,
+    build: Build<A>,
+    read_back: Read<A, E>,
 }
+
+type Build<A> = fn(&SourceMap<A>) -> Result<Box<dyn SourceTable<A>>, TableTooLarge>;
+
+type Read<A, E> = fn(&dyn Stored<A, E>, &Config) -> Result<ReadBack<A>, E>;
 
 impl<A: Family, E> Kind<A, E> {
     fn of<T: SourceTable<A> + 'static>() -> Self {
