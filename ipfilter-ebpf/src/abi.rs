@@ -5,9 +5,11 @@
 //! otherwise. [`VERSION`] is stored with each deployment and checked before anything pinned is
 //! adopted; change it whenever a layout, a map's shape or a counter's index changes.
 
+mod caller;
 mod reason;
 mod report;
 
+pub use caller::{CALLER_RATE, CALLERS, Caller, CallerGate, CallerKey};
 pub use reason::{Outcome, REASONS, Reason, Scope};
 pub use report::{
     EVENTS_RING, Event, Gate, LOG_RING, RING, RINGS, Reports, TOP_SOURCES, TOP_SOURCES_RATE,
@@ -17,7 +19,7 @@ pub use report::{
 use crate::interval::{LayoutV4, LayoutV6};
 
 /// Version of everything in this module.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The most APIs one deployment protects: a source's answer is one bit per API.
 pub const MAX_APIS: usize = 64;
@@ -109,6 +111,8 @@ pub mod names {
     pub const REPORTS: &str = "REPORTS";
     /// [`super::TopSource`] by [`super::AddressKey`].
     pub const TOP_SOURCES: &str = "TOP_SOURCES";
+    /// [`super::Caller`] by [`super::CallerKey`].
+    pub const CALLERS: &str = "CALLERS";
     /// The keys of cookies, by [`super::key_index`].
     pub const KEYS: &str = "KEYS";
 }
@@ -145,8 +149,14 @@ pub struct Config {
     pub probe_ifindex: u32,
     /// 1 if plain packets are judged by themselves, in few steps; 0 if they are judged like all others.
     pub lean: u32,
+    /// Allowed packets per second per CPU that are counted one by one for [`Caller`]s; 0 to remember none.
+    pub callers: u32,
+    /// Not used; zero.
+    pub reserved: u32,
     /// [`deny`] action by API index.
     pub deny: [u8; MAX_APIS],
+    /// By API index, what tells the API from others across deployments, in which its index may be another.
+    pub ids: [u32; MAX_APIS],
 }
 
 /// Bits of [`Config::flags`].
@@ -293,11 +303,15 @@ pub struct Counter {
     pub bytes: u64,
 }
 
-/// The counters of one API at one interface by [`Reason`]; the last place holds its [`Gate`].
+/// The counters of one API at one interface by [`Reason`]; the last places hold its [`CallerGate`] and its
+/// [`Gate`].
 pub type Row = [Counter; REASONS];
 
 /// The place of a [`Gate`] in a [`Row`].
 pub const GATE: usize = REASONS - 1;
+
+/// The place of a [`CallerGate`] in a [`Row`].
+pub const CALLER_GATE: usize = REASONS - 2;
 
 /// The API of packets that reached no API's port.
 #[expect(clippy::cast_possible_truncation, reason = "it is 64")]
@@ -329,10 +343,11 @@ pub struct Interfaces {
 
 const _: () = {
     assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
-    assert!(size_of::<Config>() == 264 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 528 && align_of::<Config>() == 8);
     assert!(size_of::<AddressKey>() == 20);
     assert!(MAX_APIS == port_entry::API as usize + 1);
-    assert!(size_of::<Gate>() == size_of::<Counter>() && Reason::ALL.len() <= GATE);
+    assert!(size_of::<Gate>() == size_of::<Counter>() && Reason::ALL.len() <= CALLER_GATE);
+    assert!(size_of::<CallerGate>() == size_of::<Counter>());
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<Response>() == 24 + 8 * RESPONSE_CHUNKS);
     assert!(size_of::<Row>() == 512);

@@ -30,12 +30,13 @@ mod programs {
     use aya_log_ebpf::debug;
     use ipfilter_ebpf::{
         abi::{NO_API, Reason, deny, flags, port_entry},
-        verdict::{By, Verdict},
+        verdict::{By, Call, Verdict},
         wire::{self, Family, Frame as _, Judge, parse, plain},
     };
 
     use crate::bpf::{
         act::answer,
+        callers,
         context::{Buffer, Frags, Packet, Scratch, Tc, Xdp, verifier_barrier},
         maps::{
             Deployed, Subject, callable_v4, callable_v6, config, decision, entry_of_port, has,
@@ -143,7 +144,11 @@ mod programs {
         }
         let api = entry as u32 & port_entry::API;
         if callable() >> api & 1 == 1 {
-            Counters::of(packet, api)?.count(Reason::Allowed, bytes);
+            let counters = Counters::of(packet, api)?;
+            if callers::is_due(counters) {
+                return None;
+            }
+            counters.count(Reason::Allowed, bytes);
             return Some(Action::Pass);
         }
         if entry as u32 & port_entry::ACTS != 0 {
@@ -218,10 +223,9 @@ mod programs {
                 reason: reason as u32,
                 ..other
             },
-            Verdict::Allow(api) => Subject {
+            Verdict::Allow(call) => Subject {
                 reason: Reason::Allowed as u32,
-                api,
-                ..other
+                ..called(&call, other)
             },
             Verdict::Drop(reason, origin) => Subject {
                 decision: decision::DROP,
@@ -230,16 +234,23 @@ mod programs {
                 network: origin.network as u32,
                 ..other
             },
-            Verdict::Deny(denied) => Subject {
+            Verdict::Deny(call) => Subject {
                 decision: decision::DENY,
-                api: denied.api,
-                family: number(denied.family),
-                network: denied.network as u32,
-                protocol: denied.protocol.number().into(),
-                transport: denied.transport as u32,
-                fragment: denied.fragment.into(),
-                ..other
+                ..called(&call, other)
             },
+        }
+    }
+
+    #[inline(always)]
+    fn called(call: &Call, other: Subject) -> Subject {
+        Subject {
+            api: call.api,
+            family: number(call.family),
+            network: call.network as u32,
+            protocol: call.protocol.number().into(),
+            transport: call.transport as u32,
+            fragment: call.fragment.into(),
+            ..other
         }
     }
 
@@ -263,6 +274,9 @@ mod programs {
         let Some(counters) = Counters::of(packet, subject.api) else {
             return Action::Drop as u32;
         };
+        if subject.reason == Reason::Allowed as u32 && callers::is_due(counters) {
+            callers::note(packet);
+        }
         let due = subject.decision != decision::PASS && report::is_due(packet, counters);
         if due {
             report::note(packet);

@@ -37,10 +37,10 @@ pub enum Verdict {
     Pass(Reason),
     /// It is dropped, from any source.
     Drop(Reason, Origin),
-    /// It goes on to the API with this index.
-    Allow(u32),
+    /// It goes on to an API.
+    Allow(Call),
     /// Its source may not call an API: the API's deny action follows.
-    Deny(Denied),
+    Deny(Call),
 }
 
 /// A packet's source. Every field is always initialized: the compiler may read a field before it checks
@@ -61,9 +61,9 @@ impl Origin {
     };
 }
 
-/// A denied packet.
+/// A packet to an API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Denied {
+pub struct Call {
     /// The API's index.
     pub api: u32,
     /// The packet's family.
@@ -137,17 +137,18 @@ fn judge_datagram<T: Tables>(datagram: &Datagram, tables: &T) -> Verdict {
             Verdict::Drop(Reason::Unresolved, origin)
         };
     }
-    if callable.has(api) {
-        return Verdict::Allow(api);
-    }
-    Verdict::Deny(Denied {
+    let call = Call {
         api,
         family,
         network,
         transport,
         protocol: asked.protocol(),
         fragment: asked.is_fragment(),
-    })
+    };
+    if callable.has(api) {
+        return Verdict::Allow(call);
+    }
+    Verdict::Deny(call)
 }
 
 /// What a packet asks for, in one word, so that one [barrier](Tables::verifier_barrier) does for all and the

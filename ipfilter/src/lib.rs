@@ -18,6 +18,7 @@ mod compare;
 pub mod daemon;
 pub mod exposure;
 pub mod failure;
+mod impact;
 pub mod instance;
 pub mod kernel;
 pub mod lock;

@@ -144,6 +144,7 @@ impl Policies {
         plan.reject_rate = self.spec.reject_rate.per_second();
         plan.respond_rate = self.spec.respond_rate.per_second();
         plan.events = self.spec.events;
+        plan.callers = self.spec.allowed_sources;
         plan.log_denied = self.spec.log_denied;
         plan.lookup = self.spec.lookup;
         Ok(plan)

@@ -120,6 +120,7 @@ impl Kernel {
             api.deny = Deny::Drop;
         }
         plan.events = 0;
+        plan.callers = 0;
         Ok(Self {
             quick: Trial::load(&plan, Kind::Tc)?,
             any: OnceCell::new(),

@@ -36,7 +36,7 @@ pub const EVENTS_RING: usize = 0;
 /// The ring of the daemon's log.
 pub const LOG_RING: usize = 1;
 
-/// What a CPU has reported, and may still report.
+/// What a CPU has reported, and may still report or count one by one.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reports {
@@ -55,6 +55,10 @@ pub struct Reports {
     pub weight: u32,
     /// Whether an event is to be reported of the present one: 1 or 0.
     pub event: u32,
+    /// Allowed packets that are still counted one by one for [callers](super::Caller) in this second.
+    pub callers_left: u32,
+    /// Not used; zero.
+    pub reserved: u32,
 }
 
 /// Which packets of an API at an interface are passed over, on a CPU. It is beside the counters, so that a
@@ -121,7 +125,7 @@ pub struct TopSource {
 
 const _: () = {
     assert!(size_of::<Event>() == 48 && align_of::<Event>() == 8);
-    assert!(size_of::<Reports>() == 48);
+    assert!(size_of::<Reports>() == 56);
     assert!(size_of::<TopSource>() == 32);
     assert!(RING.is_power_of_two() && RING.is_multiple_of(4096));
 };

@@ -10,9 +10,9 @@ use aya_ebpf::{
 };
 use ipfilter_ebpf::{
     abi::{
-        AddressKey, ApiSet, Config, Event, Interfaces, KEYS_LEN, KeyV4, KeyV6, MAX_APIS, PortTable,
-        RING, ROWS, Reports, Response, Row, SLOTS, TOP_SOURCES as TOP_SOURCES_LEN, TopSource,
-        VERSION, flags, key_index, port_entry,
+        AddressKey, ApiSet, CALLERS as CALLERS_LEN, Caller, CallerKey, Config, Event, Interfaces,
+        KEYS_LEN, KeyV4, KeyV6, MAX_APIS, PortTable, RING, ROWS, Reports, Response, Row, SLOTS,
+        TOP_SOURCES as TOP_SOURCES_LEN, TopSource, VERSION, flags, key_index, port_entry,
     },
     interval::{
         Answers, LayoutV4, LayoutV6, Root, TableV4, TableV6, WideRoot, Words, lookup_v4, lookup_v6,
@@ -76,7 +76,10 @@ static CONFIG: Config = Config {
     jiffies_per_second: 0,
     probe_ifindex: 0,
     lean: 0,
+    callers: 0,
+    reserved: 0,
     deny: [0; MAX_APIS],
+    ids: [0; MAX_APIS],
 };
 
 /// Each table that is near: read-only data of the program, alone in its section, which is made as long as the
@@ -147,6 +150,8 @@ pub static LOG: RingBuf<Event, { RING as usize }> = RingBuf::new();
 #[btf_map]
 pub static TOP_SOURCES: LruHashMap<AddressKey, TopSource, { TOP_SOURCES_LEN as usize }> =
     LruHashMap::new();
+#[btf_map]
+pub static CALLERS: LruHashMap<CallerKey, Caller, { CALLERS_LEN as usize }> = LruHashMap::new();
 #[btf_map]
 static DRAFT: PerCpuArray<Event, 1> = PerCpuArray::new();
 
@@ -252,6 +257,12 @@ pub fn has(flag: u32) -> bool {
 #[inline(always)]
 pub fn deny(api: u32) -> u8 {
     config().deny[(api as usize) % MAX_APIS]
+}
+
+/// What tells the API with this index from others across deployments.
+#[inline(always)]
+pub fn id(api: u32) -> u32 {
+    config().ids[(api as usize) % MAX_APIS]
 }
 
 /// The interfaces' slots.

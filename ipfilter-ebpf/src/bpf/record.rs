@@ -1,6 +1,8 @@
 //! The way out: every packet is counted here, once, and leaves with the action that was counted.
 
-use ipfilter_ebpf::abi::{Counter, GATE, Gate, REASONS, Reason, Row, SLOTS, row_index};
+use ipfilter_ebpf::abi::{
+    CALLER_GATE, CallerGate, Counter, GATE, Gate, REASONS, Reason, Row, SLOTS, row_index,
+};
 
 use super::{
     context::{Packet, optimizer_barrier},
@@ -35,6 +37,20 @@ impl Counters {
     pub fn gate(self) -> *mut Gate {
         // SAFETY: it is in the row's last place, and as large as what is in the others.
         unsafe { self.0.cast::<Counter>().add(GATE).cast() }
+    }
+
+    /// Which allowed packet is looked at next.
+    #[inline(always)]
+    pub fn caller_gate(self) -> *mut CallerGate {
+        // SAFETY: as above.
+        unsafe { self.0.cast::<Counter>().add(CALLER_GATE).cast() }
+    }
+
+    /// How many packets were counted under `reason`.
+    #[inline(always)]
+    pub fn packets(self, reason: Reason) -> u64 {
+        // SAFETY: reasons are below `GATE`; the pointer is to this CPU's own value.
+        unsafe { (*self.0.cast::<Counter>().add(reason as usize)).packets }
     }
 
     /// Counts a packet of `bytes` bytes under `reason`, which the compiler knows.

@@ -58,14 +58,21 @@ pub fn is_due<P: Packet>(packet: P, counters: Counters) -> bool {
     true
 }
 
-/// Chooses what to report of a packet, and how many of those after it to pass over.
+/// Begins another second if the present one is over.
 #[inline(always)]
-fn choose(reports: &mut Reports, gate: &mut Gate, now: u64) {
+pub fn begin_second(reports: &mut Reports, now: u64) {
     if now >= reports.over {
         reports.over = now + u64::from(config().jiffies_per_second);
         reports.events_left = config().events;
         reports.top_sources_left = TOP_SOURCES_RATE;
+        reports.callers_left = config().callers;
     }
+}
+
+/// Chooses what to report of a packet, and how many of those after it to pass over.
+#[inline(always)]
+fn choose(reports: &mut Reports, gate: &mut Gate, now: u64) {
+    begin_second(reports, now);
     if gate.until != reports.over {
         // What would have been passed over is not.
         reports.seen -= u64::from(gate.skip);
@@ -161,7 +168,7 @@ fn count(event: &Event, weight: u32, bytes: u32) {
 ///
 /// `sum` is aligned, and only ever written to so.
 #[inline(always)]
-unsafe fn add(sum: *mut u64, by: u64) {
+pub unsafe fn add(sum: *mut u64, by: u64) {
     // SAFETY: the caller's word.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) sum, in(reg) by, options(nostack)) };
 }

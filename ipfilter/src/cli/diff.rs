@@ -12,11 +12,18 @@ use super::{
     subject::{self, File, Subject},
 };
 use crate::{
-    compare,
+    compare::{self, Period},
     config::{Config, GivenOptions},
+    impact::Impact,
     instance::Instance,
+    kernel::Filter,
     plan::Protocols,
-    view::diff::{Labels, Report},
+    prepare::Policies,
+    view::{
+        diff::{Labels, Report},
+        event::wall,
+        impact::ImpactView,
+    },
 };
 
 /// Show which sources gain or lose access to which API, and the statements behind it
@@ -29,7 +36,7 @@ pub struct Args {
     #[arg(required = true, num_args = 1..=2, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Compare with what is deployed
+    /// Compare with what is deployed, and list the sources that called lately and would lose access
     #[arg(long)]
     live: bool,
 
@@ -68,7 +75,10 @@ pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
         before: &before.policies,
         after: &after.policies,
     };
-    let report = Report::new(&periods, &labels);
+    let impact = args
+        .live
+        .then(|| impact(instance, &before.policies, &periods));
+    let report = Report::new(&periods, &labels, impact);
     let mut out = std::io::BufWriter::new(anstream::stdout().lock());
     match args.format {
         Format::Text => write!(out, "{report}")?,
@@ -83,6 +93,23 @@ pub fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     } else {
         Exit::Fine
     })
+}
+
+/// What the change does to the sources that called lately.
+fn impact(instance: &Instance, before: &Policies, periods: &[Period]) -> ImpactView {
+    let now = Timestamp::now();
+    let seen = || {
+        if before.spec().allowed_sources == 0 {
+            return Err("the setting `allowed_sources` is 0".to_owned());
+        }
+        let callers = Filter::of(instance)
+            .callers()
+            .map_err(|error| error.to_string())?;
+        let plan = before.plan(now).map_err(|error| error.to_string())?;
+        let changes = compare::union(periods);
+        Ok(Impact::new(&callers, &plan, &changes, wall))
+    };
+    ImpactView::new(seen(), now)
 }
 
 impl Args {

@@ -142,10 +142,16 @@ impl Dump {
                 found.respond_interval,
             ),
             is("events", own.events.into(), found.events.into()),
+            is("allowed sources", own.callers.into(), found.callers.into()),
         ];
         let names = plan.apis.iter().zip(own.deny).zip(found.deny);
         let deny = names.filter_map(|((api, wanted), found)| {
             let name = format!("deny action of `{}`", api.name);
+            is(&name, wanted.into(), found.into())
+        });
+        let ids = plan.apis.iter().zip(own.ids).zip(found.ids);
+        let ids = ids.filter_map(|((api, wanted), found)| {
+            let name = format!("identity of `{}`", api.name);
             is(&name, wanted.into(), found.into())
         });
         let responses = plan.apis.iter().zip(&self.responses);
@@ -156,7 +162,7 @@ impl Dump {
             found: "another".to_owned(),
         });
         let simple = simple.into_iter().flatten();
-        simple.chain(deny).chain(responses).collect()
+        simple.chain(deny).chain(ids).chain(responses).collect()
     }
 }
 

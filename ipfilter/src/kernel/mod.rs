@@ -5,6 +5,7 @@
 
 mod attachment;
 mod bpffs;
+mod callers;
 mod clsact;
 mod counters;
 mod deployment;
@@ -41,6 +42,7 @@ mod version;
 
 pub use crate::config::Mode;
 pub use attachment::Attachment;
+pub use callers::Caller;
 pub use counters::Count;
 pub use deployment::{Deployment, Followed, Prepared};
 pub use dump::{Constant, Dump};

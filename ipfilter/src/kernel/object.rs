@@ -305,8 +305,10 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
 /// What `plan` alone decides of a deployment's constants.
 pub(super) fn constants(plan: &Plan) -> Config {
     let mut deny = [abi::deny::DROP; MAX_APIS];
-    for (slot, api) in deny.iter_mut().zip(&plan.apis) {
-        *slot = api.deny_action();
+    let mut ids = [0; MAX_APIS];
+    for ((deny, id), api) in deny.iter_mut().zip(&mut ids).zip(&plan.apis) {
+        *deny = api.deny_action();
+        *id = api.id();
     }
     let apis = (0..plan.apis.len()).fold(0, |bits, index| bits | 1 << index);
     let acts = |action| plan.apis.iter().any(|api| api.deny_action() == action);
@@ -329,7 +331,10 @@ pub(super) fn constants(plan: &Plan) -> Config {
         jiffies_per_second: 0,
         probe_ifindex: 0,
         lean: 0,
+        callers: plan.callers,
+        reserved: 0,
         deny,
+        ids,
     }
 }
 

@@ -67,8 +67,17 @@ pub(super) const TOP_SOURCES: Shared = Shared {
     entries: abi::TOP_SOURCES,
 };
 
+pub(super) const CALLERS: Shared = Shared {
+    map: names::CALLERS,
+    pin: "callers",
+    kind: MapType::LruHash,
+    value: size_of::<abi::Caller>(),
+    entries: abi::CALLERS,
+};
+
 /// All of them.
-pub(super) const ALL: [&Shared; 7] = [
+pub(super) const ALL: [&Shared; 8] = [
+    &CALLERS,
     &COUNTERS,
     &EVENTS,
     &INTERFACES,

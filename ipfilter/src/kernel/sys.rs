@@ -46,6 +46,8 @@ macro_rules! raw {
 raw!(
     abi::AddressKey,
     abi::ApiSet,
+    abi::Caller,
+    abi::CallerKey,
     abi::Config,
     abi::Interfaces,
     abi::Reports,

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::{
+    callers::{self, Caller},
     counters::{Count, Counters},
     error::Error,
     interface::Interface,
@@ -103,6 +104,15 @@ impl Trial {
     /// When the reports can't be opened.
     pub fn follow_denials(&self, reader: Reader) -> Result<Follower, Error> {
         Follower::of(&self.object, reader)
+    }
+
+    /// The allowed sources, as [`super::Filter::callers`] has them.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be read.
+    pub fn callers(&self) -> Result<Vec<Caller>, Error> {
+        callers::read(self.object.map_fd(shared::CALLERS.map)?)
     }
 
     /// The top denied sources, as [`super::Filter::top_sources`] has them.

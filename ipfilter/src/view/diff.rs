@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::impact::ImpactView;
 use crate::{
     addresses::{AddressSet, Difference},
     compare::{self, ApiChange, Period},
@@ -20,7 +21,7 @@ pub(crate) struct Labels<'a> {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Each API, with all that changes at some time.
     apis: Vec<Api>,
@@ -29,6 +30,9 @@ pub struct Report {
     periods: Vec<Span>,
     /// The change in a line.
     summary: String,
+    /// What it does to the sources that were seen lately, of a change to what is deployed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    impact: Option<ImpactView>,
 }
 
 /// What changes during a period.
@@ -110,7 +114,7 @@ impl From<&Difference> for Change {
 
 impl Report {
     /// The report on what changes in these periods.
-    pub(crate) fn new(periods: &[Period], labels: &Labels<'_>) -> Self {
+    pub(crate) fn new(periods: &[Period], labels: &Labels<'_>, impact: Option<ImpactView>) -> Self {
         let apis = |apis: &[ApiChange]| apis.iter().map(|api| Api::new(api, labels)).collect();
         let ends = periods.iter().skip(1).map(|next| Some(next.from));
         let spans = periods.iter().zip(ends.chain([None]));
@@ -129,6 +133,7 @@ impl Report {
             summary: periods
                 .first()
                 .map_or_else(String::new, |it| it.summary.clone()),
+            impact,
         }
     }
 }
@@ -248,7 +253,7 @@ impl fmt::Display for CauseView {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.periods.is_empty() {
-            return write(f, &self.apis, &self.summary);
+            write(f, &self.apis, &self.summary)?;
         }
         for span in &self.periods {
             match span.until {
@@ -257,7 +262,10 @@ impl fmt::Display for Report {
             }
             write(f, &span.apis, &span.summary)?;
         }
-        Ok(())
+        match &self.impact {
+            Some(impact) => impact.fmt(f),
+            None => Ok(()),
+        }
     }
 }
 

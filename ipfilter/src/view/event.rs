@@ -146,7 +146,7 @@ impl DeniedEvent {
 }
 
 /// The time of day of an instant of the monotonic clock, by how long ago it is.
-fn wall(time: u64) -> Timestamp {
+pub(crate) fn wall(time: u64) -> Timestamp {
     let ago = i64::try_from(monotonic().saturating_sub(time)).unwrap_or(i64::MAX);
     let now = Timestamp::now();
     now.checked_sub(SignedDuration::from_nanos(ago))

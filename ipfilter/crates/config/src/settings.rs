@@ -7,7 +7,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use ipfilter_plan::{
-    Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, RESPOND_RATE, Response,
+    CALLER_RATE, Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, RESPOND_RATE, Response,
 };
 use ipfilter_policy::{ApiArn, Authorizer};
 use ipnet::IpNet;
@@ -53,6 +53,11 @@ settings! {
         /// This never limits what is denied. With 0, denied sources are not remembered either
         #[arg(long, value_name = "N")]
         pub events: u32 = EVENT_RATE,
+
+        /// Remember which sources call and are allowed to, for `diff --live`: up to this many of their packets per
+        /// second per CPU are counted one by one, beyond that a sample. With 0, none is remembered
+        #[arg(long, value_name = "N")]
+        pub allowed_sources: u32 = CALLER_RATE,
 
         /// Log denied packets while `ipfilter run` is running, at most as many as `events` allows
         #[arg(long)]

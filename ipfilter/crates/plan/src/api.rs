@@ -4,6 +4,7 @@ use std::fmt;
 
 use ipfilter_ebpf::abi;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{PortSet, Response};
 use ipfilter_addresses::AddressSet;
@@ -28,6 +29,13 @@ pub struct Api {
 }
 
 impl Api {
+    /// What tells it from other APIs in every deployment, by its name alone.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(&self.name).into();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
     /// What the programs do with a packet from a source that may not pass, as [`abi::deny`] has it.
     #[must_use]
     pub fn deny_action(&self) -> u8 {

@@ -68,11 +68,12 @@ impl<'a> Diff<'a> {
 }
 
 /// What a plan has beside its APIs and addresses.
-fn settings(plan: &Plan) -> (u32, u32, u32, bool, Lookup) {
+fn settings(plan: &Plan) -> (u32, u32, u32, u32, bool, Lookup) {
     (
         plan.reject_rate,
         plan.respond_rate,
         plan.events,
+        plan.callers,
         plan.log_denied,
         plan.lookup,
     )

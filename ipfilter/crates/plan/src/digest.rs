@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Api, EVENT_RATE, Plan, RESPOND_RATE};
+use super::{Api, CALLER_RATE, EVENT_RATE, Plan, RESPOND_RATE};
 use ipfilter_addresses::{Address, Intervals};
 
 /// Changes whenever what is hashed, or how, does.
@@ -47,6 +47,10 @@ impl Digest {
             hasher.0.update(plan.respond_rate.to_le_bytes());
             let monitored = plan.apis.iter().map(|api| u8::from(api.monitor));
             hasher.bytes(&monitored.collect::<Vec<_>>());
+        }
+        if plan.callers != CALLER_RATE {
+            hasher.bytes(b"callers");
+            hasher.0.update(plan.callers.to_le_bytes());
         }
         Self(hasher.0.finalize().into())
     }

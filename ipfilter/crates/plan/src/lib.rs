@@ -28,6 +28,7 @@ pub use cover::{Entry, cover};
 pub use diff::{Change, Diff};
 pub use digest::Digest;
 pub use intervals::{Family, IntervalTable, MAX_WORDS, Sizes, TableTooLarge};
+pub use ipfilter_ebpf::abi::CALLER_RATE;
 pub use measure::{FamilyMeasures, Measures, TRIE_ENTRY_BYTES};
 pub use port_table::{PortTable, Ports};
 pub use ports::{PortError, PortSet};
@@ -60,6 +61,9 @@ pub struct Plan {
     pub events: u32,
     /// Whether they are reported to the log as well.
     pub log_denied: bool,
+    /// The most allowed packets per second per CPU that are counted one by one by source; with 0 no allowed
+    /// source is remembered.
+    pub callers: u32,
     /// Which table sources are looked up in.
     pub lookup: Lookup,
 }
@@ -126,6 +130,7 @@ impl Plan {
             respond_rate: RESPOND_RATE,
             events: EVENT_RATE,
             log_denied: false,
+            callers: CALLER_RATE,
             lookup: Lookup::Auto,
         })
     }

@@ -108,9 +108,9 @@ impl Judge {
                 in_the_dark: true,
                 ..judged(Decision::Deny, None, reason)
             },
-            Verdict::Allow(api) => {
-                let decision = self.passing(api, source);
-                judged(decision, Some(api), Reason::Allowed)
+            Verdict::Allow(call) => {
+                let decision = self.passing(call.api, source);
+                judged(decision, Some(call.api), Reason::Allowed)
             }
             Verdict::Deny(denied) => judged(Decision::Deny, Some(denied.api), Reason::Denied),
         }

@@ -3,6 +3,7 @@
 mod diff;
 mod exchange;
 mod exports;
+mod impact;
 mod replay;
 mod verify;
 

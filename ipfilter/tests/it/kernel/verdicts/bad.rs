@@ -26,7 +26,7 @@ type Tally = BTreeMap<(Option<u32>, Option<Reason>), u64>;
 fn expected(verdict: &Verdict) -> (Option<u32>, Option<Reason>) {
     match verdict {
         Verdict::Pass(reason) | Verdict::Drop(reason, _) => (None, Some(*reason)),
-        Verdict::Allow(api) => (Some(*api), Some(Reason::Allowed)),
+        Verdict::Allow(call) => (Some(call.api), Some(Reason::Allowed)),
         Verdict::Deny(denied) => (Some(denied.api), None),
     }
 }

@@ -129,7 +129,7 @@ impl<'a> Host<'a> {
             Verdict::Pass(want) => (*action, *api, *reason) == (Action::Pass, None, *want),
             Verdict::Drop(want, _) => (*action, *api, *reason) == (Action::Drop, None, *want),
             Verdict::Allow(want) => {
-                (*action, *api, *reason) == (Action::Pass, Some(*want), Reason::Allowed)
+                (*action, *api, *reason) == (Action::Pass, Some(want.api), Reason::Allowed)
             }
             Verdict::Deny(denied) => {
                 let deny = self.plan.apis[denied.api as usize].deny;
