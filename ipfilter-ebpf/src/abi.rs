@@ -157,6 +157,8 @@ pub struct Config {
     pub deny: [u8; MAX_APIS],
     /// By API index, what tells the API from others across deployments, in which its index may be another.
     pub ids: [u32; MAX_APIS],
+    /// By API index, the [share](crate::share) of sources that the API denies, of those that may not call it.
+    pub shares: [u64; MAX_APIS],
 }
 
 /// Bits of [`Config::flags`].
@@ -171,8 +173,8 @@ pub mod flags {
     pub const RESPOND: u32 = 8;
     /// Events go to the daemon's log as well.
     pub const LOG: u32 = 16;
-    /// Some API is only monitored.
-    pub const MONITOR: u32 = 32;
+    /// Some API denies only a share of the sources that may not call it, or none.
+    pub const SHARES: u32 = 32;
 }
 
 /// Values in [`Config::deny`].
@@ -183,8 +185,6 @@ pub mod deny {
     pub const REJECT: u8 = 1;
     /// TCP: HTTP 403 or a TLS alert. UDP: as [`REJECT`].
     pub const RESPOND: u8 = 2;
-    /// Pass, and count what would be denied.
-    pub const MONITOR: u8 = 3;
 }
 
 /// How many answers may be sent at once after a pause, in time between answers: one second's worth, in
@@ -284,7 +284,7 @@ pub mod port_entry {
     pub const API: u32 = 0x3f;
     /// There is an API.
     pub const TAKEN: u32 = 0x40;
-    /// Its deny action is another than to discard without an answer.
+    /// Its deny action is another than to discard without an answer, or it denies only a share of sources.
     pub const ACTS: u32 = 0x80;
 }
 
@@ -343,7 +343,7 @@ pub struct Interfaces {
 
 const _: () = {
     assert!(size_of::<ApiSet>() == 8 && align_of::<ApiSet>() == 4);
-    assert!(size_of::<Config>() == 528 && align_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 1040 && align_of::<Config>() == 8);
     assert!(size_of::<AddressKey>() == 20);
     assert!(MAX_APIS == port_entry::API as usize + 1);
     assert!(size_of::<Gate>() == size_of::<Counter>() && Reason::ALL.len() <= CALLER_GATE);

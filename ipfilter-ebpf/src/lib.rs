@@ -7,5 +7,7 @@
 pub mod abi;
 pub mod interval;
 pub mod reply;
+pub mod share;
+pub mod siphash;
 pub mod verdict;
 pub mod wire;

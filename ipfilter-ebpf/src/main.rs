@@ -44,6 +44,7 @@ mod programs {
         },
         record::{Action, Counters},
         report,
+        share::spares,
     };
 
     /// As many bytes as the headers of a packet take, also with several extension headers.
@@ -306,12 +307,12 @@ mod programs {
     fn act<P: Packet>(packet: P, subject: &Subject) -> (u32, Action) {
         // The flags are known at load, so that a deployment that answers nobody is verified without
         // the code that answers.
+        if has(flags::SHARES) && spares(packet) == 1 {
+            return (Reason::WouldDeny as u32, Action::Pass);
+        }
         let reason = match crate::bpf::maps::deny(subject.api) {
             deny::REJECT if has(flags::REJECT) => answer(packet, subject, false),
             deny::RESPOND if has(flags::RESPOND) => answer(packet, subject, true),
-            deny::MONITOR if has(flags::MONITOR) => {
-                return (Reason::WouldDeny as u32, Action::Pass);
-            }
             _ => Reason::Denied,
         };
         let action = if reason.is_answer() {

@@ -9,6 +9,8 @@ use crate::{kernel::Verdict, plan::Digest};
 pub struct Answers {
     /// Whether the policy, with the overrides, lets it pass the interface.
     pub policy: bool,
+    /// Whether packets are denied if it does not.
+    pub enforced: bool,
     /// Whether the table does.
     pub table: bool,
     /// The plan that the table is of.
@@ -40,7 +42,7 @@ impl Answers {
             if *plan != self.plan {
                 all.push(Disagreement::Plan(index));
             }
-            if !agrees(self.policy, *verdict) {
+            if !agrees(self.policy, self.enforced, *verdict) {
                 all.push(Disagreement::Verdict(index));
             }
         }
@@ -49,11 +51,16 @@ impl Answers {
 }
 
 /// Whether a program does with a packet what the policy says.
-fn agrees(passes: bool, verdict: Verdict) -> bool {
+fn agrees(passes: bool, enforced: bool, verdict: Verdict) -> bool {
     let is_passed = verdict.outcome == Outcome::Pass;
-    if passes {
-        // It may pass for another reason, such as that the port is no API's.
-        is_passed && matches!(verdict.reason, Some(Reason::Allowed) | None)
+    // It may pass for another reason, such as that the port is no API's.
+    let expected = if passes {
+        Reason::Allowed
+    } else {
+        Reason::WouldDeny
+    };
+    if passes || !enforced {
+        is_passed && verdict.reason.is_none_or(|reason| reason == expected)
     } else {
         !is_passed
     }
@@ -79,6 +86,7 @@ mod tests {
         });
         let answers = Answers {
             policy,
+            enforced: true,
             table,
             plan: Digest([1; 32]),
             kernel: kernel.collect(),
@@ -99,5 +107,15 @@ mod tests {
         assert_eq!(compared(true, true, &[(1, OTHER)]), [Verdict(0)]);
         assert_eq!(compared(false, false, &[(1, UNCLEAR)]), [Verdict(0)]);
         assert_eq!(compared(false, false, &[(1, OTHER)]), [Verdict(0)]);
+    }
+
+    #[test]
+    fn what_is_not_enforced_passes_and_is_counted_so() {
+        let verdict = |outcome, reason| Verdict { outcome, reason };
+        let would = verdict(Outcome::Pass, Some(Reason::WouldDeny));
+        assert!(agrees(false, false, would) && agrees(false, false, verdict(Outcome::Pass, None)));
+        assert!(!agrees(false, true, would) && !agrees(true, false, would));
+        let denied = verdict(Outcome::Drop, Some(Reason::Denied));
+        assert!(!agrees(false, false, denied));
     }
 }

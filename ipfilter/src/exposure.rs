@@ -181,7 +181,7 @@ mod tests {
 
     fn plan(ports: &str, protocols: Protocols, addresses: &[&str]) -> Plan {
         let api = Api {
-            monitor: false,
+            enforce: crate::plan::Share::ALL,
             name: "shop".into(),
             ports: ports.parse().unwrap(),
             protocols,

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::{
         addresses::{AddressSet, Difference},
-        plan::{Deny, Protocols, Response},
+        plan::{Deny, Protocols, Response, Share},
     };
 
     fn api(name: &str, sources: AddressSet) -> Api {
@@ -91,7 +91,7 @@ mod tests {
             ports: if name == "first" { "1" } else { "2" }.parse().unwrap(),
             protocols: Protocols::TCP,
             deny: Deny::Drop,
-            monitor: false,
+            enforce: Share::ALL,
             response: Response::default(),
             sources,
         }

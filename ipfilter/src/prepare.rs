@@ -132,7 +132,7 @@ impl Policies {
                     ports: api.port_set()?,
                     protocols: api.protocols,
                     deny: api.deny,
-                    monitor: api.monitor,
+                    enforce: api.share(),
                     response: api.response.clone(),
                     sources: self
                         .overrides

@@ -178,6 +178,6 @@ reasons! {
     TlsAlert = 16, "tls_alert", Respond, Api, "Denied; answered with a TLS alert.";
     RespondReset = 17, "reset", Respond, Api, "Denied; answered with a TCP reset, since it belongs to no conversation.";
     NoRoom = 18, "no_room", Drop, Api, "Denied; the packet's buffer has no room for the answer.";
-    WouldDeny = 19, "would_deny", Pass, Api, "The source may not call the API, which is only monitored.";
+    WouldDeny = 19, "would_deny", Pass, Api, "The source may not call the API, which does not deny it: it is monitored, or enforced for a share of sources.";
     RespondLimited = 20, "respond_limited", Drop, Api, "Denied; the limit of `respond`'s answers was reached.";
 }

@@ -80,6 +80,7 @@ static CONFIG: Config = Config {
     reserved: 0,
     deny: [0; MAX_APIS],
     ids: [0; MAX_APIS],
+    shares: [0; MAX_APIS],
 };
 
 /// Each table that is near: read-only data of the program, alone in its section, which is made as long as the
@@ -263,6 +264,12 @@ pub fn deny(api: u32) -> u8 {
 #[inline(always)]
 pub fn id(api: u32) -> u32 {
     config().ids[(api as usize) % MAX_APIS]
+}
+
+/// The share of sources that the API with this index denies.
+#[inline(always)]
+pub fn share(api: u32) -> u64 {
+    config().shares[(api as usize) % MAX_APIS]
 }
 
 /// The interfaces' slots.

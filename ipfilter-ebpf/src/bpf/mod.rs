@@ -6,3 +6,4 @@ pub mod context;
 pub mod maps;
 pub mod record;
 pub mod report;
+pub mod share;

@@ -8,7 +8,8 @@ mod cookie;
 mod icmp;
 mod tcp;
 
-pub use cookie::{Key, cookie};
+pub use crate::siphash::Key;
+pub use cookie::cookie;
 pub use icmp::{prohibited_len, write_prohibited};
 pub use tcp::{
     Answer, Data, Header, Responses, Tcp, WINDOW_V4, WINDOW_V6, flags, reset, respond, write_tcp,

@@ -269,7 +269,7 @@ fn plan(list: &List) -> Result<Plan> {
         ports: PORT.to_string().parse()?,
         protocols: Protocols::TCP,
         deny: Deny::Drop,
-        monitor: false,
+        enforce: ipfilter::plan::Share::ALL,
         response: Response::default(),
         sources: AddressSet::from_networks(networks),
     };

@@ -150,6 +150,7 @@ impl Live {
             policy: overruled.map_or(explanation.decision != Decision::Deny, |one| {
                 one.rule.effect == Effect::Allow
             }),
+            enforced: api.enforces(source),
             table: callable.has(u32::try_from(target.api)?),
             plan: self.plan.digest(),
             kernel: kernel.iter().map(|it| (it.digest, it.verdict)).collect(),
@@ -168,6 +169,7 @@ impl Live {
                 since: self.in_force.since,
                 changed,
                 overruled: overruled.cloned(),
+                enforced: answers.enforced,
             },
             TableAnswer {
                 table: self.plan.lookup.choose().to_string(),

@@ -53,5 +53,5 @@ fn is_denied(plan: &Plan, ports: &PortTable, local: SocketAddr, peer: SocketAddr
         IpAddr::V6(source) => plan.v6.at(source.to_bits()),
     };
     let may_pass = u32::try_from(index).is_ok_and(|index| callable.has(index));
-    protected && !api.monitor && !is_own && !may_pass
+    protected && api.enforces(peer.ip()) && !is_own && !may_pass
 }

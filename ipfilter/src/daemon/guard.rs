@@ -44,7 +44,7 @@ fn cut_off(
         return None;
     }
     let denies = |api: &Api| {
-        !api.monitor
+        api.enforces(from)
             && api.protocols.tcp
             && api.ports.contains(at.port())
             && !api.sources.contains(from)

@@ -154,6 +154,11 @@ impl Dump {
             let name = format!("identity of `{}`", api.name);
             is(&name, wanted.into(), found.into())
         });
+        let shares = plan.apis.iter().zip(own.shares).zip(found.shares);
+        let shares = shares.filter_map(|((api, wanted), found)| {
+            let name = format!("enforced share of `{}`", api.name);
+            is(&name, wanted, found)
+        });
         let responses = plan.apis.iter().zip(&self.responses);
         let responses = responses.filter(|(api, found)| api.response.to_abi() != **found);
         let responses = responses.map(|(api, _)| Constant {
@@ -162,7 +167,8 @@ impl Dump {
             found: "another".to_owned(),
         });
         let simple = simple.into_iter().flatten();
-        simple.chain(deny).chain(ids).chain(responses).collect()
+        let apis = deny.chain(ids).chain(shares).chain(responses);
+        simple.chain(apis).collect()
     }
 }
 

@@ -29,7 +29,9 @@ use super::{
     trie_key::{TrieKey, address_key},
     version::abi_version,
 };
-use crate::plan::{Content, Entry, Family, Part, Plan, SourceTable, Table, TableSizes, Tables};
+use crate::plan::{
+    Content, Entry, Family, Part, Plan, Share, SourceTable, Table, TableSizes, Tables,
+};
 
 /// The BPF object, built with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/ipfilter-ebpf"));
@@ -306,10 +308,14 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
 pub(super) fn constants(plan: &Plan) -> Config {
     let mut deny = [abi::deny::DROP; MAX_APIS];
     let mut ids = [0; MAX_APIS];
-    for ((deny, id), api) in deny.iter_mut().zip(&mut ids).zip(&plan.apis) {
+    let mut shares = [0; MAX_APIS];
+    let slots = deny.iter_mut().zip(&mut ids).zip(&mut shares);
+    for (((deny, id), share), api) in slots.zip(&plan.apis) {
         *deny = api.deny_action();
         *id = api.id();
+        *share = api.enforce.parts();
     }
+    let spares = plan.apis.iter().any(|api| api.enforce != Share::ALL);
     let apis = (0..plan.apis.len()).fold(0, |bits, index| bits | 1 << index);
     let acts = |action| plan.apis.iter().any(|api| api.deny_action() == action);
     Config {
@@ -318,7 +324,7 @@ pub(super) fn constants(plan: &Plan) -> Config {
             | flag(!plan.addresses.is_empty(), flags::ADDRESSES)
             | flag(acts(abi::deny::REJECT), flags::REJECT)
             | flag(acts(abi::deny::RESPOND), flags::RESPOND)
-            | flag(acts(abi::deny::MONITOR), flags::MONITOR)
+            | flag(spares, flags::SHARES)
             | flag(plan.log_denied, flags::LOG),
         intervals_v4: LayoutV4::default(),
         intervals_v6: LayoutV6::default(),
@@ -335,6 +341,7 @@ pub(super) fn constants(plan: &Plan) -> Config {
         reserved: 0,
         deny,
         ids,
+        shares,
     }
 }
 

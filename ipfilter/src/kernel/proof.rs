@@ -50,8 +50,8 @@ struct Case {
 }
 
 impl Questions {
-    /// A source of each family that may pass, and one that may not, for each API. One that is only
-    /// monitored lets both pass.
+    /// A source of each family that may pass, and one that may not, for each API. One that is not enforced for
+    /// the latter lets both pass.
     pub(super) fn of(plan: &Plan) -> Self {
         let cases = plan.apis.iter().flat_map(|api| {
             sources(api).into_iter().flat_map(move |(source, passes)| {
@@ -60,7 +60,7 @@ impl Questions {
                     source,
                     protocol,
                     port,
-                    passes: passes || api.monitor,
+                    passes: passes || !api.enforces(source),
                 })
             })
         });
@@ -262,13 +262,13 @@ mod tests {
     use super::*;
     use crate::{
         addresses::AddressSet,
-        plan::{Deny, Protocols, Response},
+        plan::{Deny, Protocols, Response, Share},
     };
 
     fn api(networks: &[&str]) -> Api {
         let networks = networks.iter().map(|network| network.parse().unwrap());
         Api {
-            monitor: false,
+            enforce: Share::ALL,
             name: "api".into(),
             ports: "80-90".parse().unwrap(),
             protocols: Protocols::BOTH,

@@ -10,7 +10,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{input_file::InputFile, store};
-use crate::{addresses::words, config::Config, instance::Instance, kernel::Bound, plan::Plan};
+use crate::{
+    addresses::words,
+    config::Config,
+    instance::Instance,
+    kernel::Bound,
+    plan::{Plan, Share},
+};
 
 /// How many deployments are remembered.
 const REMEMBERED: usize = 50;
@@ -178,6 +184,9 @@ pub struct ApiRecord {
     /// Whether nobody is denied, and only counted.
     #[serde(default)]
     pub monitor: bool,
+    /// The share of sources that is denied, of those that may not call.
+    #[serde(default)]
+    pub enforce: Share,
     /// Who may pass, in words; empty where that was not recorded.
     #[serde(default)]
     pub sources: String,
@@ -221,7 +230,8 @@ impl Deployed {
                 .map_or_else(String::new, |ports| ports.to_string()),
             policy: api.policy.clone(),
             deny: api.deny.to_string(),
-            monitor: api.monitor,
+            monitor: api.share() == Share::NONE,
+            enforce: api.share(),
             sources: sources.next().unwrap_or_default(),
         });
         Self {

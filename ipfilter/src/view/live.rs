@@ -38,6 +38,9 @@ pub struct PolicyAnswer {
     /// The override that decides in its place.
     #[serde(rename = "override")]
     pub overruled: Option<Override>,
+    /// Whether a packet is denied if the source may not call: not if the API is monitored, or enforced for other
+    /// sources only.
+    pub enforced: bool,
 }
 
 impl PolicyAnswer {
@@ -176,6 +179,12 @@ impl fmt::Display for Report {
             table.table,
             short(&table.digest)
         )?;
+        if !policy.enforced && !table.passes {
+            writeln!(
+                f,
+                "  monitor the API does not deny this source: it passes, and is counted"
+            )?;
+        }
         for answer in &self.kernel {
             write!(f, "  kernel  {}", answer.report)?;
         }

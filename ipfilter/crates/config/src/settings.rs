@@ -8,6 +8,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use ipfilter_plan::{
     CALLER_RATE, Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, RESPOND_RATE, Response,
+    Share,
 };
 use ipfilter_policy::{ApiArn, Authorizer};
 use ipnet::IpNet;
@@ -153,6 +154,11 @@ settings! {
         /// Judge, count and report packets, but never deny one
         #[arg(long)]
         pub monitor: bool,
+
+        /// Deny only this share of the sources that may not call, such as `0.05`, chosen by a hash of the address
+        /// that stays the same; let the others through, counted as `would_deny`
+        #[arg(long, value_name = "SHARE", conflicts_with = "monitor")]
+        pub enforce: Share = Share::ALL,
     } parts {
         /// How its policy is understood.
         #[command(flatten)]
@@ -212,6 +218,16 @@ impl Config {
 }
 
 impl ApiConfig {
+    /// The share of sources that it denies: none if it is monitored.
+    #[must_use]
+    pub fn share(&self) -> Share {
+        if self.monitor {
+            Share::NONE
+        } else {
+            self.enforce
+        }
+    }
+
     /// All of its ports.
     #[must_use]
     pub fn port_set(&self) -> Option<PortSet> {

@@ -13,7 +13,7 @@ use ipfilter_document::{
     problem::{Advice, Path, clip},
     reader::Reader,
 };
-use ipfilter_plan::{PortSet, Protocol, Protocols};
+use ipfilter_plan::{PortSet, Protocol, Protocols, Share};
 use ipfilter_policy::{ApiArn, parse_block};
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -159,6 +159,7 @@ plain! {
     bool, "true or false".to_owned(), false;
     u32, up_to(Self::MAX), true;
     AnswerRate, up_to(Self::MAX), true;
+    Share, "a share from 0 to 1, such as 0.05".to_owned(), true;
 }
 
 fn up_to(most: u32) -> String {

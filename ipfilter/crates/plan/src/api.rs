@@ -1,12 +1,12 @@
 //! One protected service.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use ipfilter_ebpf::abi;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{PortSet, Response};
+use super::{PortSet, Response, Share};
 use ipfilter_addresses::AddressSet;
 
 /// One protected service: a name, its ports, who may pass, and what happens to the others.
@@ -20,8 +20,9 @@ pub struct Api {
     pub protocols: Protocols,
     /// What happens to a packet from a source that may not pass.
     pub deny: Deny,
-    /// Whether such a packet passes all the same, and is only counted and reported.
-    pub monitor: bool,
+    /// The share of such sources whose packets do not pass all the same; those of the others are only counted and
+    /// reported.
+    pub enforce: Share,
     /// What [`Deny::Respond`] says.
     pub response: Response,
     /// The sources that may pass.
@@ -36,11 +37,16 @@ impl Api {
         u32::from_le_bytes([a, b, c, d])
     }
 
+    /// Whether a packet from this source does not pass if the source may not call.
+    #[must_use]
+    pub fn enforces(&self, source: IpAddr) -> bool {
+        self.enforce.has(self.id(), source)
+    }
+
     /// What the programs do with a packet from a source that may not pass, as [`abi::deny`] has it.
     #[must_use]
     pub fn deny_action(&self) -> u8 {
         match self.deny {
-            _ if self.monitor => abi::deny::MONITOR,
             Deny::Drop => abi::deny::DROP,
             Deny::Reject => abi::deny::REJECT,
             Deny::Respond => abi::deny::RESPOND,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ipfilter_addresses::{AddressSet, Difference, words};
 
-use super::{Api, Lookup, Plan};
+use super::{Api, Lookup, Plan, Share};
 
 /// What is different in a later plan. APIs are the same if their names are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +102,10 @@ impl<'a> Change<'a> {
     pub fn settings(&self) -> Vec<String> {
         let (before, after) = match (self.before, self.after) {
             (Some(before), Some(after)) => (before, after),
-            (None, Some(after)) => return vec![format!("new, ports {}", after.ports)],
+            (None, Some(after)) => {
+                let new = format!("new, ports {}", after.ports);
+                return [new].into_iter().chain(after.enforce.leniency()).collect();
+            }
             (Some(before), None) => {
                 return vec![format!("gone, ports {} are open to everyone", before.ports)];
             }
@@ -115,16 +118,24 @@ impl<'a> Change<'a> {
         let deny = (before.deny != after.deny)
             .then(|| format!("deny action {} becomes {}", before.deny, after.deny));
         let response = (before.response != after.response).then(|| "another response".to_owned());
-        let monitor = (before.monitor != after.monitor).then(|| match after.monitor {
-            true => "monitored only, nothing is dropped".to_owned(),
-            false => "enforced, no longer monitored only".to_owned(),
+        let enforce = (before.enforce != after.enforce).then(|| {
+            after
+                .enforce
+                .leniency()
+                .unwrap_or_else(|| match before.enforce {
+                    Share::NONE => "enforced, no longer monitored only".to_owned(),
+                    share => format!(
+                        "enforced for all sources, no longer for {} only",
+                        share.percent()
+                    ),
+                })
         });
         let phrases = [
             moved("ports", &before.ports, &after.ports),
             moved("protocols", &before.protocols, &after.protocols),
             deny,
             response,
-            monitor,
+            enforce,
         ];
         phrases.into_iter().flatten().collect()
     }

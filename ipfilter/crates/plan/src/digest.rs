@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Api, CALLER_RATE, EVENT_RATE, Plan, RESPOND_RATE};
+use super::{Api, CALLER_RATE, EVENT_RATE, Plan, RESPOND_RATE, Share};
 use ipfilter_addresses::{Address, Intervals};
 
 /// Changes whenever what is hashed, or how, does.
@@ -42,11 +42,14 @@ impl Digest {
             hasher.0.update(plan.events.to_le_bytes());
             hasher.0.update([u8::from(plan.log_denied)]);
         }
-        let monitored = plan.apis.iter().any(|api| api.monitor);
-        if plan.respond_rate != RESPOND_RATE || monitored {
+        let lenient = plan.apis.iter().any(|api| api.enforce != Share::ALL);
+        if plan.respond_rate != RESPOND_RATE || lenient {
             hasher.0.update(plan.respond_rate.to_le_bytes());
-            let monitored = plan.apis.iter().map(|api| u8::from(api.monitor));
-            hasher.bytes(&monitored.collect::<Vec<_>>());
+            let shares = plan
+                .apis
+                .iter()
+                .map(|api| api.enforce.parts().to_le_bytes());
+            hasher.bytes(shares.collect::<Vec<_>>().as_flattened());
         }
         if plan.callers != CALLER_RATE {
             hasher.bytes(b"callers");

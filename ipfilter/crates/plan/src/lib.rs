@@ -14,6 +14,7 @@ mod port_table;
 mod ports;
 mod read_back;
 mod response;
+mod share;
 mod sources;
 mod summary;
 mod table;
@@ -34,6 +35,7 @@ pub use port_table::{PortTable, Ports};
 pub use ports::{PortError, PortSet};
 pub use read_back::{Answers, Malformed, Mismatch, mismatches};
 pub use response::{Response, ResponseError};
+pub use share::Share;
 pub use sources::{SourceMap, TooManyApis};
 pub use summary::Summary;
 pub use table::{

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use ipfilter_ebpf::abi::{deny, port_entry};
 
-use super::{Api, Protocol};
+use super::{Api, Protocol, Share};
 
 /// Ports there are, with port 0, which is never an API's.
 const PORTS: usize = 1 << 16;
@@ -49,7 +49,7 @@ impl PortTable {
     }
 
     /// As the programs have it: in network byte order as the machine reads it, and with a mark at the ports of
-    /// those of `apis` that do more with a denied packet than to discard it.
+    /// those of `apis` that do not just discard each denied packet.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the mark has one byte")]
     pub fn to_abi(&self, apis: &[Api]) -> Vec<u8> {
@@ -63,7 +63,9 @@ impl PortTable {
                 .filter(|(_, number)| **number > 0)
             {
                 let api = apis.get(usize::from(*number) - 1);
-                let acts = api.is_some_and(|api| api.deny_action() != deny::DROP);
+                let acts = api.is_some_and(|api| {
+                    api.deny_action() != deny::DROP || api.enforce != Share::ALL
+                });
                 let mark = if acts { port_entry::ACTS as u8 } else { 0 };
                 if let Some(entry) = entries.get_mut(usize::from(port.to_be())) {
                     *entry = (number - 1) | port_entry::TAKEN as u8 | mark;

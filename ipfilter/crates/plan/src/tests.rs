@@ -9,7 +9,7 @@ fn sources(networks: &[&str]) -> AddressSet {
 
 fn api(name: &str, ports: &str, networks: &[&str]) -> Api {
     Api {
-        monitor: false,
+        enforce: Share::ALL,
         response: Response::default(),
         name: name.to_owned(),
         ports: ports.parse().unwrap(),
@@ -162,7 +162,7 @@ fn a_diff_says_what_changes() {
     );
 
     let mut apis = two();
-    apis[0].monitor = true;
+    apis[0].enforce = Share::NONE;
     let mut after = plan(&apis);
     assert_eq!(
         before.diff(&after).to_string(),
@@ -173,6 +173,17 @@ fn a_diff_says_what_changes() {
         after.diff(&before).to_string(),
         "petstore: enforced, no longer monitored only. other limits, logging or tables"
     );
+
+    let mut apis = two();
+    apis[0].enforce = "0.05".parse().unwrap();
+    let after = plan(&apis);
+    assert_ne!(after.digest(), before.digest());
+    let changes = [before.diff(&after), after.diff(&before)].map(|diff| diff.to_string());
+    let wanted = [
+        "petstore: enforced for 5 % of sources only",
+        "petstore: enforced for all sources, no longer for 5 % only",
+    ];
+    assert_eq!(changes, wanted);
 
     let first = before.first_diff().to_string();
     assert!(first.starts_with("petstore: new, ports 443,"), "{first}");

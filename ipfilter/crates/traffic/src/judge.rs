@@ -8,7 +8,7 @@ use ipfilter_ebpf::{
     verdict::{By, Tables, Verdict},
     wire::{self, Address, Packet, parse},
 };
-use ipfilter_plan::{IntervalTable, Plan, PortTable, Protocol, TableTooLarge};
+use ipfilter_plan::{IntervalTable, Plan, PortTable, Protocol, Share, TableTooLarge};
 
 /// The decision about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +61,8 @@ pub struct Judge {
     tables: Memory,
     /// By API, the sources every request of which is allowed.
     allowed: Vec<AddressSet>,
+    /// By API, its identity and the share of sources that it denies.
+    shares: Vec<(u32, Share)>,
 }
 
 /// A plan's tables, as a program has them.
@@ -87,7 +89,12 @@ impl Judge {
             v6: IntervalTable::new(&plan.v6)?,
             apis: ApiSet::from_bits(apis.fold(0, |bits, api| bits | (1 << api))),
         };
-        Ok(Self { tables, allowed })
+        let shares = plan.apis.iter().map(|api| (api.id(), api.enforce));
+        Ok(Self {
+            tables,
+            allowed,
+            shares: shares.collect(),
+        })
     }
 
     /// The decision about an Ethernet frame.
@@ -112,7 +119,14 @@ impl Judge {
                 let decision = self.passing(call.api, source);
                 judged(decision, Some(call.api), Reason::Allowed)
             }
-            Verdict::Deny(denied) => judged(Decision::Deny, Some(denied.api), Reason::Denied),
+            Verdict::Deny(call) => Judged {
+                passes: self.spares(call.api, source),
+                ..judged(
+                    Decision::Deny,
+                    Some(call.api),
+                    self.denied(call.api, source),
+                )
+            },
         }
     }
 
@@ -130,14 +144,14 @@ impl Judge {
         let reason = if passes {
             Reason::Allowed
         } else {
-            Reason::Denied
+            self.denied(number, Some(source))
         };
         Judged {
             decision,
             api: Some(api),
             reason: reason.name(),
             source: Some(source),
-            passes,
+            passes: passes || self.spares(number, Some(source)),
             in_the_dark: false,
         }
     }
@@ -146,6 +160,26 @@ impl Judge {
     #[must_use]
     pub fn api(&self, protocol: Protocol, port: u16) -> Option<usize> {
         self.tables.ports.api(protocol, port)
+    }
+
+    /// What a source that may not call an API is counted under.
+    fn denied(&self, api: u32, source: Option<IpAddr>) -> Reason {
+        if self.spares(api, source) {
+            Reason::WouldDeny
+        } else {
+            Reason::Denied
+        }
+    }
+
+    /// Whether a source passes though it may not call an API.
+    fn spares(&self, api: u32, source: Option<IpAddr>) -> bool {
+        let share = usize::try_from(api)
+            .ok()
+            .and_then(|api| self.shares.get(api));
+        match (share, source) {
+            (Some((id, share)), Some(source)) => !share.has(*id, source),
+            _ => false,
+        }
     }
 
     /// Whether all or only some requests of a source that passes are allowed.

@@ -16,6 +16,7 @@ use crate::{
     instance::Instance,
     kernel::{Count, Found, Stray},
     overrides::{Override, Overrides},
+    plan::Share,
     state::{ApiRecord, Deployed, Entry, FileState, Outcome, Record, Reload, Requester, Trial},
 };
 use problems::Problem;
@@ -177,6 +178,10 @@ struct ApiStatus {
     policy: String,
     deny: String,
     monitor: bool,
+    /// The share of sources that is denied, of those that may not call: from 0 to 1.
+    enforce: f64,
+    #[serde(skip)]
+    share: Share,
     /// Who may pass, in words, overrides included; empty where that was not recorded.
     sources: String,
 }
@@ -380,6 +385,8 @@ impl ApiStatus {
             policy: api.policy.display().to_string(),
             deny: api.deny.clone(),
             monitor: api.monitor,
+            enforce: api.enforce.number(),
+            share: api.enforce,
             sources: api.sources.clone(),
         }
     }

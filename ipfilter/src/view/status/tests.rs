@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::*;
 use crate::{
     kernel::{Count, Hook},
+    plan::Share,
     state::Kind,
 };
 
@@ -17,6 +18,8 @@ fn ordinary() -> Status {
         policy: format!("/etc/ipfilter/{name}.json"),
         deny: "drop".into(),
         monitor: false,
+        enforce: 1.0,
+        share: Share::ALL,
         sources: sources.into(),
     };
     let entry = |kind, what: &str| EventStatus::new(Entry::now(kind, Requester::Clock, None, what));

@@ -291,11 +291,14 @@ impl ApiStatus {
             ports,
             deny,
             monitor,
+            share,
             sources,
             ..
         } = self;
         let denied = if *monitor {
             "monitor: denies nobody".to_owned()
+        } else if let Some(leniency) = share.leniency() {
+            format!("{leniency}: {deny}; the others pass")
         } else {
             format!("denied: {deny}")
         };

@@ -11,7 +11,7 @@ use ratatui::{
 };
 
 use super::{Line, Screen};
-use crate::state::Outcome;
+use crate::{plan::Share, state::Outcome};
 
 /// The keys, for the last line.
 const KEYS: &str = "q quit  p pause  s sort  / filter  ↑↓ select  e explain";
@@ -95,6 +95,17 @@ fn heading(screen: &Screen) -> Paragraph<'_> {
             .age
             .map_or_else(String::new, |age| format!(" for {}", span(age)));
         spans.push(Span::raw(format!("  plan {digest}{age}")));
+    }
+    for lenient in sample.record.current().iter().flat_map(|now| &now.apis) {
+        let share = if lenient.monitor {
+            Share::NONE
+        } else {
+            lenient.enforce
+        };
+        if let Some(leniency) = share.leniency() {
+            let text = format!("  {}: {leniency}", lenient.name);
+            spans.push(Span::styled(text, bold));
+        }
     }
     if screen.paused {
         let reversed = Style::new().add_modifier(Modifier::REVERSED);

@@ -1,5 +1,6 @@
 //! What a change would do, before it is made: `diff`, `replay`, `import` and `export`; and after it: `verify`.
 
+mod canary;
 mod diff;
 mod exchange;
 mod exports;

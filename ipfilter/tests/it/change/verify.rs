@@ -28,7 +28,7 @@ fn plan(lookup: Lookup) -> Plan {
         ports: "80".parse().expect("a port"),
         protocols: Protocols::TCP,
         deny: Deny::Drop,
-        monitor: false,
+        enforce: ipfilter::plan::Share::ALL,
         response: Response::default(),
         sources: AddressSet::from_networks(networks),
     };

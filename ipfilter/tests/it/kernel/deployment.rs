@@ -104,7 +104,7 @@ fn plan(source: &str) -> Plan {
         ports: "80".parse().expect("a port"),
         protocols: Protocols::BOTH,
         deny: Deny::Drop,
-        monitor: false,
+        enforce: ipfilter::plan::Share::ALL,
         response: Response::default(),
         sources: AddressSet::from_networks([address.into()]),
     };

@@ -216,7 +216,7 @@ fn plan(number: u8) -> Plan {
         ports: "80".parse().expect("a port"),
         protocols: Protocols::BOTH,
         deny: Deny::Drop,
-        monitor: false,
+        enforce: ipfilter::plan::Share::ALL,
         response: Response::default(),
         sources: AddressSet::from_networks(networks),
     };

@@ -66,7 +66,7 @@ fn plan(sources: &AddressSet, lookup: Lookup) -> Plan {
         ports: port.to_string().parse().unwrap(),
         protocols: Protocols::BOTH,
         deny,
-        monitor: false,
+        enforce: ipfilter::plan::Share::ALL,
         response: Response::default(),
         sources: sources.clone(),
     });

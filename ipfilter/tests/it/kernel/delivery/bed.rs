@@ -155,7 +155,7 @@ fn plan() -> Plan {
         ports: PORT.to_string().parse().expect("a port"),
         protocols: Protocols::BOTH,
         deny: Deny::Drop,
-        monitor: false,
+        enforce: ipfilter::plan::Share::ALL,
         response: Response::default(),
         sources: AddressSet::from_networks(networks),
     };

@@ -5,7 +5,7 @@ use std::{net::IpAddr, thread, time::Instant};
 use etherparse::TcpHeader;
 use ipfilter::{
     kernel::{Action, Kind, Trial},
-    plan::Response,
+    plan::{Response, Share},
 };
 use ipfilter_ebpf::abi::Reason;
 use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
@@ -202,7 +202,7 @@ fn a_cookie_is_of_no_use_to_another() {
 fn a_monitored_api_denies_nobody() {
     let mut plan = plan(&[]);
     for api in &mut plan.apis {
-        api.monitor = true;
+        api.enforce = Share::NONE;
     }
     for kind in Kind::ALL {
         let trial = equivalence::load_one(&plan, kind);

@@ -8,7 +8,7 @@ use std::{
 use ipfilter::{
     addresses::AddressSet,
     kernel::{Action, Count, Kind, Trial},
-    plan::{Api, Deny, Lookup, Plan, PortTable, Protocols, Response},
+    plan::{Api, Deny, Lookup, Plan, PortTable, Protocols, Response, Share},
 };
 use ipfilter_ebpf::{
     abi::{ApiSet, Counter, Reason},
@@ -29,7 +29,7 @@ pub(crate) fn api(
         ports: ports.parse().expect("ports"),
         protocols,
         deny,
-        monitor: false,
+        enforce: Share::ALL,
         response: Response::default(),
         sources,
     }
