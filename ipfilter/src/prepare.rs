@@ -145,7 +145,8 @@ impl Policies {
         plan.respond_rate = self.spec.respond_rate.per_second();
         plan.events = self.spec.events;
         plan.callers = self.spec.allowed_sources;
-        plan.log_denied = self.spec.log_denied;
+        // Both read the same ring.
+        plan.log_denied = self.spec.log_denied || self.spec.record.is_some();
         plan.lookup = self.spec.lookup;
         Ok(plan)
     }

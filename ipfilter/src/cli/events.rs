@@ -11,18 +11,20 @@ use anyhow::{Context as _, bail};
 use ipnet::IpNet;
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, poll};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, format::Format, record, require_root};
+use super::{Exit, explain::parse_time, format::Format, record, require_root};
 use crate::{
     daemon::{self, Readable},
     instance::Instance,
     kernel::{Denial, Filter, Follower, Reader},
+    overrides::parse_duration,
+    state::recorded,
     view::event::{DeniedEvent, RequestEvent, Unreported},
 };
 
-/// Show denied packets and requests as they arrive, until Ctrl-C
+/// Show denied packets and requests as they arrive, until Ctrl-C, or with `--since` the packets that were kept
 ///
 /// Shows at most as many packets per second per CPU as the setting `events` allows, and the denied requests that
 /// an authorization service reports to `ipfilter run`, at most 50 a second; the others are counted once a second.
@@ -44,6 +46,15 @@ pub(super) struct Args {
     /// Only what comes from this address or block
     #[arg(long, value_delimiter = ',', value_name = "CIDR,...", value_parser = block)]
     source: Vec<IpNet>,
+
+    /// Show those that were kept since this time, and end: RFC 3339, seconds since 1970, or how long ago, such
+    /// as `2h`. The setting `record` has them kept
+    #[arg(long, value_name = "TIME", value_parser = since, allow_hyphen_values = true)]
+    since: Option<Timestamp>,
+
+    /// Only those until this time
+    #[arg(long, value_name = "TIME", value_parser = since, requires = "since", allow_hyphen_values = true)]
+    until: Option<Timestamp>,
 }
 
 /// How often unreported packets are counted out, and names are looked up anew.
@@ -56,8 +67,54 @@ fn block(text: &str) -> Result<IpNet, String> {
         .map_err(|_| "write an address, or a block such as 203.0.113.0/24".into())
 }
 
+fn since(text: &str) -> Result<Timestamp, String> {
+    parse_time(text).or_else(|error| {
+        let ago = parse_duration(text).map_err(|_| format!("{error}, or how long ago, as `2h`"))?;
+        Timestamp::now().checked_sub(ago).map_err(|_| error)
+    })
+}
+
+/// A line that was kept.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Denied(DeniedEvent),
+    Unreported(Unreported),
+}
+
+/// Shows what was kept.
+fn show_kept(args: &Args, instance: &Instance, since: Timestamp) -> anyhow::Result<Exit> {
+    let until = args.until.unwrap_or(Timestamp::MAX);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let files = recorded(instance, since, |line, kept: Kept| {
+        let (time, text) = match &kept {
+            Kept::Denied(event) if !args.wants(event) => return Ok(()),
+            Kept::Denied(event) => (event.time, event.to_string()),
+            Kept::Unreported(unreported) => (unreported.time, unreported.to_string()),
+        };
+        if (since..=until).contains(&time) {
+            match args.format {
+                Format::Text => writeln!(out, "{text}")?,
+                Format::Json => writeln!(out, "{line}")?,
+            }
+        }
+        Ok(())
+    })?;
+    out.flush()?;
+    if files == 0 {
+        bail!(
+            "no denied packets of instance `{}` are kept: the setting `record` has them kept",
+            instance.name()
+        );
+    }
+    Ok(Exit::Fine)
+}
+
 pub(super) fn run(args: &Args, instance: &Instance) -> anyhow::Result<Exit> {
     require_root("following what is denied")?;
+    if let Some(since) = args.since {
+        return show_kept(args, instance, since);
+    }
     let filter = Filter::of(instance);
     if filter.inspect()?.is_empty() {
         bail!("nothing is deployed as instance `{}`", instance.name());

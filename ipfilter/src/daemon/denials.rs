@@ -1,15 +1,17 @@
-//! Logging the packets that do not get through.
+//! Logging and keeping the packets that do not get through.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, mem};
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use log::info;
+use serde::Serialize;
 
 use super::readable::Readable;
 use crate::state::Deployed;
 use crate::{
     kernel::{Denial, Filter, Follower, Reader},
-    view::event::DeniedEvent,
+    view::event::{DeniedEvent, Unreported},
 };
 
 /// What is logged of packets that do not get through.
@@ -18,7 +20,19 @@ pub(super) struct Denials {
     readable: Readable,
     /// Names by number.
     interfaces: HashMap<u32, String>,
+    /// Lines to be kept, that are not written yet.
+    lines: String,
 }
+
+/// What is to be done with packets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) log: bool,
+    pub(super) record: bool,
+}
+
+/// The bytes of lines that may wait to be written: more than come in a second.
+const WAITING: usize = 16 << 20;
 
 impl Denials {
     /// Begins to follow. Needs a runtime to be entered.
@@ -29,6 +43,7 @@ impl Denials {
             follower,
             readable,
             interfaces: HashMap::new(),
+            lines: String::new(),
         })
     }
 
@@ -47,8 +62,14 @@ impl Denials {
         Ok(self.readable.read(take).await?)
     }
 
-    /// Logs it.
-    pub(super) fn log(&mut self, denial: &Denial, filter: &Filter, deployed: Option<&Deployed>) {
+    /// Logs it, and has it kept.
+    pub(super) fn take(
+        &mut self,
+        denial: &Denial,
+        wanted: Wanted,
+        filter: &Filter,
+        deployed: Option<&Deployed>,
+    ) {
         if !self.interfaces.contains_key(&denial.interface) {
             self.interfaces = filter.interface_names().unwrap_or_default();
         }
@@ -60,24 +81,54 @@ impl Denials {
             interface.map(String::as_str),
             api.map(|api| api.name.as_str()),
         );
-        let text = |value: Option<String>| value.unwrap_or_default();
-        info!(
-            interface = event.interface,
-            api = text(event.api.clone()),
-            verdict = event.verdict,
-            reason = event.reason,
-            protocol = event.protocol.unwrap_or_default(),
-            source = text(event.source.map(|source| source.to_string())),
-            source_port = event.source_port.unwrap_or_default(),
-            port = event.port.unwrap_or_default();
-            "denied: {}", event.untimed()
-        );
-    }
-
-    /// Logs how many packets were not logged one by one since this was last done, if any.
-    pub(super) fn log_unreported(&mut self) {
-        if let Ok(unreported @ 1..) = self.follower.unreported() {
-            info!(unreported; "denied: {unreported} more, not logged one by one");
+        if wanted.record {
+            self.keep(&event);
+        }
+        if wanted.log {
+            log(&event);
         }
     }
+
+    /// Adds a line to those that are to be kept.
+    fn keep(&mut self, what: &impl Serialize) {
+        if self.lines.len() < WAITING
+            && let Ok(line) = serde_json::to_string(what)
+        {
+            self.lines.push_str(&line);
+            self.lines.push('\n');
+        }
+    }
+
+    /// The lines that are to be kept, and are not written yet.
+    pub(super) fn take_lines(&mut self) -> String {
+        mem::take(&mut self.lines)
+    }
+
+    /// Notes how many packets were not reported one by one since this was last done, if any.
+    pub(super) fn count_unreported(&mut self, logs: bool) {
+        if let Ok(unreported @ 1..) = self.follower.unreported() {
+            self.keep(&Unreported {
+                time: Timestamp::now(),
+                unreported,
+            });
+            if logs {
+                info!(unreported; "denied: {unreported} more, not logged one by one");
+            }
+        }
+    }
+}
+
+fn log(event: &DeniedEvent) {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    info!(
+        interface = event.interface,
+        api = text(event.api.clone()),
+        verdict = &*event.verdict,
+        reason = &*event.reason,
+        protocol = event.protocol.as_deref().unwrap_or_default(),
+        source = text(event.source.map(|source| source.to_string())),
+        source_port = event.source_port.unwrap_or_default(),
+        port = event.port.unwrap_or_default();
+        "denied: {}", event.untimed()
+    );
 }

@@ -14,7 +14,7 @@ use super::{
     Daemon, Terms,
     clock::{Clock, Deadline},
     control::Control,
-    denials::Denials,
+    denials::{Denials, Wanted},
     events::{Effect, Event},
     exporter::Exporter,
     feed::Listening,
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     kernel::{Denial, Trace},
     overrides::Change,
-    state::{Kind, Requester},
+    state::{Kind, Requester, record},
     view::snapshot::Snapshot,
 };
 
@@ -224,7 +224,8 @@ impl Open {
 
     /// Follows what is denied, if it is to be logged.
     fn follow_denials(&mut self, daemon: &Daemon) {
-        if !daemon.policies.spec().log_denied {
+        let spec = daemon.policies.spec();
+        if !spec.log_denied && spec.record.is_none() {
             self.denials = None;
         } else if !self.denials.as_ref().is_some_and(Denials::is_live) {
             let denials = Denials::follow(&daemon.filter);
@@ -310,6 +311,7 @@ impl Daemon {
     pub(super) async fn perform_one(&mut self, open: &mut Open, effect: Effect) -> Outcome {
         match effect {
             Effect::End => {
+                self.record_denied(open);
                 let what = if self.service().detach_on_exit {
                     ""
                 } else {
@@ -360,14 +362,41 @@ impl Daemon {
             }
             Effect::LogDenial(denial) => {
                 if let Some(denials) = &mut open.denials {
-                    denials.log(&denial, &self.filter, self.history.record.current());
+                    let spec = self.policies.spec();
+                    let wanted = Wanted {
+                        log: spec.log_denied,
+                        record: spec.record.is_some(),
+                    };
+                    denials.take(&denial, wanted, &self.filter, self.history.record.current());
                 }
             }
-            Effect::LogUnreported => open.denials.iter_mut().for_each(Denials::log_unreported),
+            Effect::LogUnreported => {
+                let logs = self.policies.spec().log_denied;
+                open.denials
+                    .iter_mut()
+                    .for_each(|denials| denials.count_unreported(logs));
+                self.record_denied(open);
+            }
             Effect::FlushTrace => open.trace.iter_mut().for_each(Trace::flush),
             Effect::Alive => notify::alive(),
         }
         Outcome::Nothing
+    }
+
+    /// Writes down the packets that are to be kept.
+    fn record_denied(&self, open: &mut Open) {
+        let lines = open.denials.as_mut().map(Denials::take_lines);
+        let recording = self.policies.spec().record;
+        let (Some(lines), Some(recording)) = (lines.filter(|lines| !lines.is_empty()), recording)
+        else {
+            return;
+        };
+        let instance = self.history.instance.clone();
+        self.keeper.run(move || {
+            if let Err(error) = record(&instance, recording, &lines, Timestamp::now()) {
+                error!("denied packets are not kept: {error:#}");
+            }
+        });
     }
 
     fn build(

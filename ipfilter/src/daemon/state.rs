@@ -24,7 +24,8 @@ impl Daemon {
         let apis = current.into_iter().flat_map(|deployed| &deployed.apis);
         let apis: Vec<_> = apis.map(|api| api.name.clone()).collect();
         let counts = self.filter.counters(apis.len());
-        let logs = self.policies.spec().log_denied;
+        let spec = self.policies.spec();
+        let logs = spec.log_denied || spec.record.is_some();
         let readers = [("events", Reader::Anyone), ("log", Reader::Log)].into_iter();
         let unreported = readers
             .filter(|(_, reader)| logs || *reader != Reader::Log)

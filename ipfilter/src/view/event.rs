@@ -1,16 +1,16 @@
 //! A packet that did not get through, or a request that was denied, as `events` prints it and the log has it.
 
-use std::{fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use ipfilter_ebpf::wire::Protocol;
 use ipfilter_feed::Denied;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Denial, monotonic};
 
 /// A packet that did not get through.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeniedEvent {
     /// When it came.
     pub time: Timestamp,
@@ -19,11 +19,11 @@ pub struct DeniedEvent {
     /// The API's name; none for packets that reached no API's port.
     pub api: Option<String>,
     /// The verdict.
-    pub verdict: &'static str,
+    pub verdict: Cow<'static, str>,
     /// Why.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// `tcp` or `udp`; none where the ports are not known.
-    pub protocol: Option<&'static str>,
+    pub protocol: Option<Cow<'static, str>>,
     /// Its source address; none if no IP header was found.
     pub source: Option<IpAddr>,
     /// The source port.
@@ -112,7 +112,7 @@ impl fmt::Display for RequestEvent {
 }
 
 /// Denied packets or requests that were not reported one by one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unreported {
     /// Until when.
     pub time: Timestamp,
@@ -125,8 +125,8 @@ impl DeniedEvent {
     #[must_use]
     pub fn new(denial: &Denial, interface: Option<&str>, api: Option<&str>) -> Self {
         let protocol = denial.protocol.map(|protocol| match protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
+            Protocol::Tcp => Cow::Borrowed("tcp"),
+            Protocol::Udp => Cow::Borrowed("udp"),
         });
         Self {
             time: wall(denial.time),
@@ -135,12 +135,12 @@ impl DeniedEvent {
             api: denial
                 .api
                 .map(|index| api.map_or_else(|| format!("#{index}"), ToOwned::to_owned)),
-            verdict: denial.reason.outcome().name(),
-            reason: denial.reason.name(),
-            protocol,
+            verdict: denial.reason.outcome().name().into(),
+            reason: denial.reason.name().into(),
             source: denial.source,
-            source_port: protocol.map(|_| denial.source_port),
-            port: protocol.map(|_| denial.port),
+            source_port: denial.protocol.map(|_| denial.source_port),
+            port: denial.protocol.map(|_| denial.port),
+            protocol,
         }
     }
 }
@@ -169,7 +169,7 @@ impl DeniedEvent {
         } = self;
         let api = self.api.as_deref().unwrap_or("-");
         write!(f, "{interface} {api} {verdict} {reason}")?;
-        match (self.source, self.protocol) {
+        match (self.source, &self.protocol) {
             (None, _) => write!(f, " from an unknown source"),
             (Some(source), None) => write!(f, " from {source}"),
             (Some(source), Some(protocol)) => write!(

@@ -17,6 +17,7 @@ use jiff::SignedDuration;
 use super::{
     authorize::Authorize,
     choice::{Choice as _, OnError, choice},
+    recording::Recording,
     table::settings,
     value::{AnswerRate, cidr, duration, flag, path},
 };
@@ -63,6 +64,11 @@ settings! {
         /// Log denied packets while `ipfilter run` is running, at most as many as `events` allows
         #[arg(long)]
         pub log_denied: bool,
+
+        /// Keep the denied packets that are reported on disk, while `ipfilter run` is running, for so many days
+        /// and in so many bytes; `ipfilter events --since` shows them
+        #[arg(skip)]
+        pub record: Option<Recording>,
 
         /// Whenever a plan is deployed, close the established TCP connections of sources that it denies
         #[arg(long)]

@@ -53,7 +53,7 @@ const FULL: &str = r#"{"interfaces": ["eth0", "ens?"],
        "api_arn": "arn:aws:execute-api:us-east-1:123456789012:abcdef1234"},
       {"name": "billing", "ports": ["8443"], "policy": "/etc/billing.json"}],
     "addresses": ["192.0.2.1", "2001:db8::1"], "mode": "tc", "lookup": "trie", "reject_rate": 5,
-    "events": 7, "log_denied": true, "cut": true, "metrics": "unix:metrics", "watch": true, "on_error": "fail",
+    "events": 7, "log_denied": true, "record": {"days": 30}, "cut": true, "metrics": "unix:metrics", "watch": true, "on_error": "fail",
     "detach_on_exit": true, "confirm": "1m",
     "authorize": {"listen": "127.0.0.1:9478", "trusted_proxies": ["127.0.0.1/32"],
       "stage": {"from": "path"}, "principal_header": "X-Principal",
@@ -76,6 +76,8 @@ fn a_full_file_is_taken_as_it_says() {
     let metrics = config.service.metrics.as_ref().map(ToString::to_string);
     assert_eq!(metrics.as_deref(), Some("unix:conf/metrics"));
     assert_eq!(config.service.confirm.map(|time| time.as_secs()), Some(60));
+    let record = config.record.map(|record| (record.days, record.max_bytes));
+    assert_eq!(record, Some((30, 64 << 20)));
     let authorize = config.authorize.as_ref().unwrap();
     assert_eq!(authorize.stage, Stage::FromPath);
     assert_eq!(authorize.endpoints["vpce-1"].vpc.as_deref(), Some("vpc-1"));
