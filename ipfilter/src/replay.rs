@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use crate::{
     kernel::{Action, Kind, Trial},
     plan::{Deny, Plan, Protocol},
+    policy::{self, Request},
     prepare::Policies,
 };
 
@@ -79,6 +80,50 @@ impl Periods {
     pub(crate) fn names(&self) -> Vec<String> {
         let apis = self.policies.spec().apis.iter();
         apis.map(|api| api.name.clone()).collect()
+    }
+
+    /// The decision about a whole request at this stage, whose source was judged so: the policy's, as `explain
+    /// --request` has it. What the log does not say of a request is absent.
+    pub(crate) fn request(&self, record: &Record<'_>, stage: &str, judged: Judged) -> Judged {
+        let policy = judged.api.and_then(|api| self.policies.policy(api));
+        let known = (
+            policy,
+            record.source,
+            record.method.as_ref(),
+            record.path.as_ref(),
+        );
+        let (Some(policy), Some(source), Some(method), Some(path)) = known else {
+            return judged;
+        };
+        if judged.decision == Decision::Deny {
+            return judged;
+        }
+        let mut request = Request::new(source, method.as_ref());
+        stage.clone_into(&mut request.stage);
+        let path = path.split(['?', '#']).next().unwrap_or_default();
+        path.clone_into(&mut request.path);
+        request.time = Some(self.fixed.or(record.time).unwrap_or(self.now));
+        let headers = [
+            ("User-Agent", &record.user_agent),
+            ("Referer", &record.referer),
+        ];
+        for (name, value) in headers {
+            if let Some(value) = value {
+                request
+                    .headers
+                    .insert(name.to_owned(), value.as_ref().to_owned());
+            }
+        }
+        let (decision, reason) = match policy.decide(&request).decision {
+            policy::Decision::Allow => (Decision::Allow, judged.reason),
+            policy::Decision::Depends => (Decision::Depends, judged.reason),
+            policy::Decision::Deny => (Decision::Deny, "request_denied"),
+        };
+        Judged {
+            decision,
+            reason,
+            ..judged
+        }
     }
 
     /// The tables that hold when a record was written.

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use ipfilter_traffic::{
-    Content, Input, capture,
+    Content, Decision, Input, Judged, capture,
     log::{self, Field},
 };
 use jiff::Timestamp;
@@ -76,6 +76,10 @@ pub struct Args {
     /// Where a log has the source: a word's number, or a name such as `request.ip`
     #[arg(long, value_name = "FIELD")]
     field: Option<Field>,
+
+    /// Decide whole requests, as to this stage, where a log has their methods and paths (default: only by source)
+    #[arg(long, value_name = "STAGE")]
+    stage: Option<String>,
 
     /// Judge all records at this time: RFC 3339, or seconds since 1970
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_hyphen_values = true)]
@@ -274,8 +278,8 @@ impl<'a> Replay<'a> {
             None => None,
         };
         if packet.outgoing {
-            judged = ipfilter_traffic::Judged {
-                decision: ipfilter_traffic::Decision::Other,
+            judged = Judged {
+                decision: Decision::Other,
                 api: None,
                 reason: "outgoing",
                 ..judged
@@ -318,8 +322,13 @@ impl<'a> Replay<'a> {
 
     fn record(&mut self, record: &log::Record<'_>, shown: &str) -> anyhow::Result<()> {
         let (api, any, apis) = (self.api, self.any_port, self.names.len());
+        let stage = self.args.stage.as_deref();
+        let whole = |periods: &Periods, judged: Judged| match stage {
+            Some(stage) => periods.request(record, stage, judged),
+            None => judged,
+        };
         let judged = self.new.at(record.time)?.record(record, api, any, apis);
-        let Some(judged) = judged else {
+        let Some(judged) = judged.map(|judged| whole(&self.new, judged)) else {
             let names = self.names.join(", ");
             let message = format!(
                 "`{shown}` does not say which port a request was for: choose the API with `--api` ({names})"
@@ -327,10 +336,10 @@ impl<'a> Replay<'a> {
             return Err(Stop::usage(message).into());
         };
         let was = match &mut self.old {
-            Some(old) => old
-                .at(record.time)?
-                .record(record, api, any, apis)
-                .map(|it| it.decision),
+            Some(old) => {
+                let was = old.at(record.time)?.record(record, api, any, apis);
+                was.map(|was| whole(old, was).decision)
+            }
             None => None,
         };
         self.outcome.tally.add(&judged, was, record.time);

@@ -39,6 +39,9 @@ impl Decision {
     }
 }
 
+/// Bytes in an Ethernet header, without which nothing is known of a frame.
+const ETHERNET: usize = 14;
+
 /// What was decided about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
@@ -110,7 +113,10 @@ impl Judge {
             in_the_dark: false,
         };
         match verdict {
-            Verdict::Pass(reason) => judged(Decision::Other, None, reason),
+            Verdict::Pass(reason) => Judged {
+                in_the_dark: frame.len() < ETHERNET,
+                ..judged(Decision::Other, None, reason)
+            },
             Verdict::Drop(reason, _) => Judged {
                 in_the_dark: true,
                 ..judged(Decision::Deny, None, reason)

@@ -186,6 +186,52 @@ fn records_are_judged_at_their_time() {
     assert_eq!(counts(&folder.json(&arguments, 0)), [4, 0, 0, 0]);
 }
 
+#[test]
+fn whole_requests_are_decided_where_a_log_has_them() {
+    let folder = Folder::new();
+    let mut policy: Value = serde_json::from_str(&allow(&["192.0.2.0/24"])).unwrap();
+    let deny = json!({"Effect": "Deny", "Principal": "*", "Action": "execute-api:Invoke",
+        "Resource": "execute-api:/prod/DELETE/*"});
+    policy["Statement"]
+        .as_array_mut()
+        .expect("a list")
+        .push(deny);
+    folder.write("policy.json", policy.to_string());
+    let combined = |source: &str, request: &str| {
+        format!("{source} - - [01/Jan/2026:00:00:00 +0000] \"{request}\" 200 1\n")
+    };
+    let lines = [
+        combined("192.0.2.1", "GET /pets?all=1 HTTP/1.1"),
+        combined("192.0.2.1", "DELETE /pets/7 HTTP/1.1"),
+        combined("203.0.113.9", "GET /pets HTTP/1.1"),
+        combined("192.0.2.1", "-"),
+    ];
+    folder.write("access.log", lines.concat());
+    let objects = [
+        json!({"ip": "192.0.2.1", "httpMethod": "DELETE", "path": "/pets/7"}),
+        json!({"remote_addr": "192.0.2.1", "request": "DELETE /pets/7 HTTP/1.1"}),
+        json!({"request": {"remote_ip": "192.0.2.1", "method": "GET", "uri": "/pets"}}),
+    ];
+    folder.write(
+        "x.jsonl",
+        objects.map(|object| object.to_string() + "\n").concat(),
+    );
+    let replay = |stage: &[&str]| {
+        let arguments = [
+            "replay",
+            "access.log",
+            "x.jsonl",
+            "--policy",
+            "policy.json",
+            "--allow-partial",
+        ];
+        counts(&folder.json(&[&arguments, stage].concat(), 0))
+    };
+    assert_eq!(replay(&[]), [0, 1, 6, 0]);
+    assert_eq!(replay(&["--stage", "prod"]), [2, 4, 1, 0]);
+    assert_eq!(replay(&["--stage", "test"]), [5, 1, 1, 0]);
+}
+
 /// Frames of all sorts from these sources.
 fn traffic() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let sources: Vec<IpAddr> = generate::sources().collect();
@@ -232,6 +278,44 @@ proptest! {
         prop_assert_eq!(report["kernel"]["different"].as_u64(), Some(0));
         prop_assert_eq!(report["records"].as_u64(), Some(frames.len() as u64));
         prop_assert_eq!(counts(&report).iter().sum::<u64>(), frames.len() as u64);
+    }
+
+    #[test]
+    fn requests_are_decided_as_explain_decides_them(
+        policy in generate::policy(),
+        method in select(vec!["GET", "DELETE", "POST"]),
+        path in select(vec!["/pets", "/pets/7", "/", "/a/b"]),
+        stage in select(vec!["prod", "test"]),
+        time in select(generate::times().collect::<Vec<_>>()),
+    ) {
+        let folder = Folder::new();
+        folder.write("policy.json", policy.to_string());
+        let sources: std::collections::BTreeSet<IpAddr> = generate::sources().collect();
+        let log: String = sources.iter().map(|source| {
+            let agent = "curl/8";
+            json!({"ip": source, "time": time, "method": method, "path": path, "user_agent": agent}).to_string() + "\n"
+        }).collect();
+        folder.write("x.jsonl", log);
+        let report = folder.json(
+            &["replay", "x.jsonl", "--policy", "policy.json", "--allow-partial", "--api-arn", generate::API, "--stage", stage],
+            0,
+        );
+        let policy = super::diff::read(&policy);
+        let replayed = report["sources"].as_array().expect("a list");
+        prop_assert_eq!(replayed.len(), sources.len());
+        for source in sources {
+            let request = json!({"source": source, "method": method, "stage": stage, "path": path, "time": time,
+                "headers": {"user-agent": "curl/8"}});
+            let request = serde_json::from_value(request).expect("a request");
+            let want = match policy.decide(&request).decision {
+                ipfilter::policy::Decision::Allow => "allow",
+                ipfilter::policy::Decision::Deny => "deny",
+                ipfilter::policy::Decision::Depends => "depends",
+            };
+            let text = source.to_string();
+            let got = replayed.iter().find(|it| it["source"] == text.as_str()).expect("it is there");
+            prop_assert_eq!(&got["decision"], want, "{}", source);
+        }
     }
 
     #[test]

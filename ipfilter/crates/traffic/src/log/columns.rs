@@ -1,5 +1,7 @@
 //! Logs with named columns: CloudFront and VPC Flow Logs.
 
+use std::borrow::Cow;
+
 use ipfilter_plan::Protocol;
 use jiff::Timestamp;
 
@@ -84,10 +86,10 @@ pub(super) fn cloudfront<'l>(
     Ok(Record {
         source: Some(source),
         time: date.and_then(|(date, time)| format!("{date}T{time}Z").parse().ok()),
-        method: columns.get("cs-method"),
-        path: columns.get("cs-uri-stem"),
-        user_agent: columns.get("cs(User-Agent)"),
-        referer: columns.get("cs(Referer)"),
+        method: columns.get("cs-method").map(Cow::Borrowed),
+        path: columns.get("cs-uri-stem").map(Cow::Borrowed),
+        user_agent: columns.get("cs(User-Agent)").map(Cow::Borrowed),
+        referer: columns.get("cs(Referer)").map(Cow::Borrowed),
         ..Record::default()
     })
 }

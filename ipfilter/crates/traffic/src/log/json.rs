@@ -1,5 +1,7 @@
 //! An object a line: nginx's, Caddy's, Traefik's, API Gateway's and many others'.
 
+use std::borrow::Cow;
+
 use ipfilter_plan::Protocol;
 use serde_json::Value;
 
@@ -59,6 +61,51 @@ const PORTS: [&str; 6] = [
     "local_port",
 ];
 
+const METHODS: [&str; 9] = [
+    "httpMethod",
+    "method",
+    "request_method",
+    "requestMethod",
+    "RequestMethod",
+    "cs-method",
+    "request.method",
+    "httpRequest.httpMethod",
+    "httpRequest.requestMethod",
+];
+
+const PATHS: [&str; 11] = [
+    "path",
+    "uri",
+    "request_uri",
+    "requestPath",
+    "RequestPath",
+    "resourcePath",
+    "cs-uri-stem",
+    "request.uri",
+    "request.path",
+    "httpRequest.uri",
+    "url",
+];
+
+const USER_AGENTS: [&str; 8] = [
+    "userAgent",
+    "user_agent",
+    "http_user_agent",
+    "identity.userAgent",
+    "request_User-Agent",
+    "httpRequest.userAgent",
+    "user_agent.original",
+    "request.headers.User-Agent",
+];
+
+const REFERERS: [&str; 5] = [
+    "referer",
+    "http_referer",
+    "request_Referer",
+    "httpRequest.referer",
+    "request.headers.Referer",
+];
+
 /// Reads one object. `field` says where the source is, if not in one of the usual places.
 pub(super) fn parse(line: &str, field: Option<&Field>) -> Result<Record<'static>, &'static str> {
     let object: Value = serde_json::from_str(line).map_err(|_| "this is not JSON")?;
@@ -92,12 +139,33 @@ pub(super) fn parse(line: &str, field: Option<&Field>) -> Result<Record<'static>
         Some(Value::String(text)) if text == "udp" => Some(Protocol::Udp),
         _ => None,
     };
+    let text = |names: &[&str]| names.iter().find_map(|name| text(find(&object, name)?));
+    // A request line, as nginx's `$request`.
+    let line = text(&["request"]);
+    let mut words = line.iter().flat_map(|line| line.split(' '));
+    let (method, path) = (words.next(), words.next());
+    let owned = |word: Option<&str>| word.map(|word| Cow::Owned(word.to_owned()));
     Ok(Record {
         source: Some(source),
         time,
         port: port.map(|port| (protocol, port)),
-        ..Record::default()
+        portless: false,
+        method: text(&METHODS).or_else(|| owned(method)),
+        path: text(&PATHS).or_else(|| owned(path)),
+        user_agent: text(&USER_AGENTS),
+        referer: text(&REFERERS),
     })
+}
+
+/// A text that says something; of several, as Caddy has the values of headers, the first.
+fn text(value: &Value) -> Option<Cow<'static, str>> {
+    let value = value
+        .as_array()
+        .map_or(Some(value), |values| values.first())?;
+    let text = value
+        .as_str()
+        .filter(|text| !text.is_empty() && *text != "-")?;
+    Some(Cow::Owned(text.to_owned()))
 }
 
 /// The member of that name; after a dot, a member of it.

@@ -6,6 +6,7 @@ mod time;
 mod web;
 
 use std::{
+    borrow::Cow,
     io::{self, BufRead},
     net::{IpAddr, SocketAddr},
     str::FromStr,
@@ -86,13 +87,13 @@ pub struct Record<'l> {
     /// Whether it is of a protocol without ports.
     pub portless: bool,
     /// The method.
-    pub method: Option<&'l str>,
+    pub method: Option<Cow<'l, str>>,
     /// The path, with what follows it.
-    pub path: Option<&'l str>,
+    pub path: Option<Cow<'l, str>>,
     /// The client's `User-Agent`.
-    pub user_agent: Option<&'l str>,
+    pub user_agent: Option<Cow<'l, str>>,
     /// The `Referer`.
-    pub referer: Option<&'l str>,
+    pub referer: Option<Cow<'l, str>>,
 }
 
 /// What a log has.

@@ -15,8 +15,8 @@ fn one(text: &str, field: Option<&str>) -> (Option<Format>, Vec<String>) {
                     record.source.map_or("-".into(), |it| it.to_string()),
                     record.time.map_or("-".into(), |it| it.to_string()),
                     record.port.map_or("-".into(), |(_, port)| port.to_string()),
-                    record.method.unwrap_or("-"),
-                    record.path.unwrap_or("-"),
+                    record.method.as_deref().unwrap_or("-"),
+                    record.path.as_deref().unwrap_or("-"),
                 ),
                 Item::Unreadable(line, why) => format!("{line}: {why}"),
             });
@@ -101,15 +101,15 @@ fn objects_of_many_servers_are_known() {
     for (line, want) in [
         (
             r#"{"requestId":"x","ip":"192.0.2.1","requestTime":"09/Apr/2015:12:34:56 +0000","httpMethod":"GET"}"#,
-            "192.0.2.1 2015-04-09T12:34:56Z - - -",
+            "192.0.2.1 2015-04-09T12:34:56Z - GET -",
         ),
         (
-            r#"{"level":"info","ts":1585597114.7687502,"request":{"remote_ip":"192.0.2.1","remote_port":"1"},"status":200}"#,
-            "192.0.2.1 2020-03-30T19:38:34.76875Z - - -",
+            r#"{"level":"info","ts":1585597114.7687502,"request":{"remote_ip":"192.0.2.1","remote_port":"1","method":"GET","uri":"/a"},"status":200}"#,
+            "192.0.2.1 2020-03-30T19:38:34.76875Z - GET /a",
         ),
         (
-            r#"{"remote_addr":"2001:db8::1","time_iso8601":"2026-01-01T00:00:00+01:00","server_port":"443"}"#,
-            "2001:db8::1 2025-12-31T23:00:00Z 443 - -",
+            r#"{"remote_addr":"2001:db8::1","time_iso8601":"2026-01-01T00:00:00+01:00","server_port":"443","request":"PUT /b HTTP/2.0"}"#,
+            "2001:db8::1 2025-12-31T23:00:00Z 443 PUT /b",
         ),
         (
             r#"{"ClientAddr":"192.0.2.1:51234","StartUTC":"2026-01-01T00:00:00Z"}"#,

@@ -1,5 +1,7 @@
 //! Logs of web servers and load balancers.
 
+use std::borrow::Cow;
+
 use ipfilter_plan::Protocol;
 
 use super::{Record, address, time};
@@ -36,10 +38,10 @@ pub(super) fn combined(line: &str, elsewhere: bool) -> Result<Record<'_>, &'stat
     Ok(Record {
         source,
         time: Some(time),
-        method,
-        path,
-        user_agent,
-        referer,
+        method: method.map(Cow::Borrowed),
+        path: path.map(Cow::Borrowed),
+        user_agent: user_agent.map(Cow::Borrowed),
+        referer: referer.map(Cow::Borrowed),
         ..Record::default()
     })
 }
@@ -47,7 +49,8 @@ pub(super) fn combined(line: &str, elsewhere: bool) -> Result<Record<'_>, &'stat
 /// A request line's method and target.
 fn request(line: &str) -> (Option<&str>, Option<&str>) {
     let mut words = line.split(' ');
-    (words.next().filter(|it| !it.is_empty()), words.next())
+    let method = words.next().filter(|it| !it.is_empty() && *it != "-");
+    (method, words.next())
 }
 
 /// Application Load Balancer ("Access logs for your Application Load Balancer").
@@ -73,9 +76,9 @@ pub(super) fn alb(line: &str) -> Result<Record<'_>, &'static str> {
         source: Some(source),
         time: Some(time),
         port: port.map(|port| (Some(Protocol::Tcp), port)),
-        method,
-        path,
-        user_agent,
+        method: method.map(Cow::Borrowed),
+        path: path.map(Cow::Borrowed),
+        user_agent: user_agent.map(Cow::Borrowed),
         ..Record::default()
     })
 }
@@ -106,8 +109,8 @@ pub(super) fn gateway_xml(line: &str) -> Result<Record<'_>, &'static str> {
     Ok(Record {
         source: Some(source),
         time: element("requestTime").and_then(time::any),
-        method: element("httpMethod"),
-        path: element("resourcePath"),
+        method: element("httpMethod").map(Cow::Borrowed),
+        path: element("resourcePath").map(Cow::Borrowed),
         ..Record::default()
     })
 }
@@ -126,8 +129,8 @@ pub(super) fn gateway_csv(line: &str, elsewhere: bool) -> Result<Record<'_>, &'s
     Ok(Record {
         source,
         time,
-        method: fields.next(),
-        path: fields.next(),
+        method: fields.next().map(Cow::Borrowed),
+        path: fields.next().map(Cow::Borrowed),
         ..Record::default()
     })
 }
