@@ -84,16 +84,46 @@ fn content(start: &[u8]) -> Content {
 }
 
 /// A reader from which some was read, with that in front of it again.
-type Whole<R> = Chain<Cursor<Vec<u8>>, R>;
+type Whole<R> = Chain<Cursor<Vec<u8>>, Rest<R>>;
 
-/// The beginning of `reader`, and all of it.
+/// The beginning of `reader`, and all of it. What can't be read of the beginning fails again in its place, so that
+/// what is before it is not lost.
 fn sniff<R: BufRead>(mut reader: R) -> io::Result<(Vec<u8>, Whole<R>)> {
     let mut start = Vec::new();
-    reader
-        .by_ref()
-        .take(SNIFFED as u64)
-        .read_to_end(&mut start)?;
-    Ok((start.clone(), Cursor::new(start).chain(reader)))
+    let read = reader.by_ref().take(SNIFFED as u64).read_to_end(&mut start);
+    let rest = match read {
+        Err(error) if start.is_empty() => return Err(error),
+        read => Rest {
+            failed: read.err(),
+            reader,
+        },
+    };
+    Ok((start.clone(), Cursor::new(start).chain(rest)))
+}
+
+/// What comes behind the beginning.
+struct Rest<R> {
+    /// How reading has failed already.
+    failed: Option<io::Error>,
+    reader: R,
+}
+
+impl<R: BufRead> Read for Rest<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.failed.take().map_or(Ok(()), Err)?;
+        self.reader.read(buffer)
+    }
+}
+
+impl<R: BufRead> BufRead for Rest<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.failed.take().map_or(Ok(()), Err)?;
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.reader.consume(amount);
+    }
 }
 
 /// Frames of zstd, one after the other (RFC 8878, section 3).

@@ -4,6 +4,7 @@ mod canary;
 mod diff;
 mod exchange;
 mod exports;
+mod hostile;
 mod impact;
 mod replay;
 mod verify;
@@ -35,6 +36,10 @@ impl Folder {
         let path = self.0.join(name);
         fs::write(&path, content).expect("a file");
         path
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Runs `ipfilter` here.
