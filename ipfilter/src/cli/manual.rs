@@ -24,6 +24,12 @@ const SECTIONS: &str = include_str!("../../dist/man/ipfilter.1.sections");
 /// Ends the page of each of its commands.
 const COMMAND_SECTIONS: &str = include_str!("../../dist/man/command.1.sections");
 
+/// What the pages of single commands have besides, before that.
+const MORE_SECTIONS: [(&str, &str); 1] = [(
+    "verify",
+    include_str!("../../dist/man/ipfilter-verify.1.sections"),
+)];
+
 /// The page of the configuration file.
 const CONFIGURATION: &str = include_str!("../../dist/man/ipfilter.json.5");
 
@@ -41,7 +47,11 @@ pub(super) fn run(args: &Args) -> Result<Exit> {
     command.build();
     let about = About::now()?;
     for page in command.get_subcommands().filter(|page| !page.is_hide_set()) {
-        about.write(folder, page, COMMAND_SECTIONS)?;
+        let more = MORE_SECTIONS
+            .iter()
+            .find(|(name, _)| *name == page.get_name());
+        let more = more.map_or("", |(_, sections)| sections);
+        about.write(folder, page, &[more, COMMAND_SECTIONS].concat())?;
     }
     about.write(folder, &command, SECTIONS)?;
     fs::write(folder.join("ipfilter.json.5"), about.fill(CONFIGURATION))?;

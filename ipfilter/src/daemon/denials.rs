@@ -1,16 +1,25 @@
 //! Logging and keeping the packets that do not get through.
 
-use std::{collections::HashMap, io, mem};
+use std::{
+    collections::HashMap,
+    io, mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use log::info;
+use log::{error, info};
 use serde::Serialize;
 
 use super::readable::Readable;
-use crate::state::Deployed;
 use crate::{
+    config::Recording,
+    instance::Instance,
     kernel::{Denial, Filter, Follower, Reader},
+    state::{Deployed, record},
     view::event::{DeniedEvent, Unreported},
 };
 
@@ -22,6 +31,8 @@ pub(super) struct Denials {
     interfaces: HashMap<u32, String>,
     /// Lines to be kept, that are not written yet.
     lines: String,
+    /// Whether the last ones could not be written.
+    failing: Arc<AtomicBool>,
 }
 
 /// What is to be done with packets.
@@ -44,6 +55,7 @@ impl Denials {
             readable,
             interfaces: HashMap::new(),
             lines: String::new(),
+            failing: Arc::default(),
         })
     }
 
@@ -99,9 +111,26 @@ impl Denials {
         }
     }
 
-    /// The lines that are to be kept, and are not written yet.
-    pub(super) fn take_lines(&mut self) -> String {
-        mem::take(&mut self.lines)
+    /// What writes down the lines that are to be kept and are not written yet; none if there are none.
+    pub(super) fn keeper(
+        &mut self,
+        instance: &Instance,
+        recording: Recording,
+    ) -> Option<impl FnOnce() + Send + use<>> {
+        let lines = mem::take(&mut self.lines);
+        let (instance, failing) = (instance.clone(), Arc::clone(&self.failing));
+        (!lines.is_empty()).then_some(move || {
+            // A full disk must not fill the log as well.
+            match record(&instance, recording, &lines, Timestamp::now()) {
+                Err(failure) if !failing.swap(true, Ordering::Relaxed) => {
+                    error!("denied packets are not kept until this works again: {failure:#}");
+                }
+                Ok(()) if failing.swap(false, Ordering::Relaxed) => {
+                    info!("denied packets are kept again");
+                }
+                _ => {}
+            }
+        })
     }
 
     /// Notes how many packets were not reported one by one since this was last done, if any.

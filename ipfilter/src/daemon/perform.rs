@@ -26,7 +26,7 @@ use super::{
 use crate::{
     kernel::{Denial, Trace},
     overrides::Change,
-    state::{Kind, Requester, record},
+    state::{Kind, Requester},
     view::snapshot::Snapshot,
 };
 
@@ -385,18 +385,12 @@ impl Daemon {
 
     /// Writes down the packets that are to be kept.
     fn record_denied(&self, open: &mut Open) {
-        let lines = open.denials.as_mut().map(Denials::take_lines);
         let recording = self.policies.spec().record;
-        let (Some(lines), Some(recording)) = (lines.filter(|lines| !lines.is_empty()), recording)
-        else {
-            return;
-        };
-        let instance = self.history.instance.clone();
-        self.keeper.run(move || {
-            if let Err(error) = record(&instance, recording, &lines, Timestamp::now()) {
-                error!("denied packets are not kept: {error:#}");
-            }
-        });
+        if let (Some(denials), Some(recording)) = (&mut open.denials, recording)
+            && let Some(write) = denials.keeper(&self.history.instance, recording)
+        {
+            self.keeper.run(write);
+        }
     }
 
     fn build(
