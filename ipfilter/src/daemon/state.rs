@@ -22,7 +22,8 @@ impl Daemon {
         let record = &self.history.record;
         let current = record.current();
         let apis = current.into_iter().flat_map(|deployed| &deployed.apis);
-        let apis: Vec<_> = apis.map(|api| api.name.clone()).collect();
+        let (apis, shares): (Vec<_>, Vec<_>) =
+            apis.map(|api| (api.name.clone(), api.share())).unzip();
         let counts = self.filter.counters(apis.len());
         let spec = self.policies.spec();
         let logs = spec.log_denied || spec.record.is_some();
@@ -35,6 +36,7 @@ impl Daemon {
             counts: counts.map_err(|error| error.to_string()),
             unreported: unreported.collect(),
             apis,
+            shares,
             tables: self.deployment.tables(),
             filtered: self.deployment.attached().len(),
             waiting: record.waiting.clone(),
@@ -68,6 +70,11 @@ impl Daemon {
         };
         let digest = self.digest();
         status += &format!("; plan {}", digest.get(..12).unwrap_or(digest));
+        for api in record.current().iter().flat_map(|deployed| &deployed.apis) {
+            if let Some(leniency) = api.share().leniency() {
+                status += &format!("; {}: {leniency}", api.name);
+            }
+        }
         if !record.waiting.is_empty() {
             status += &format!("; waiting for {}", record.waiting.join(", "));
         }

@@ -192,6 +192,17 @@ pub struct ApiRecord {
     pub sources: String,
 }
 
+impl ApiRecord {
+    /// The share of sources that is denied, of those that may not call; older records of monitored APIs have none.
+    pub(crate) fn share(&self) -> Share {
+        if self.monitor {
+            Share::NONE
+        } else {
+            self.enforce
+        }
+    }
+}
+
 /// How a reload went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reload {

@@ -97,6 +97,17 @@ impl Page {
                 .inc_by(count.total.packets);
             bytes.with_label_values(&values).inc_by(count.total.bytes);
         }
+        let enforced = GaugeVec::new(
+            Opts::new(
+                "ipfilter_api_enforced_ratio",
+                "The share of sources that an API denies, of those that may not call it: 0 in monitor mode.",
+            ),
+            &["api"],
+        )?;
+        self.0.register(Box::new(enforced.clone()))?;
+        for (api, share) in snapshot.apis.iter().zip(&snapshot.shares) {
+            enforced.with_label_values(&[api]).set(share.number());
+        }
         let unreported = self.counter(
             "ipfilter_events_unreported_total",
             "Denied packets that `ipfilter events` or the log did not report one by one, because nobody \

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     kernel::Count,
-    plan::TableSizes,
+    plan::{Share, TableSizes},
     state::{Cause, Verified},
 };
 
@@ -15,6 +15,8 @@ use crate::{
 pub struct Snapshot {
     /// The protected APIs' names, by index.
     pub apis: Vec<String>,
+    /// By index, the share of sources that each API denies, of those that may not call it.
+    pub shares: Vec<Share>,
     /// The counters, or why they can't be read.
     pub counts: Result<Vec<Count>, String>,
     /// The denied packets that were not reported to each reader of events, as far as known.

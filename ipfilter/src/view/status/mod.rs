@@ -385,8 +385,8 @@ impl ApiStatus {
             policy: api.policy.display().to_string(),
             deny: api.deny.clone(),
             monitor: api.monitor,
-            enforce: api.enforce.number(),
-            share: api.enforce,
+            enforce: api.share().number(),
+            share: api.share(),
             sources: api.sources.clone(),
         }
     }

@@ -11,7 +11,7 @@ use ratatui::{
 };
 
 use super::{Line, Screen};
-use crate::{plan::Share, state::Outcome};
+use crate::state::Outcome;
 
 /// The keys, for the last line.
 const KEYS: &str = "q quit  p pause  s sort  / filter  ↑↓ select  e explain";
@@ -97,12 +97,7 @@ fn heading(screen: &Screen) -> Paragraph<'_> {
         spans.push(Span::raw(format!("  plan {digest}{age}")));
     }
     for lenient in sample.record.current().iter().flat_map(|now| &now.apis) {
-        let share = if lenient.monitor {
-            Share::NONE
-        } else {
-            lenient.enforce
-        };
-        if let Some(leniency) = share.leniency() {
+        if let Some(leniency) = lenient.share().leniency() {
             let text = format!("  {}: {leniency}", lenient.name);
             spans.push(Span::styled(text, bold));
         }
