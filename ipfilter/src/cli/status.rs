@@ -188,7 +188,9 @@ impl Look<'_> {
         let counted = if found.is_empty() {
             Counted::default()
         } else {
-            self.count(instance, filter.counters(api_count(&found))?, rates)
+            let counters = filter.counters(api_count(&found)).map_err(Into::into);
+            let counters = read(counters, "the counters", &mut unreadable);
+            self.count(instance, counters, rates)
         };
         let status = Status::new(Known {
             instance,

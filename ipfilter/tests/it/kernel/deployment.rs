@@ -79,6 +79,7 @@ fn map(name: &str) -> String {
 /// What deployments hand on.
 fn maps() -> Vec<String> {
     let names = [
+        "callers",
         "counters",
         "events",
         "interfaces",

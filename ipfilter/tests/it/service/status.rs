@@ -140,6 +140,8 @@ fn all_instances_that_can_be_seen_are_listed() {
             }
         }
         let output = command.output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        println!("{arguments:?}: {said}");
         (
             output.status.code(),
             String::from_utf8_lossy(&output.stdout).into_owned(),
