@@ -359,7 +359,11 @@ mod tests {
             jiffies_per_second: 0,
             probe_ifindex: 0,
             lean: 0,
+            callers: 0,
+            reserved: 0,
             deny: [0; MAX_APIS],
+            ids: [0; MAX_APIS],
+            shares: [0; MAX_APIS],
         }
     }
 
