@@ -251,7 +251,7 @@ fn sources(api: &Api) -> Vec<(IpAddr, bool)> {
 
 /// An address in the set, and one outside.
 fn ends<A: Address>(set: &Intervals<A>) -> impl Iterator<Item = (A, bool)> {
-    let last = |set: &Intervals<A>| set.ranges().last().map(|(_, last)| last);
+    let last = |set: &Intervals<A>| set.ranges().next_back().map(|(_, last)| last);
     let outside = last(&set.complement()).map(|address| (address, false));
     let inside = last(set).map(|address| (address, true));
     inside.into_iter().chain(outside)

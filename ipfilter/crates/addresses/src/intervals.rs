@@ -161,7 +161,7 @@ impl<A: Address> Intervals<A> {
     }
 
     /// The maximal closed ranges `(first, last)`, ascending; no two touch.
-    pub fn ranges(&self) -> impl Iterator<Item = (A, A)> + '_ {
+    pub fn ranges(&self) -> impl DoubleEndedIterator<Item = (A, A)> + '_ {
         self.flips.chunks(2).filter_map(|pair| match pair {
             [first, end] => Some((*first, end.predecessor()?)),
             [first] => Some((*first, A::MAX)),
@@ -193,9 +193,37 @@ impl<A: Address> Intervals<A> {
         Self::all().difference(self)
     }
 
-    /// One sweep over both lists; `keep` says which of the four regions the result has.
-    /// `keep(false, false)` must be false.
+    /// `keep` says which of the four regions the result has; `keep(false, false)` must be false.
     fn merge(&self, other: &Self, keep: impl Fn(bool, bool) -> bool) -> Self {
+        // Sets are often equal, empty or whole: then nothing has to be compared address by address.
+        if self == other {
+            return self.kept(keep(true, true), false);
+        }
+        match (self.flips.as_slice(), other.flips.as_slice()) {
+            (_, []) => self.kept(keep(true, false), false),
+            ([], _) => other.kept(keep(false, true), false),
+            (_, [all]) if *all == A::MIN => self.kept(keep(true, true), keep(false, true)),
+            ([all], _) if *all == A::MIN => other.kept(keep(true, true), keep(true, false)),
+            _ => self.sweep(other, keep),
+        }
+    }
+
+    /// Of the whole family what is in the set, if that is to be kept, and what is not, if that is.
+    fn kept(&self, inside: bool, outside: bool) -> Self {
+        let flips = match (inside, outside) {
+            (true, true) => vec![A::MIN],
+            (true, false) => self.flips.clone(),
+            (false, true) => match self.flips.as_slice() {
+                [first, rest @ ..] if *first == A::MIN => rest.to_vec(),
+                flips => [&[A::MIN], flips].concat(),
+            },
+            (false, false) => Vec::new(),
+        };
+        Self { flips }
+    }
+
+    /// One sweep over both lists.
+    fn sweep(&self, other: &Self, keep: impl Fn(bool, bool) -> bool) -> Self {
         let mut flips = Vec::with_capacity(self.flips.len() + other.flips.len());
         let (mut left, mut right) = (self.flips.iter().peekable(), other.flips.iter().peekable());
         let (mut in_left, mut in_right, mut inside) = (false, false, false);
