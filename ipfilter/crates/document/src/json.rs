@@ -4,10 +4,10 @@
 //! member's offset is where its slice lies within the document. Repeated names are kept, since a
 //! document that repeats one must be refused, not silently resolved.
 
-use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range};
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserializer as _,
     de::{MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
@@ -165,69 +165,52 @@ impl<'t> Node<'t> {
 
     /// The names and values of an object, in order, repeated names included; else nothing.
     pub fn members(&self) -> Vec<(Self, Self)> {
-        let Members(pairs) = serde_json::from_str(self.text).unwrap_or_default();
-        pairs
-            .into_iter()
-            .map(|(name, value)| (self.child(name), self.child(value)))
-            .collect()
+        let mut reader = serde_json::Deserializer::from_str(self.text);
+        reader.deserialize_map(Members(*self)).unwrap_or_default()
     }
 
     /// The values of a list, in order; else nothing.
     pub fn elements(&self) -> Vec<Self> {
-        let Elements(values) = serde_json::from_str(self.text).unwrap_or_default();
-        values.into_iter().map(|value| self.child(value)).collect()
+        let mut reader = serde_json::Deserializer::from_str(self.text);
+        reader.deserialize_seq(Elements(*self)).unwrap_or_default()
     }
 }
 
-#[derive(Default)]
-struct Members<'t>(Vec<(&'t RawValue, &'t RawValue)>);
+/// What is in an object.
+struct Members<'t>(Node<'t>);
 
-#[derive(Default)]
-struct Elements<'t>(Vec<&'t RawValue>);
+/// What is in a list.
+struct Elements<'t>(Node<'t>);
 
-struct Collect<T>(PhantomData<T>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Collect(PhantomData::<Self>))
-    }
-}
-
-impl<'de> Visitor<'de> for Collect<Members<'de>> {
-    type Value = Members<'de>;
+impl<'t> Visitor<'t> for Members<'t> {
+    type Value = Vec<(Node<'t>, Node<'t>)>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut pairs = Vec::new();
-        while let Some(pair) = map.next_entry()? {
-            pairs.push(pair);
+    fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((name, value)) = map.next_entry()? {
+            members.push((self.0.child(name), self.0.child(value)));
         }
-        Ok(Members(pairs))
+        Ok(members)
     }
 }
 
-impl<'de> Deserialize<'de> for Elements<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Collect(PhantomData::<Self>))
-    }
-}
-
-impl<'de> Visitor<'de> for Collect<Elements<'de>> {
-    type Value = Elements<'de>;
+impl<'t> Visitor<'t> for Elements<'t> {
+    type Value = Vec<Node<'t>>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a list")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut values = Vec::new();
+    fn visit_seq<A: SeqAccess<'t>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
         while let Some(value) = list.next_element()? {
-            values.push(value);
+            elements.push(self.0.child(value));
         }
-        Ok(Elements(values))
+        Ok(elements)
     }
 }
 
