@@ -29,15 +29,24 @@ impl SummaryBitmap {
         boundaries: usize,
         steps: impl Fn() -> S,
     ) -> Self {
-        let most = boundaries / BOUNDARIES_PER_WORD;
-        let mut words = LEAST_WORDS;
-        while words <= most && words.ilog2() + 6 <= u32::from(bits) {
-            let part_bits = bits - u8::try_from(words.ilog2() + 6).unwrap_or(bits);
-            let bitmap = Self::new(bits, part_bits, &steps);
+        let most = (boundaries / BOUNDARIES_PER_WORD)
+            .checked_ilog2()
+            .unwrap_or(0);
+        let largest = most.min(u32::from(bits).saturating_sub(6));
+        if largest < LEAST_WORDS.ilog2() {
+            return Self::default();
+        }
+        let part_bits = bits - u8::try_from(largest + 6).unwrap_or(bits);
+        let mut sizes = vec![Self::new(bits, part_bits, steps)];
+        while let Some(larger) = sizes.last().filter(|one| one.words.len() > LEAST_WORDS) {
+            sizes.push(larger.halved());
+        }
+        // From the smallest on: the more it says nothing of, the larger it must be.
+        for bitmap in sizes.into_iter().rev() {
             match bitmap.set_sixteenths() {
                 0 => break,
                 1..3 => return bitmap,
-                _ => words *= 2,
+                _ => {}
             }
         }
         Self::default()
@@ -53,12 +62,7 @@ impl SummaryBitmap {
         let mut words = vec![0; 1 << (bits - part_bits).saturating_sub(6)];
         let other = steps().filter(|step| step.2 != u32::from(default_answer));
         for (first, last, _) in other {
-            for part in first >> part_bits..=last >> part_bits {
-                let word = usize::try_from(part >> 6).ok();
-                if let Some(word) = word.and_then(|word| words.get_mut(word)) {
-                    *word |= 1 << (part & 63);
-                }
-            }
+            set(&mut words, first >> part_bits, last >> part_bits);
         }
         Self {
             part_bits,
@@ -67,11 +71,51 @@ impl SummaryBitmap {
         }
     }
 
+    /// The same with parts twice as large.
+    fn halved(&self) -> Self {
+        let (pairs, _) = self.words.as_chunks();
+        Self {
+            part_bits: self.part_bits + 1,
+            default_answer: self.default_answer,
+            words: pairs
+                .iter()
+                .map(|[low, high]| pairs_in(*low) | pairs_in(*high) << 32)
+                .collect(),
+        }
+    }
+
     /// How many of sixteen bits are set, rounded down.
     fn set_sixteenths(&self) -> usize {
         let set = self.words.iter().map(|word| word.count_ones() as usize);
         set.sum::<usize>() * 16 / (self.words.len() * 64)
     }
+}
+
+/// Sets the bits from `first` to `last`.
+fn set(words: &mut [u64], first: u64, last: u64) {
+    let place = |bit: u64| usize::try_from(bit >> 6).unwrap_or(usize::MAX);
+    for index in place(first)..=place(last) {
+        let from = if index == place(first) { first & 63 } else { 0 };
+        let to = if index == place(last) { last & 63 } else { 63 };
+        if let Some(word) = words.get_mut(index) {
+            *word |= u64::MAX >> (63 - (to - from)) << from;
+        }
+    }
+}
+
+/// A bit for each two of `word`, set if either is.
+fn pairs_in(word: u64) -> u64 {
+    let mut bits = (word | word >> 1) & 0x5555_5555_5555_5555;
+    for (shift, mask) in [
+        (1, 0x3333_3333_3333_3333),
+        (2, 0x0f0f_0f0f_0f0f_0f0f),
+        (4, 0x00ff_00ff_00ff_00ff),
+        (8, 0x0000_ffff_0000_ffff),
+        (16, 0x0000_0000_ffff_ffff),
+    ] {
+        bits = (bits | bits >> shift) & mask;
+    }
+    bits
 }
 
 /// Which of the first two answers more positions have.
@@ -84,4 +128,40 @@ fn default_answer(steps: impl Iterator<Item = Step>) -> u8 {
     }
     let [zero, one] = positions;
     u8::from(one > zero)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_are_set_and_joined_as_one_by_one(
+            ranges in prop::collection::vec((0..4096_u64, 0..200_u64), 0..8),
+        ) {
+            let ranges: Vec<_> = ranges
+                .into_iter()
+                .map(|(first, more)| (first, (first + more).min(4095)))
+                .collect();
+            let bitmap = |part_bits: u8| {
+                let mut words = vec![0_u64; 4096 >> part_bits >> 6];
+                for part in ranges.iter().flat_map(|(first, last)| first >> part_bits..=last >> part_bits) {
+                    words[part as usize >> 6] |= 1 << (part & 63);
+                }
+                words
+            };
+            let mut words = vec![0; 64];
+            for (first, last) in &ranges {
+                set(&mut words, *first, *last);
+            }
+            prop_assert_eq!(&words, &bitmap(0));
+            let mut found = SummaryBitmap { words, ..SummaryBitmap::default() };
+            for part_bits in 1..=6 {
+                found = found.halved();
+                prop_assert_eq!(&found.words, &bitmap(part_bits));
+            }
+        }
+    }
 }
