@@ -109,7 +109,11 @@ impl Inputs {
             spec: &self.spec,
             policies: policies.map(|text| (text.name(), text.text())).collect(),
         };
-        serde_json::to_vec(&written).context("can't write the policies down")
+        // As large as the texts, or nearly: quotes and line ends take a byte more.
+        let texts = self.policies.iter().map(|text| text.text().len());
+        let mut bytes = Vec::with_capacity(texts.sum::<usize>() / 4 * 5);
+        serde_json::to_writer(&mut bytes, &written).context("can't write the policies down")?;
+        Ok(bytes)
     }
 
     /// The name they have: the SHA-256 of what is written of them, in hexadecimal.
@@ -135,10 +139,10 @@ impl Inputs {
         let bytes = self.bytes()?;
         let name = store::checksum(&bytes);
         // Written once, it need not be again: a sync takes its time.
-        if Self::load(instance, &name).is_ok() {
-            return Ok(name);
+        let path = path(instance, &name);
+        if !store::holds(&path, &name, &bytes) {
+            store::write(&path, &bytes)?;
         }
-        store::write(&path(instance, &name), &bytes)?;
         Ok(name)
     }
 

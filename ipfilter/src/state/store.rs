@@ -73,7 +73,7 @@ fn create(path: &Path) -> io::Result<File> {
 ///
 /// When it can't be read, or is not what was written.
 pub(super) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    let bytes = match files::read(path, LIMIT) {
+    let mut bytes = match files::read(path, LIMIT) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => {
@@ -87,7 +87,16 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
         "`{}` is damaged: its checksum is not that of its content",
         path.display()
     );
-    Ok(Some(content.to_vec()))
+    let before = bytes.len() - content.len();
+    bytes.drain(..before);
+    Ok(Some(bytes))
+}
+
+/// Whether `path` holds this content, whose checksum is known, whole and undamaged.
+pub(super) fn holds(path: &Path, checksum: &str, content: &[u8]) -> bool {
+    let bytes = files::read(path, LIMIT).unwrap_or_default();
+    let rest = bytes.strip_prefix(checksum.as_bytes());
+    rest.and_then(|rest| rest.strip_prefix(b"\n")) == Some(content)
 }
 
 /// Removes what was written to `path`, if anything was.
@@ -140,6 +149,8 @@ mod tests {
         for content in [&b"{}"[..], b"", b"two\nlines\n", &[0xff, 0, b'\n']] {
             write(&path, content).unwrap();
             assert_eq!(read(&path).unwrap().as_deref(), Some(content));
+            assert!(holds(&path, &checksum(content), content));
+            assert!(!holds(&path, &checksum(content), b"other"));
         }
         write(&path, b"the whole content").unwrap();
         let whole = fs::read(&path).unwrap();
@@ -148,6 +159,11 @@ mod tests {
             damaged[at] ^= 1;
             fs::write(&path, &damaged).unwrap();
             assert!(read(&path).is_err(), "byte {at}");
+            assert!(!holds(
+                &path,
+                &checksum(b"the whole content"),
+                b"the whole content"
+            ));
             fs::write(&path, &whole[..at]).unwrap();
             assert!(read(&path).is_err(), "cut to {at}");
         }
