@@ -120,22 +120,19 @@ mod programs {
     #[inline(always)]
     fn lean<P: Packet>(packet: P, head: Buffer) -> Option<Action> {
         match plain::kind(head)? {
-            plain::Kind::V4 => {
-                let place = plain::ipv4(head)?;
-                lean_judge(packet, place, || callable_v4(plain::source_v4(head)))
-            }
-            plain::Kind::V6 => {
-                let place = plain::ipv6(head)?;
-                lean_judge(packet, place, || callable_v6(plain::source_v6(head)))
-            }
+            plain::Kind::V4 => lean_judge::<P, false>(packet, head, plain::ipv4(head)?),
+            plain::Kind::V6 => lean_judge::<P, true>(packet, head, plain::ipv6(head)?),
         }
     }
 
+    /// The same once the family and the port's entry are known. A function of each family rather than one that is
+    /// handed a closure, which the compiler may call: a return costs as much as thirty instructions where the
+    /// kernel has to protect it.
     #[inline(always)]
-    fn lean_judge<P: Packet>(
+    fn lean_judge<P: Packet, const V6: bool>(
         packet: P,
+        head: Buffer,
         place: u64,
-        callable: impl FnOnce() -> u64,
     ) -> Option<Action> {
         let bytes = packet.len_of(packet.buffer())?;
         let entry = entry_of_port(place);
@@ -144,7 +141,12 @@ mod programs {
             return Some(Action::Pass);
         }
         let api = entry as u32 & port_entry::API;
-        if callable() >> api & 1 == 1 {
+        let callable = if V6 {
+            callable_v6(plain::source_v6(head))
+        } else {
+            callable_v4(plain::source_v4(head))
+        };
+        if callable >> api & 1 == 1 {
             let counters = Counters::of(packet, api)?;
             if callers::is_due(counters) {
                 return None;
