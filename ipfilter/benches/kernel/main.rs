@@ -3,6 +3,7 @@
 //! Results are lines of JSON on standard output, costs in nanoseconds of this thread's CPU time: wall
 //! time is of no use, as the kernel waits for others at the end of a test run.
 
+mod calls;
 mod flood;
 mod harness;
 mod packets;
@@ -24,6 +25,8 @@ enum Part {
     Lean(flood::AttachArgs),
     /// Pass all that comes in by an interface, until standard input ends
     Pass(flood::AttachArgs),
+    /// Call and be refused, again and again
+    Call(calls::CallArgs),
     /// How long it takes to put another program behind an interface's link
     Swap(flood::AttachArgs),
 }
@@ -40,6 +43,7 @@ fn main() -> anyhow::Result<()> {
         Part::Lean(args) => flood::attach(&args, "bench_lean"),
         // There are no frames to port 0.
         Part::Pass(args) => flood::attach(&args, "bench_parse"),
+        Part::Call(args) => calls::run(&args),
         Part::Swap(args) => flood::swap(&args),
     }
 }

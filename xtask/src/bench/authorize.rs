@@ -21,7 +21,6 @@ use testkit::{
 use super::{
     Bench,
     bed::RECEIVING_CPU,
-    respond::number,
     results::{Results, Row, Spread},
 };
 use crate::build::{self, Profile};
@@ -317,5 +316,24 @@ fn rate(port: &str) -> Result<f64> {
         .arg(format!("http://127.0.0.1:{port}/index.html"));
     let told = output(&mut command)?;
     ensure!(!told.contains("Non-2xx"), "not all were allowed: {told}");
-    number(&told, "Requests/sec:").context("wrk printed no rate")
+    printed_rate(&told).context("wrk printed no rate")
+}
+
+/// The number that wrk prints behind `Requests/sec:`.
+fn printed_rate(told: &str) -> Option<f64> {
+    let mut lines = told.lines();
+    let line = lines.find_map(|line| line.trim().strip_prefix("Requests/sec:"))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_wrk_tells_is_understood() {
+        let told = "  900 requests in 3.00s, 1.0MB read\n  Non-2xx or 3xx responses: 900\n\
+                    Requests/sec:    300.10\n";
+        assert_eq!(printed_rate(told), Some(300.1));
+    }
 }

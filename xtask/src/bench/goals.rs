@@ -4,7 +4,11 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{authorize, results::Results};
+use super::{
+    authorize,
+    respond::{self, Refuser},
+    results::Results,
+};
 
 /// One thing to reach.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ pub(super) fn judge(results: &Results) -> Vec<Goal> {
     goals.extend(floods(results));
     goals.extend(reports(results));
     goals.extend(loads(results));
+    goals.extend(refusals(results));
     goals.extend(authorization(results));
     goals
 }
@@ -210,6 +215,16 @@ fn loads(results: &Results) -> Vec<Goal> {
             results.median("swap", "a program behind a link", "BPF_LINK_UPDATE"),
         ),
     ]
+}
+
+fn refusals(results: &Results) -> Vec<Goal> {
+    let of = |refuser: Refuser| results.median(respond::COST, respond::CASE, refuser.name());
+    let share = of(Refuser::Respond).zip(of(Refuser::Nginx));
+    vec![Goal::at_most(
+        "a refusal by respond: share of what it costs nginx",
+        0.1,
+        share.map(|(ours, theirs)| ours / theirs),
+    )]
 }
 
 fn authorization(results: &Results) -> Vec<Goal> {

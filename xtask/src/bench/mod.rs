@@ -33,7 +33,7 @@ pub(crate) enum Part {
     Packets,
     /// Loading and freeing
     Load,
-    /// Answers with 403
+    /// Refusals: resets and 403s
     Respond,
     /// The authorization service
     Authorize,

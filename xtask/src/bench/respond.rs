@@ -1,8 +1,15 @@
-//! 403s per second: `--deny respond` beside nginx's `deny all`, each on one processor.
+//! Refusals: what one costs the server, all its packets together, whoever refuses: nginx's `deny all`, the
+//! kernel's reset of a port that nobody listens at, `--deny reject` and `--deny respond`.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 use testkit::{
     lists::{Family, List, Shape},
     process::{Guard, output},
@@ -16,58 +23,184 @@ use super::{
     rivals::{Loaded, Rival, ipfilter},
 };
 
-/// Where both listen.
+/// Where all listen.
 const PORT: &str = "8080";
 
-pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
-    if tool("wrk", "").is_err() || tool("nginx", "").is_err() {
-        eprintln!("   wrk and nginx are needed for this part: `--with-rivals` installs them");
-        return Ok(());
-    }
-    let ours = Bed::new()?;
-    let policy = bench.folder.join("respond.json");
-    fs::write(
-        &policy,
-        List::new(Shape::Sparse, Family::V4, 1000).policy(true),
-    )?;
-    let mut deploy = ipfilter(bench, &ours);
-    deploy
-        .args(["deploy", "--interface", &ours.interface, "--port", PORT])
-        .args(["--deny", "respond", "--policy"])
-        .arg(&policy);
-    output(&mut deploy)?;
-    let _loaded = Loaded {
-        rival: Rival::Ipfilter,
-        bench,
-        bed: &ours,
-    };
-    // A veth takes what XDP at its other end sends only if it has a program itself.
-    let _passing = Bed::attach(bench, &ours.sender, "tx0", "pass")?;
-    let (kept, closing) = (Bed::new()?, Bed::new()?);
-    let _servers = [nginx(bench, &closing, "0")?, nginx(bench, &kept, "60")?];
-    let contenders = [
-        ("nginx, a connection each", &closing),
-        ("nginx, connections kept", &kept),
-        ("ipfilter, a connection each", &ours),
+/// The parts of the results: what a refusal costs the server, and how many a client gets.
+pub(super) const COST: &str = "refusal";
+const RATE: &str = "refusals";
+
+/// The case of both.
+pub(super) const CASE: &str = "on one processor";
+
+/// Who refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refuser {
+    /// nginx's `deny all`, which closes the connection after it.
+    Nginx,
+    /// The same on a connection that is kept.
+    NginxKept,
+    /// A port that nobody listens at.
+    Closed,
+    /// `--deny reject`.
+    Reject,
+    /// `--deny respond`.
+    Respond,
+}
+
+impl Refuser {
+    const ALL: [Self; 5] = [
+        Self::Nginx,
+        Self::NginxKept,
+        Self::Closed,
+        Self::Reject,
+        Self::Respond,
     ];
-    let mut rates = [const { Vec::new() }; 3];
-    for _ in 0..bench.options.rounds.min(3) {
-        for ((_, bed), rates) in contenders.iter().zip(&mut rates) {
-            bench.interrupt.check()?;
-            rates.push(rate(bed)?);
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx, a connection each",
+            Self::NginxKept => "nginx, connections kept",
+            Self::Closed => "the kernel's reset of a closed port",
+            Self::Reject => "ipfilter, reject",
+            Self::Respond => "ipfilter, respond",
         }
     }
-    for ((name, _), rates) in contenders.iter().zip(rates) {
-        results.push(Row {
-            part: "403s",
-            case: "on one processor".to_owned(),
-            contender: (*name).to_owned(),
-            spread: Spread::of(rates).context("no rounds")?,
-            unit: "a second, wall time",
-            note: String::new(),
-        });
+}
+
+pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
+    if tool("nginx", "").is_err() {
+        eprintln!("   nginx is needed for this part: `--with-rivals` installs it");
+        return Ok(());
+    }
+    let beds: Vec<Bed> = Refuser::ALL
+        .iter()
+        .map(|_| Bed::new())
+        .collect::<Result<_>>()?;
+    let servers: Vec<Server<'_>> = Refuser::ALL
+        .into_iter()
+        .zip(&beds)
+        .map(|(refuser, bed)| Server::start(bench, refuser, bed))
+        .collect::<Result<_>>()?;
+    let mut measured = [const { (Vec::new(), Vec::new()) }; Refuser::ALL.len()];
+    for _ in 0..bench.options.rounds {
+        for (server, (costs, rates)) in servers.iter().zip(&mut measured) {
+            bench.interrupt.check()?;
+            let (cost, rate) = server.refuse(bench)?;
+            costs.push(cost);
+            rates.push(rate);
+        }
+    }
+    for (server, (costs, rates)) in servers.iter().zip(measured) {
+        for (part, values, unit) in [
+            (COST, costs, "µs of the server's CPU time, all packets"),
+            (RATE, rates, "a second, wall time"),
+        ] {
+            results.push(Row {
+                part,
+                case: CASE.to_owned(),
+                contender: server.refuser.name().to_owned(),
+                spread: Spread::of(values).context("no rounds")?,
+                unit,
+                note: String::new(),
+            });
+        }
     }
     Ok(())
+}
+
+/// One that refuses, and what of it is to be counted.
+struct Server<'a> {
+    refuser: Refuser,
+    bed: &'a Bed,
+    nginx: Option<Guard>,
+    _passing: Option<Guard>,
+    _loaded: Option<Loaded<'a>>,
+}
+
+impl<'a> Server<'a> {
+    fn start(bench: &'a Bench<'_>, refuser: Refuser, bed: &'a Bed) -> Result<Self> {
+        bed.answered()?;
+        let mut server = Self {
+            refuser,
+            bed,
+            nginx: None,
+            _passing: None,
+            _loaded: None,
+        };
+        match refuser {
+            Refuser::Closed => {}
+            Refuser::Nginx => server.nginx = Some(nginx(bench, bed, "0")?),
+            Refuser::NginxKept => server.nginx = Some(nginx(bench, bed, "60")?),
+            Refuser::Reject => server._loaded = Some(deny(bench, bed, "reject")?),
+            Refuser::Respond => server._loaded = Some(deny(bench, bed, "respond")?),
+        }
+        if server._loaded.is_some() {
+            // A veth takes what XDP at its other end sends only if it has a program itself.
+            server._passing = Some(Bed::attach(bench, &bed.sender, "tx0", "pass")?);
+        }
+        Ok(server)
+    }
+
+    /// What a refusal costs, in µs, and how many there are a second.
+    fn refuse(&self, bench: &Bench<'_>) -> Result<(f64, f64)> {
+        self.bed.pin()?;
+        let before = self.spent()?;
+        let mut command: Command = self.bed.sender.command(tool("taskset", "util-linux")?);
+        command
+            .args(["-c", "0"])
+            .arg(&bench.kernel)
+            .args(["call", &format!("{RECEIVER}:{PORT}")]);
+        if self.refuser == Refuser::NginxKept {
+            command.arg("--keep");
+        }
+        let told: Value = serde_json::from_str(&output(&mut command)?)?;
+        let number = |key: &str| told.get(key).and_then(Value::as_f64).context("no number");
+        let (refused, seconds) = (number("refused")?, number("seconds")?);
+        let spent = self.spent()?.saturating_sub(before);
+        Ok((
+            spent.as_secs_f64() * 1e6 / refused.max(1.0),
+            refused / seconds,
+        ))
+    }
+
+    /// The CPU time of all that works for it.
+    fn spent(&self) -> Result<Duration> {
+        let polling = Duration::from_nanos(self.bed.work()?.nanoseconds);
+        let serving = match &self.nginx {
+            Some(nginx) => scheduled(nginx.id())?,
+            None => Duration::ZERO,
+        };
+        Ok(polling + serving)
+    }
+}
+
+/// How long a process has run.
+fn scheduled(pid: u32) -> Result<Duration> {
+    let path = Path::new("/proc").join(pid.to_string()).join("schedstat");
+    let schedule = fs::read_to_string(path)?;
+    let spent = schedule.split(' ').next().unwrap_or_default();
+    Ok(Duration::from_nanos(spent.parse().context("no CPU time")?))
+}
+
+/// ipfilter with a deny action, and a policy that admits others.
+fn deny<'a>(bench: &'a Bench<'_>, bed: &'a Bed, action: &str) -> Result<Loaded<'a>> {
+    let policy = bench.folder.join("respond.json");
+    let list = List::new(Shape::Sparse, Family::V4, 1000);
+    fs::write(&policy, list.policy(true))?;
+    let mut deploy = ipfilter(bench, bed);
+    deploy
+        .args(["deploy", "--interface", &bed.interface, "--port", PORT])
+        // As many as are asked for: what is measured is the price of one.
+        .args(["--reject-rate", "1000000", "--respond-rate", "1000000"])
+        .args(["--deny", action, "--policy"])
+        .arg(&policy);
+    output(&mut deploy)?;
+    Ok(Loaded {
+        rival: Rival::Ipfilter,
+        bench,
+        bed,
+    })
 }
 
 /// nginx with one worker, which denies everybody.
@@ -93,55 +226,22 @@ fn nginx(bench: &Bench<'_>, bed: &Bed, keepalive: &str) -> Result<Guard> {
         .arg(tool("nginx", "nginx-light")?)
         .arg("-c")
         .arg(&path);
-    let guard = bed.receiver.spawn(&mut command)?;
-    // Its socket; wrk would fail before.
-    thread::sleep(Duration::from_millis(500));
+    let mut guard = bed.receiver.spawn(&mut command)?;
+    listening(bed, &mut guard)?;
     Ok(guard)
 }
 
-/// Requests that were answered, a second.
-fn rate(bed: &Bed) -> Result<f64> {
-    bed.pin()?;
-    let mut command: Command = bed.sender.command(tool("taskset", "util-linux")?);
-    command.args(["-c", "0"]).arg(tool("wrk", "wrk")?).args([
-        "-t1",
-        "-c64",
-        "-d3s",
-        &format!("http://{RECEIVER}:{PORT}/"),
-    ]);
-    let told = output(&mut command)?;
-    let denied = number(&told, "Non-2xx or 3xx responses:");
-    let all = number(&told, "requests in").or_else(|| requests(&told));
-    let seconds = number(&told, "Requests/sec:").context("wrk printed no rate")?;
-    if denied.is_none() || all.is_none() {
-        anyhow::bail!("not all were denied: {told}");
+/// Waits until somebody listens.
+fn listening(bed: &Bed, server: &mut Guard) -> Result<()> {
+    const READY: Duration = Duration::from_secs(20);
+    let start = Instant::now();
+    let mut command = bed.receiver.command(tool("ss", "iproute2")?);
+    command.args(["-Hltn", &format!("sport = :{PORT}")]);
+    while output(&mut command)?.is_empty() {
+        if server.ended()?.is_some() || start.elapsed() > READY {
+            bail!("nginx does not listen");
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(seconds)
-}
-
-pub(super) fn number(text: &str, name: &str) -> Option<f64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix(name))?;
-    line.trim().parse().ok()
-}
-
-/// The number in `  1234 requests in 3.00s, 1.0MB read`.
-fn requests(text: &str) -> Option<f64> {
-    let line = text.lines().find(|line| line.contains(" requests in "))?;
-    line.trim().split(' ').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_wrk_tells_is_understood() {
-        let told = "  900 requests in 3.00s, 1.0MB read\n  Non-2xx or 3xx responses: 900\n\
-                    Requests/sec:    300.10\n";
-        assert_eq!(requests(told), Some(900.0));
-        assert_eq!(number(told, "Requests/sec:"), Some(300.1));
-        assert_eq!(number(told, "Non-2xx or 3xx responses:"), Some(900.0));
-    }
+    Ok(())
 }
