@@ -16,7 +16,7 @@ pub use report::{
     TOP_SOURCES_WEIGHT, TopSource, gap,
 };
 
-use crate::interval::{LayoutV4, LayoutV6};
+use crate::interval::{Answers, LayoutV4, LayoutV6};
 
 /// Version of everything in this module.
 pub const VERSION: u32 = 5;
@@ -159,6 +159,67 @@ pub struct Config {
     pub ids: [u32; MAX_APIS],
     /// By API index, the [share](crate::share) of sources that the API denies, of those that may not call it.
     pub shares: [u64; MAX_APIS],
+}
+
+impl Config {
+    /// That of no deployment, in this version.
+    pub const NONE: Self = {
+        let answers = Answers {
+            pair: [0; 2],
+            palette: 0,
+            lanes: 0,
+            direct: 0,
+            reserved: [0; 2],
+        };
+        Self {
+            version: VERSION,
+            flags: 0,
+            apis: ApiSet::NONE,
+            created: 0,
+            digest: [0; 32],
+            intervals_v4: LayoutV4 {
+                answers,
+                lowest: 0,
+                above: 0,
+                summary: 0,
+                mask: 0,
+                slot_shift: 0,
+                part_shift: 0,
+                wide: 0,
+                near: 0,
+                summarized: 0,
+                default_answer: 0,
+                steps: 0,
+                slot_bits: 0,
+            },
+            intervals_v6: LayoutV6 {
+                answers,
+                base: 0,
+                slots: 0,
+                summary: 0,
+                summary_words: 0,
+                reserved: 0,
+                slot_shift: 0,
+                part_shift: 0,
+                near: 0,
+                summarized: 0,
+                default_answer: 0,
+                steps: 0,
+                unused: [0; 2],
+            },
+            reject_interval: 0,
+            respond_interval: 0,
+            events: 0,
+            jiffies_per_second: 0,
+            probe_ifindex: 0,
+            lean: 0,
+            callers: 0,
+            reserved: 0,
+            deny: [0; MAX_APIS],
+            ids: [0; MAX_APIS],
+            shares: [0; MAX_APIS],
+        }
+    };
 }
 
 /// Bits of [`Config::flags`].

@@ -15,7 +15,7 @@ use ipfilter_ebpf::{
         TOP_SOURCES as TOP_SOURCES_LEN, TopSource, VERSION, flags, key_index, port_entry,
     },
     interval::{
-        Answers, LayoutV4, LayoutV6, Root, TableV4, TableV6, WideRoot, Words, lookup_v4, lookup_v6,
+        LayoutV4, LayoutV6, Root, TableV4, TableV6, WideRoot, Words, lookup_v4, lookup_v6,
         search_v4, search_v6,
     },
     reply::Key as CookieKey,
@@ -23,65 +23,10 @@ use ipfilter_ebpf::{
     wire::{Address, Protocol, plain::place_of_port},
 };
 
-const NO_ANSWERS: Answers = Answers {
-    pair: [0; 2],
-    palette: 0,
-    lanes: 0,
-    direct: 0,
-    reserved: [0; 2],
-};
-
 /// Alone in its section, so that its map holds a [`Config`] and nothing else.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".rodata.config")]
-static CONFIG: Config = Config {
-    version: VERSION,
-    flags: 0,
-    apis: ApiSet::NONE,
-    created: 0,
-    digest: [0; 32],
-    intervals_v4: LayoutV4 {
-        answers: NO_ANSWERS,
-        lowest: 0,
-        above: 0,
-        summary: 0,
-        mask: 0,
-        slot_shift: 0,
-        part_shift: 0,
-        wide: 0,
-        near: 0,
-        summarized: 0,
-        default_answer: 0,
-        steps: 0,
-        slot_bits: 0,
-    },
-    intervals_v6: LayoutV6 {
-        answers: NO_ANSWERS,
-        base: 0,
-        slots: 0,
-        summary: 0,
-        summary_words: 0,
-        reserved: 0,
-        slot_shift: 0,
-        part_shift: 0,
-        near: 0,
-        summarized: 0,
-        default_answer: 0,
-        steps: 0,
-        unused: [0; 2],
-    },
-    reject_interval: 0,
-    respond_interval: 0,
-    events: 0,
-    jiffies_per_second: 0,
-    probe_ifindex: 0,
-    lean: 0,
-    callers: 0,
-    reserved: 0,
-    deny: [0; MAX_APIS],
-    ids: [0; MAX_APIS],
-    shares: [0; MAX_APIS],
-};
+static CONFIG: Config = Config::NONE;
 
 /// Each table that is near: read-only data of the program, alone in its section, which is made as long as the
 /// deployment needs before it is loaded.

@@ -299,10 +299,6 @@ impl Tables {
 #[cfg(test)]
 mod tests {
     use ipfilter_addresses::Intervals;
-    use ipfilter_ebpf::{
-        abi::MAX_APIS,
-        interval::{LayoutV4, LayoutV6},
-    };
     use proptest::prelude::*;
 
     use super::*;
@@ -344,34 +340,11 @@ mod tests {
         }
     }
 
-    fn no_config() -> Config {
-        Config {
-            version: 0,
-            flags: 0,
-            apis: ApiSet::NONE,
-            created: 0,
-            digest: [0; 32],
-            intervals_v4: LayoutV4::default(),
-            intervals_v6: LayoutV6::default(),
-            reject_interval: 0,
-            respond_interval: 0,
-            events: 0,
-            jiffies_per_second: 0,
-            probe_ifindex: 0,
-            lean: 0,
-            callers: 0,
-            reserved: 0,
-            deny: [0; MAX_APIS],
-            ids: [0; MAX_APIS],
-            shares: [0; MAX_APIS],
-        }
-    }
-
     fn every_kind_answers_as_the_map<A: Family>(sets: &[Intervals<A>]) {
         let map = SourceMap::new(&sets.iter().collect::<Vec<_>>()).unwrap();
         for kind in Table::ALL {
             let table = kind.build(&map).unwrap();
-            let mut config = no_config();
+            let mut config = Config::NONE;
             table.configure(&mut config);
             let Ok(read) = kind.read_back(&Loaded(table.parts()), &config);
             let steps: Vec<_> = map.steps().collect();
