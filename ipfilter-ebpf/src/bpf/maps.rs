@@ -12,7 +12,7 @@ use ipfilter_ebpf::{
     abi::{
         AddressKey, ApiSet, CALLERS as CALLERS_LEN, Caller, CallerKey, Config, Event, Interfaces,
         KEYS_LEN, KeyV4, KeyV6, MAX_APIS, PortTable, RING, ROWS, Reports, Response, Row, SLOTS,
-        TOP_SOURCES as TOP_SOURCES_LEN, TopSource, VERSION, flags, key_index, port_entry,
+        TOP_SOURCES as TOP_SOURCES_LEN, TopSource, flags, key_index, port_entry,
     },
     interval::{
         LayoutV4, LayoutV6, Root, TableV4, TableV6, WideRoot, Words, lookup_v4, lookup_v6,

@@ -148,7 +148,7 @@ mod tests {
             let bitmap = |part_bits: u8| {
                 let mut words = vec![0_u64; 4096 >> part_bits >> 6];
                 for part in ranges.iter().flat_map(|(first, last)| first >> part_bits..=last >> part_bits) {
-                    words[part as usize >> 6] |= 1 << (part & 63);
+                    words[usize::try_from(part >> 6).unwrap()] |= 1 << (part & 63);
                 }
                 words
             };

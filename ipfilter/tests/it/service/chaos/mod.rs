@@ -58,7 +58,7 @@ fn endure(tag: &str, mode: &str, doses: Doses) {
         let (host, allowed, denied) =
             (&lab.network.host, &lab.network.allowed, &lab.network.denied);
         let (signals, tally) = (&signals, &tally);
-        inside(scope, host, || witness(signals, &tally.denied_seen));
+        inside(scope, host, || witness(signals, tally));
         inside(scope, host, || receive(signals, &ready, &tally.received));
         // Before that, the host answers senders that the port is closed.
         ready.wait();
@@ -120,9 +120,7 @@ fn the_witness_sees_what_no_filter_stops() {
     let tally = Tally::default();
     thread::scope(|scope| {
         let (signals, tally) = (&signals, &tally);
-        inside(scope, &lab.network.host, || {
-            witness(signals, &tally.denied_seen);
-        });
+        inside(scope, &lab.network.host, || witness(signals, tally));
         inside(scope, &lab.network.denied, || {
             forge(signals, &tally.denied_sent);
         });

@@ -128,7 +128,13 @@ impl Operator<'_> {
     /// Names what let the denied client in, if something has.
     fn saw_nothing(&self, after: &str) {
         let seen = self.tally.denied_seen.load(Relaxed);
-        assert_eq!(seen, 0, "after {after}:\n{}", self.lab.log("run"));
+        assert_eq!(
+            seen,
+            0,
+            "after {after}: {:?}\n{}",
+            self.tally.first_seen.get(),
+            self.lab.log("run")
+        );
     }
 
     fn reload(&mut self) {

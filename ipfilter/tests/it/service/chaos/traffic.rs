@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
     os::fd::OwnedFd,
     sync::{
-        Barrier,
+        Barrier, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
@@ -46,6 +46,8 @@ pub(super) struct Tally {
     pub(super) denied_sent: AtomicU64,
     /// Packets of its network that the host has seen, of whatever kind.
     pub(super) denied_seen: AtomicU64,
+    /// The first of these: when, from whom, and the beginning of what is behind the IPv6 or from the IPv4 header on.
+    pub(super) first_seen: OnceLock<String>,
 }
 
 impl Tally {
@@ -189,7 +191,7 @@ pub(super) fn forge(signals: &Signals, sent: &AtomicU64) {
 
 /// Counts the packets of the denied network that get past the filter: raw sockets see all of a
 /// protocol ("raw(7)").
-pub(super) fn witness(signals: &Signals, seen: &AtomicU64) {
+pub(super) fn witness(signals: &Signals, tally: &Tally) {
     let families = [AddressFamily::INET, AddressFamily::INET6];
     let sockets: Vec<OwnedFd> = families
         .into_iter()
@@ -208,10 +210,17 @@ pub(super) fn witness(signals: &Signals, seen: &AtomicU64) {
     while !signals.stopped() {
         for socket in &sockets {
             let mut buffer = [0_u8; 64];
-            while let Ok((_, _, Some(from))) = recvfrom(socket, &mut buffer[..], RecvFlags::empty())
+            while let Ok((read, _, Some(from))) =
+                recvfrom(socket, &mut buffer[..], RecvFlags::empty())
             {
                 let from = SocketAddr::try_from(from).expect("an address");
-                seen.fetch_add(u64::from(is_denied(from.ip())), Relaxed);
+                if is_denied(from.ip()) {
+                    tally.first_seen.get_or_init(|| {
+                        let time = jiff::Timestamp::now();
+                        format!("{time} from {}: {:02x?}", from.ip(), &buffer[..read])
+                    });
+                    tally.denied_seen.fetch_add(1, Relaxed);
+                }
             }
         }
         thread::sleep(Duration::from_millis(5));
