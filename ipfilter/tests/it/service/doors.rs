@@ -274,7 +274,7 @@ fn answers_go_by_native_xdp_where_the_other_end_takes_them_in() {
 
 #[test]
 fn pins_are_kept_where_nobody_else_can_remove_them() {
-    let lab = Lab::new("pins");
+    let lab = Lab::new("doorpins");
     let policy = lab.write("policy.json", allow(&GOOD));
     let pins = lab.pins();
     let make = |mode| {

@@ -180,7 +180,7 @@ fn all_instances_that_can_be_seen_are_listed() {
 
 #[test]
 fn watching_prints_again_and_ends_by_a_signal() {
-    let lab = Lab::new("watch");
+    let lab = Lab::new("watching");
     let policy = lab.write("policy.json", allow(&GOOD));
     let filter = lab.filter(&["--policy", &policy]);
     let path = lab.folder.join("watched");

@@ -166,7 +166,8 @@ fn sequences_from_denied_sources_reach_no_socket() {
 /// Sequences that once got through, or nearly.
 pub(crate) fn named_cases_reach_no_socket(shape: Shape) {
     for mode in MODES {
-        let mut bed = Bed::new("cases", shape);
+        // Shapes are tried at the same time: each has instances and namespaces of its own.
+        let mut bed = Bed::new(&format!("cases-{shape:?}").to_lowercase(), shape);
         bed.filter(mode);
         let cases = frames::named(Sender::Denied);
         let count = u32::try_from(cases.len()).expect("a few");
