@@ -57,11 +57,32 @@ pub(super) struct Work {
 
 /// Has a thread of its own poll an interface.
 fn poll_in_thread(namespace: &Namespace, interface: &str) -> Result<()> {
-    // `ip netns exec` shows the namespace's own interfaces in /sys.
-    let line = format!("echo 1 > /sys/class/net/{interface}/threaded");
+    write_in_sys(namespace, &format!("{interface}/threaded"), "1")
+}
+
+/// Writes to a file below `/sys/class/net`, where `ip netns exec` shows the namespace's own interfaces.
+fn write_in_sys(namespace: &Namespace, file: &str, value: &str) -> Result<()> {
+    let line = format!("echo {value} > /sys/class/net/{file}");
     let arguments = ["netns", "exec", namespace.name(), "sh", "-c", &line];
     output(Command::new(tool("ip", "iproute2")?).args(arguments))?;
     Ok(())
+}
+
+/// How long the receiver's processor has been busy, with whatever.
+pub(super) fn receiver_busy() -> Result<Duration> {
+    /// In which proc(5) counts here.
+    const TICKS_PER_SECOND: u64 = 100;
+    let stat = fs::read_to_string("/proc/stat")?;
+    let name = format!("cpu{RECEIVING_CPU} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name));
+    let ticks = line.context("no such processor")?.split(' ').enumerate();
+    // All but what the fourth and the fifth say, which is how long it was idle, and the guests' time, which is
+    // in the others as well.
+    let busy = ticks.filter(|(place, _)| [0, 1, 2, 5, 6].contains(place));
+    let busy: u64 = busy
+        .filter_map(|(_, ticks)| ticks.parse::<u64>().ok())
+        .sum();
+    Ok(Duration::from_millis(busy * 1000 / TICKS_PER_SECOND))
 }
 
 impl Bed {
@@ -94,10 +115,20 @@ impl Bed {
         Ok(bed)
     }
 
-    /// Has the sender's side take what comes back in a thread of its own too: else the receiver does that work,
-    /// and it is counted as the receiver's.
-    pub(super) fn answered(&self) -> Result<()> {
-        poll_in_thread(&self.sender, "tx0")
+    /// Has each side's packets taken on its own processor, also those that no thread polls for: what comes in by a
+    /// veth without a program is handled on the processor that sent it, unless receive packet steering
+    /// ("Scaling in the Linux Networking Stack" in the kernel's documentation) sends it elsewhere.
+    pub(super) fn steered(&self) -> Result<()> {
+        poll_in_thread(&self.sender, "tx0")?;
+        let masks = [
+            (&self.sender, "tx0", "1"),
+            (&self.receiver, self.interface.as_str(), "2"),
+        ];
+        for (namespace, interface, mask) in masks {
+            let file = format!("{interface}/queues/rx-0/rps_cpus");
+            write_in_sys(namespace, &file, mask)?;
+        }
+        Ok(())
     }
 
     /// A program of the benchmark's own (`drop`, `lean`, `pass`) at an interface, until the guard is dropped.

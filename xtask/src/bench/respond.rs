@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -18,7 +17,7 @@ use testkit::{
 
 use super::{
     Bench,
-    bed::{Bed, RECEIVER, RECEIVING_CPU},
+    bed::{Bed, RECEIVER, RECEIVING_CPU, receiver_busy},
     results::{Results, Row, Spread},
     rivals::{Loaded, Rival, ipfilter},
 };
@@ -93,7 +92,7 @@ pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     }
     for (server, (costs, rates)) in servers.iter().zip(measured) {
         for (part, values, unit) in [
-            (COST, costs, "µs of the server's CPU time, all packets"),
+            (COST, costs, "µs of the server's processor, all packets"),
             (RATE, rates, "a second, wall time"),
         ] {
             results.push(Row {
@@ -109,29 +108,29 @@ pub(super) fn run(bench: &Bench<'_>, results: &mut Results) -> Result<()> {
     Ok(())
 }
 
-/// One that refuses, and what of it is to be counted.
+/// One that refuses.
 struct Server<'a> {
     refuser: Refuser,
     bed: &'a Bed,
-    nginx: Option<Guard>,
+    _nginx: Option<Guard>,
     _passing: Option<Guard>,
     _loaded: Option<Loaded<'a>>,
 }
 
 impl<'a> Server<'a> {
     fn start(bench: &'a Bench<'_>, refuser: Refuser, bed: &'a Bed) -> Result<Self> {
-        bed.answered()?;
+        bed.steered()?;
         let mut server = Self {
             refuser,
             bed,
-            nginx: None,
+            _nginx: None,
             _passing: None,
             _loaded: None,
         };
         match refuser {
             Refuser::Closed => {}
-            Refuser::Nginx => server.nginx = Some(nginx(bench, bed, "0")?),
-            Refuser::NginxKept => server.nginx = Some(nginx(bench, bed, "60")?),
+            Refuser::Nginx => server._nginx = Some(nginx(bench, bed, "0")?),
+            Refuser::NginxKept => server._nginx = Some(nginx(bench, bed, "60")?),
             Refuser::Reject => server._loaded = Some(deny(bench, bed, "reject")?),
             Refuser::Respond => server._loaded = Some(deny(bench, bed, "respond")?),
         }
@@ -145,7 +144,7 @@ impl<'a> Server<'a> {
     /// What a refusal costs, in µs, and how many there are a second.
     fn refuse(&self, bench: &Bench<'_>) -> Result<(f64, f64)> {
         self.bed.pin()?;
-        let before = self.spent()?;
+        let before = receiver_busy()?;
         let mut command: Command = self.bed.sender.command(tool("taskset", "util-linux")?);
         command
             .args(["-c", "0"])
@@ -157,30 +156,12 @@ impl<'a> Server<'a> {
         let told: Value = serde_json::from_str(&output(&mut command)?)?;
         let number = |key: &str| told.get(key).and_then(Value::as_f64).context("no number");
         let (refused, seconds) = (number("refused")?, number("seconds")?);
-        let spent = self.spent()?.saturating_sub(before);
+        let spent = receiver_busy()?.saturating_sub(before);
         Ok((
             spent.as_secs_f64() * 1e6 / refused.max(1.0),
             refused / seconds,
         ))
     }
-
-    /// The CPU time of all that works for it.
-    fn spent(&self) -> Result<Duration> {
-        let polling = Duration::from_nanos(self.bed.work()?.nanoseconds);
-        let serving = match &self.nginx {
-            Some(nginx) => scheduled(nginx.id())?,
-            None => Duration::ZERO,
-        };
-        Ok(polling + serving)
-    }
-}
-
-/// How long a process has run.
-fn scheduled(pid: u32) -> Result<Duration> {
-    let path = Path::new("/proc").join(pid.to_string()).join("schedstat");
-    let schedule = fs::read_to_string(path)?;
-    let spent = schedule.split(' ').next().unwrap_or_default();
-    Ok(Duration::from_nanos(spent.parse().context("no CPU time")?))
 }
 
 /// ipfilter with a deny action, and a policy that admits others.
