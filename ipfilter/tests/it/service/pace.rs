@@ -116,7 +116,8 @@ fn overrides_are_in_force_and_end_in_time_with_ten_thousand_in_place() {
         at(99),
         at(100)
     );
-    let deployed = lab.log("run").matches("loses access").count();
+    // One network loses, or several lose, access.
+    let deployed = lab.log("run").matches(" lose").count();
     assert!(deployed > 30, "{deployed} deployments are no measure");
     assert!(at(99) <= IN_FORCE, "{:?}", at(99));
     assert!(all.iter().all(|late| *late <= ENDED), "{all:?}");
