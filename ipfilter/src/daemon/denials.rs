@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::readable::Readable;
 use crate::{
-    config::Recording,
+    config::{Config, Recording},
     instance::Instance,
     kernel::{Denial, Filter, Follower, Reader},
     state::{Deployed, record},
@@ -38,8 +38,18 @@ pub(super) struct Denials {
 /// What is to be done with packets.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    pub(super) log: bool,
-    pub(super) record: bool,
+    log: bool,
+    record: bool,
+}
+
+impl Wanted {
+    /// What a configuration asks for.
+    pub(super) fn by(spec: &Config) -> Self {
+        Self {
+            log: spec.log_denied,
+            record: spec.record.is_some(),
+        }
+    }
 }
 
 /// The bytes of lines that may wait to be written: more than come in a second.
@@ -134,13 +144,15 @@ impl Denials {
     }
 
     /// Notes how many packets were not reported one by one since this was last done, if any.
-    pub(super) fn count_unreported(&mut self, logs: bool) {
+    pub(super) fn count_unreported(&mut self, wanted: Wanted) {
         if let Ok(unreported @ 1..) = self.follower.unreported() {
-            self.keep(&Unreported {
-                time: Timestamp::now(),
-                unreported,
-            });
-            if logs {
+            if wanted.record {
+                self.keep(&Unreported {
+                    time: Timestamp::now(),
+                    unreported,
+                });
+            }
+            if wanted.log {
                 info!(unreported; "denied: {unreported} more, not logged one by one");
             }
         }

@@ -362,19 +362,15 @@ impl Daemon {
             }
             Effect::LogDenial(denial) => {
                 if let Some(denials) = &mut open.denials {
-                    let spec = self.policies.spec();
-                    let wanted = Wanted {
-                        log: spec.log_denied,
-                        record: spec.record.is_some(),
-                    };
+                    let wanted = Wanted::by(self.policies.spec());
                     denials.take(&denial, wanted, &self.filter, self.history.record.current());
                 }
             }
             Effect::LogUnreported => {
-                let logs = self.policies.spec().log_denied;
+                let wanted = Wanted::by(self.policies.spec());
                 open.denials
                     .iter_mut()
-                    .for_each(|denials| denials.count_unreported(logs));
+                    .for_each(|denials| denials.count_unreported(wanted));
                 self.record_denied(open);
             }
             Effect::FlushTrace => open.trace.iter_mut().for_each(Trace::flush),
