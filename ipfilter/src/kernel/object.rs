@@ -308,7 +308,8 @@ fn config(plan: &Plan, tables: &Tables) -> Config {
 pub(super) fn constants(plan: &Plan) -> Config {
     let mut deny = [abi::deny::DROP; MAX_APIS];
     let mut ids = [0; MAX_APIS];
-    let mut shares = [0; MAX_APIS];
+    // All sources, for what no API has: a share of none would spare them.
+    let mut shares = [Share::ALL.parts(); MAX_APIS];
     let slots = deny.iter_mut().zip(&mut ids).zip(&mut shares);
     for (((deny, id), share), api) in slots.zip(&plan.apis) {
         *deny = api.deny_action();
