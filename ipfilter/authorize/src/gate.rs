@@ -34,7 +34,7 @@ pub(crate) struct Gate {
     /// Whether answers name the statement that denied.
     reveal: bool,
     refusals: Mutex<Refusals>,
-    /// The denied requests that the filter's process is to be told of; none where there is no such process.
+    /// The denied requests to report to the filter's process; none if the service runs without one.
     unreported: Option<Mutex<Report>>,
 }
 

@@ -67,7 +67,7 @@ fn interfaces_are_followed() {
     lab.detach(filter);
 }
 
-/// A slip of the pen in a configuration must not take the filter off.
+/// A typo in the configuration must not detach the filter.
 #[test]
 fn a_new_name_that_is_not_there_is_refused() {
     let lab = Lab::new("slip");
