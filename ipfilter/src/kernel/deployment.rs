@@ -185,11 +185,14 @@ impl Filter {
         for mut attachment in attachments {
             let index = attachment.interface.index;
             let wanted = interfaces.iter().find(|other| other.index == index);
-            let lost = wanted
-                .and_then(|interface| programs.loses_answers(attachment.hook, interface, links));
+            let lost = match wanted {
+                Some(interface) => programs.loses_answers(attachment.hook, interface, links)?,
+                None => None,
+            };
+            let has_program = programs.has(attachment.hook)?;
             let stays = wanted.filter(|_| {
                 (lost.is_none() || !programs.may_choose())
-                    && programs.of(attachment.hook).is_ok()
+                    && has_program
                     && !staying.iter().any(|other| other.interface.index == index)
             });
             match stays {

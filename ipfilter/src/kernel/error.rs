@@ -32,7 +32,7 @@ impl Error {
             Some(libc::EPERM | libc::EACCES) => {
                 Self::Refused(format!("{what}: {}: {}", reason(&error), missing()))
             }
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS) => {
                 Self::Exhausted(format!("{what}: {}", reason(&error)))
             }
             _ => Self::failed(what, reason(&error)),
@@ -72,7 +72,7 @@ impl Error {
 }
 
 /// What the errors of "errno(3)" are called that a data plane meets, and what helps against them.
-const REASONS: [(i32, &str, &str); 16] = [
+const REASONS: [(i32, &str, &str); 17] = [
     (libc::E2BIG, "E2BIG", ""),
     (libc::EACCES, "EACCES", ""),
     (libc::EAGAIN, "EAGAIN", ""),
@@ -89,6 +89,7 @@ const REASONS: [(i32, &str, &str); 16] = [
         "ENFILE",
         "; raise the limit (`sysctl fs.file-max`)",
     ),
+    (libc::ENOBUFS, "ENOBUFS", ""),
     (libc::ENODEV, "ENODEV", ""),
     (libc::ENOENT, "ENOENT", ""),
     (

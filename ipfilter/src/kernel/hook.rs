@@ -13,7 +13,7 @@ use aya_obj::generated::{
 use ipfilter_ebpf::abi::names;
 
 use super::{
-    error::reason,
+    error::{Error, reason},
     interface::xdp_programs,
     netlink::{self, Link, LinkKind},
     sys,
@@ -77,23 +77,37 @@ impl Hook {
     /// arrives only if the other end takes packets in by NAPI (`veth_xdp_xmit` of the kernel's
     /// `drivers/net/veth.c`). An XDP program there has it do so. GRO does too, but that can't be seen
     /// from here.
-    pub(super) fn loses_answers(self, link: &Link, links: &[Link]) -> Option<String> {
+    ///
+    /// # Errors
+    ///
+    /// When there was no memory or descriptor left to ask with, which says nothing about the peer.
+    pub(super) fn loses_answers(
+        self,
+        link: &Link,
+        links: &[Link],
+    ) -> Result<Option<String>, Error> {
+        let Some((index, namespace)) = link.below else {
+            return Ok(None);
+        };
         if self != Self::Native || link.kind != LinkKind::Veth {
-            return None;
+            return Ok(None);
         }
-        let (index, namespace) = link.below?;
         let peer = match namespace {
             None => links.iter().find(|link| link.index == index).cloned(),
-            Some(namespace) => netlink::link_in(namespace, index).ok().flatten(),
+            Some(namespace) => match netlink::link_in(namespace, index) {
+                Err(error @ Error::Exhausted(_)) => return Err(error),
+                // It is gone, or in a namespace that may not be asked.
+                found => found.ok().flatten(),
+            },
         };
         let takes_in = peer.is_some_and(|peer| !peer.xdp.is_empty());
-        (!takes_in).then(|| {
+        Ok((!takes_in).then(|| {
             format!(
                 "answers would be lost: `{}` is one end of a veth pair whose other end has no XDP \
                  program, and so may not take them in",
                 link.name
             )
-        })
+        }))
     }
 
     /// Whether `other`, which comes later, is of no use either where the kernel gave this error.

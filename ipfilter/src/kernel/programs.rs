@@ -107,16 +107,28 @@ impl Programs {
         Ok(id)
     }
 
+    /// Whether there is a program for `hook`.
+    pub(super) fn has(&mut self, hook: Hook) -> Result<bool, Error> {
+        match self.of(hook) {
+            Ok(_) => Ok(true),
+            // They say nothing about the hook.
+            Err(error @ (Error::Refused(_) | Error::Exhausted(_))) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
     /// Why answers from `hook` at this interface would be lost, if the plan sends any and they would.
     pub(super) fn loses_answers(
         &self,
         hook: Hook,
         interface: &Interface,
         links: &[Link],
-    ) -> Option<String> {
-        let link = links.iter().find(|link| link.index == interface.index)?;
-        let lost = self.answer.then(|| hook.loses_answers(link, links));
-        lost.flatten()
+    ) -> Result<Option<String>, Error> {
+        let link = links.iter().find(|link| link.index == interface.index);
+        match link.filter(|_| self.answer) {
+            Some(link) => hook.loses_answers(link, links),
+            None => Ok(None),
+        }
     }
 
     /// Whether there are other hooks to choose from.
@@ -138,7 +150,9 @@ impl Programs {
             if ruled_out.contains(hook) {
                 continue;
             }
+            // Another hook now is better than an interface without a filter until this can be answered.
             let lost = self.loses_answers(*hook, interface, links);
+            let lost = lost.unwrap_or_else(|error| Some(error.to_string()));
             let reason = match (lost, self.of(*hook)) {
                 (Some(lost), _) if hooks.len() > 1 => lost,
                 // That says nothing about the hook.

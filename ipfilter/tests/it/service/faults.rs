@@ -128,7 +128,13 @@ fn under(lab: &Lab, filter: &Guard, call: &str, fault: &str, number: usize) {
     with_fault(lab, filter.id(), call, fault, || {
         disturb(lab, filter, number);
     });
+    // What it began meanwhile is done when it has done this.
+    lab.tell(&["reload"]);
     // Nobody got in meanwhile, which the filter itself would have to be gone for.
+    assert_is_native(lab, fault);
+}
+
+fn assert_is_native(lab: &Lab, fault: &str) {
     let host = &lab.network.host;
     let link = host
         .ip(["-details", "link", "show", "eth0"])
@@ -138,6 +144,29 @@ fn under(lab: &Lab, filter: &Guard, call: &str, fault: &str, number: usize) {
         "{fault}: {link}\n{}",
         lab.log("run")
     );
+}
+
+/// Not being able to ask about the other end of a pair says nothing about it.
+#[test]
+fn a_question_that_fails_moves_no_filter() {
+    let lab = Lab::new("asking");
+    let policy = lab.write("policy.json", allow(&GOOD));
+    let filter = lab.filter(&["--policy", &policy, "--deny", "reject"]);
+    for (call, error) in [
+        ("bind", "ENOMEM"),
+        ("sendto", "ENOBUFS"),
+        ("socket", "EMFILE"),
+    ] {
+        for when in 1..=6 {
+            let fault = format!("{call}:error={error}:when={when}");
+            with_fault(&lab, filter.id(), call, &fault, || {
+                lab.tell(&["reload"]);
+            });
+            assert_is_native(&lab, &fault);
+        }
+    }
+    assert_eq!(statuses(&lab), ONLY_GOOD);
+    lab.detach(filter);
 }
 
 fn disturb(lab: &Lab, filter: &Guard, number: usize) {
