@@ -26,12 +26,16 @@ pub const BODY_LIMIT: u64 = 64 << 10;
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let bytes = read_up_to(path, limit + 1)?;
     if bytes.len() as u64 > limit {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it is larger than the limit of {limit} bytes"),
-        ));
+        return Err(too_large(limit));
     }
     Ok(bytes)
+}
+
+pub(crate) fn too_large(limit: u64) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!("it is larger than the limit of {limit} bytes"),
+    )
 }
 
 /// Reads a policy file; `-` is standard input. Reads no further than a policy may be long, which

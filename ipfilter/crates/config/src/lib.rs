@@ -5,9 +5,11 @@
 //! write, [`endpoint`] says where something is served.
 
 mod authorize;
+mod bundle;
 mod choice;
 pub mod endpoint;
 pub mod files;
+mod folder;
 mod mode;
 pub mod protected;
 mod read;
@@ -20,8 +22,10 @@ mod tests;
 mod value;
 
 pub use authorize::{Authorize, Stage, User, VpcEndpoint};
+pub use bundle::{NotGathered, gather, gathered};
 pub use choice::{Choice, OnError, choice};
 pub use endpoint::Endpoint;
+pub use folder::Folder;
 pub use mode::Mode;
 pub use read::{ReadApi, Reading, Unusable, read};
 pub use recording::Recording;

@@ -16,7 +16,10 @@ use super::{
     authorize::{missing, unknown},
     table::{Field, Settings},
 };
-use crate::files::{self, BODY_LIMIT, CONFIG_LIMIT};
+use crate::{
+    files::{self, BODY_LIMIT, CONFIG_LIMIT},
+    folder::Folder,
+};
 
 /// The longest name of an API.
 const LONGEST_NAME: usize = 64;
@@ -84,11 +87,15 @@ impl Reading {
 /// When the file itself can't be read.
 pub fn read(path: &FilePath) -> io::Result<Reading> {
     let bytes = files::read(path, CONFIG_LIMIT)?;
-    Ok(parse(path, Source::new(files::shown(path), bytes)))
+    Ok(parse(
+        path,
+        Source::new(files::shown(path), bytes),
+        Folder::Disk,
+    ))
 }
 
 /// Understands the text of the file at `path`.
-pub(super) fn parse(path: &FilePath, source: Source) -> Reading {
+pub(super) fn parse(path: &FilePath, source: Source, folder: Folder<'_>) -> Reading {
     let mut reader = Reader::new(());
     let mut apis = Vec::new();
     let root = reader.check_text(&source).then(|| {
@@ -100,7 +107,7 @@ pub(super) fn parse(path: &FilePath, source: Source) -> Reading {
     });
     let draft = root
         .flatten()
-        .map(|root| read_config(&mut reader, path, root, &mut apis));
+        .map(|root| read_config(&mut reader, (path, folder), root, &mut apis));
     let whole = apis.iter().enumerate().filter(|(_, api)| api.is_whole);
     let apis = whole
         .map(|(index, api)| ReadApi {
@@ -139,12 +146,12 @@ impl ApiNode<'_> {
 
 fn read_config<'t>(
     reader: &mut Reader,
-    file: &FilePath,
+    file: (&FilePath, Folder<'_>),
     root: Node<'t>,
     apis: &mut Vec<ApiNode<'t>>,
 ) -> Config {
     let mut config = Config {
-        file: Some(file.into()),
+        file: Some(file.0.into()),
         ..Config::default()
     };
     let path = Path::Root;
@@ -162,7 +169,7 @@ fn read_config<'t>(
         }
     }
     require(reader, root, &path, &members, &["interfaces", "apis"]);
-    let folder = file.parent().unwrap_or(FilePath::new(""));
+    let folder = file.0.parent().unwrap_or(FilePath::new(""));
     config.service.metrics = config.service.metrics.take().map(|at| at.within(folder));
     if let Some(authorize) = &mut config.authorize {
         authorize.within(folder);
@@ -173,7 +180,7 @@ fn read_config<'t>(
 
 fn read_apis<'t>(
     reader: &mut Reader,
-    file: &FilePath,
+    file: (&FilePath, Folder<'_>),
     node: Node<'t>,
     path: &Path<'_>,
 ) -> Vec<ApiNode<'t>> {
@@ -208,7 +215,7 @@ fn read_apis<'t>(
 
 fn read_api<'t>(
     reader: &mut Reader,
-    file: &FilePath,
+    file: (&FilePath, Folder<'_>),
     node: Node<'t>,
     path: &Path<'_>,
 ) -> Option<ApiNode<'t>> {
@@ -236,7 +243,7 @@ fn read_api<'t>(
         }
     }
     require(reader, node, path, &members, &["name", "ports", "policy"]);
-    let folder = file.parent().unwrap_or(FilePath::new(""));
+    let folder = file.0.parent().unwrap_or(FilePath::new(""));
     api.policy = folder.join(&api.policy);
     api.respond_body = api.respond_body.map(|body| folder.join(body));
     let mut read = ApiNode {
@@ -245,7 +252,7 @@ fn read_api<'t>(
         members,
         is_whole: false,
     };
-    if let Err((field, message)) = read.api.load_response() {
+    if let Err((field, message)) = read.api.load_response(file.1) {
         let at = (&path.name(field), read.span(field));
         reader.error("respond", &at, || Advice::new(message));
     }
@@ -317,7 +324,10 @@ fn names<'f>(fields: &'f [Field], more: &[&'f str]) -> Vec<&'f str> {
 
 impl ApiConfig {
     /// Reads what `respond` says. An error names the setting at fault.
-    pub(super) fn load_response(&mut self) -> Result<(), (&'static str, String)> {
+    pub(super) fn load_response(
+        &mut self,
+        folder: Folder<'_>,
+    ) -> Result<(), (&'static str, String)> {
         if self.deny != Deny::Respond {
             let unused = [
                 ("respond_body", self.respond_body.is_some()),
@@ -334,7 +344,7 @@ impl ApiConfig {
         let default = Response::default();
         let body = match &self.respond_body {
             None => default.body().to_vec(),
-            Some(path) => files::read(path, BODY_LIMIT).map_err(|error| {
+            Some(path) => folder.read(path, BODY_LIMIT).map_err(|error| {
                 let path = path.display();
                 ("respond_body", format!("can't read `{path}`: {error}"))
             })?,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as _, Command, Id};
 
 use super::{
-    ApiConfig, Config, PolicyOptions, Service, Unusable, read,
+    ApiConfig, Config, Folder, PolicyOptions, Service, Unusable, read,
     table::{Given, Settings as _},
 };
 
@@ -134,10 +134,11 @@ impl ConfigSource {
 
     fn read_line(&self) -> Result<Config, Unusable> {
         let mut api = self.api.clone();
-        api.load_response().map_err(|(setting, message)| {
-            let option = setting.replace('_', "-");
-            Unusable::Other(format!("`--{option}`: {message}"))
-        })?;
+        api.load_response(Folder::Disk)
+            .map_err(|(setting, message)| {
+                let option = setting.replace('_', "-");
+                Unusable::Other(format!("`--{option}`: {message}"))
+            })?;
         Ok(Config {
             apis: vec![api],
             ..self.line.clone()

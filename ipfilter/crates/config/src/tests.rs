@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, Parser};
 use ipfilter_document::source::Source;
 
 use super::{
-    ApiConfig, Config, ConfigSource, Reading, Settings, Stage, read,
+    ApiConfig, Config, ConfigSource, Folder, Reading, Settings, Stage, read,
     read::{self as reading},
 };
 use ipfilter_plan::{Deny, Lookup, Protocols, REJECT_RATE};
@@ -15,7 +15,7 @@ use crate::mode::Mode;
 const PATH: &str = "conf/ipfilter.json";
 
 fn parsed(text: &str) -> Reading {
-    reading::parse(Path::new(PATH), Source::new(PATH, text))
+    reading::parse(Path::new(PATH), Source::new(PATH, text), Folder::Disk)
 }
 
 fn config(text: &str) -> Config {
