@@ -97,7 +97,7 @@ impl Daemon {
         }
         let mut moved = Vec::new();
         if let Some(prepared) = product.prepared {
-            let deployment = prepared.deploy(&matched.interfaces)?;
+            let deployment = prepared.deploy(&matched)?;
             deployment.attached().iter().for_each(announce);
             report_missing(&matched);
             warn_of_open(&protected)?;

@@ -340,7 +340,7 @@ impl Start {
             }
             return Err(failure);
         }
-        let deployed = prepared.deploy(&matched.interfaces);
+        let deployed = prepared.deploy(&matched);
         drop(progress);
         let deployment = match deployed {
             Ok(deployment) => deployment,

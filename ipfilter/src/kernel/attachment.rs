@@ -37,6 +37,18 @@ pub struct Attachment {
     holder: Holder,
 }
 
+/// Where an attachment is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    /// At this interface.
+    Here(&'a Link),
+    /// At an interface that is not among those listed: it is in another network namespace, or has come from
+    /// one since.
+    Away,
+    /// It was detached, or its interface is gone.
+    Nowhere,
+}
+
 /// What holds a program at an interface.
 #[derive(Clone, Debug)]
 enum Holder {
@@ -107,16 +119,23 @@ impl Attachment {
         })
     }
 
-    /// The id of the attached program; none if it was detached.
+    /// The id of the attached program, in whichever network namespace its interface is; none if it was
+    /// detached.
     pub(super) fn program(&self) -> Result<Option<u32>, Error> {
+        Ok(self.look()?.map(|(_, program)| program))
+    }
+
+    /// The number of the interface that it is at, which changes where that moves to another network namespace,
+    /// and the id of the program.
+    fn look(&self) -> Result<Option<(u32, u32)>, Error> {
         match &self.holder {
             Holder::Link(link) => {
                 let info =
                     sys::link_info(&link.object).map_err(|error| look_failed(link, error))?;
-                Ok((info.ifindex == self.interface.index).then_some(info.program))
+                Ok((info.ifindex != 0).then_some((info.ifindex, info.program)))
             }
             Holder::Clsact(filter) => match filter.now() {
-                Ok(now) => Ok(now.map(|filter| filter.program)),
+                Ok(now) => Ok(now.map(|now| (now.index, now.program))),
                 Err(error) => Err(Error::io(
                     "can't look at the filters of traffic control",
                     error,
@@ -125,33 +144,29 @@ impl Attachment {
         }
     }
 
-    /// The interface that it is at, if it is among those of this network namespace: others number
-    /// theirs alike. Nothing too if no program is attached there any more.
-    pub(super) fn link_among<'a>(&self, links: &'a [Link]) -> Result<Option<&'a Link>, Error> {
-        let link = links.iter().find(|link| link.index == self.interface.index);
-        let (Some(link), Some(program)) = (link, self.program()?) else {
-            return Ok(None);
+    /// Where it is, given the interfaces of this network namespace; takes note of the interface's number. What
+    /// follows from it must follow from this one look: by the next, the interface may have gone to another
+    /// namespace and come back under another number.
+    pub(super) fn locate<'a>(&mut self, links: &'a [Link]) -> Result<Place<'a>, Error> {
+        let Some((index, program)) = self.look()? else {
+            return Ok(Place::Nowhere);
         };
-        let there = match self.hook {
+        self.interface.index = index;
+        let Some(link) = links.iter().find(|link| link.index == index) else {
+            return Ok(Place::Away);
+        };
+        let is_here = match self.hook {
             Hook::Native | Hook::Generic => link.xdp.contains(&program),
             Hook::Tcx => tcx_programs(&link.name)?.contains(&program),
             // Only this namespace was asked for its filters.
             Hook::Clsact => true,
         };
-        Ok(there.then_some(link))
-    }
-
-    /// Takes note of the number that the interface has by now, which another network namespace may have
-    /// given it.
-    pub(super) fn renumber(&mut self) -> Result<(), Error> {
-        let Holder::Link(link) = &self.holder else {
-            return Ok(());
-        };
-        let info = sys::link_info(&link.object).map_err(|error| look_failed(link, error))?;
-        if info.ifindex != 0 {
-            self.interface.index = info.ifindex;
-        }
-        Ok(())
+        // Others number their interfaces alike.
+        Ok(if is_here {
+            Place::Here(link)
+        } else {
+            Place::Away
+        })
     }
 
     /// Pins it under the interface's number, if it is pinned under an earlier one, which another
@@ -183,6 +198,14 @@ impl Attachment {
             let what = format!("can't replace the program of {self}");
             Error::io(what, error)
         })
+    }
+
+    /// Forgets an attachment that is [nowhere](Place::Nowhere).
+    pub(super) fn forget(&self) -> Result<(), Error> {
+        match &self.holder {
+            Holder::Link(link) => unpin(&link.path),
+            Holder::Clsact(_) => Ok(()),
+        }
     }
 
     /// Detaches the program.

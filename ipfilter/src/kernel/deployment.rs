@@ -11,7 +11,7 @@ use std::{
 use log::{debug, warn};
 
 use super::{
-    attachment::Attachment,
+    attachment::{Attachment, Place},
     error::Error,
     filter::Filter,
     interface::{Interface, Matched},
@@ -74,7 +74,7 @@ pub struct Prepared {
 }
 
 impl Filter {
-    /// Enforces `plan` from `now` on at exactly these interfaces; there may be none yet.
+    /// Enforces `plan` from `now` on at exactly the matched interfaces; there may be none yet.
     ///
     /// # Errors
     ///
@@ -82,11 +82,11 @@ impl Filter {
     pub fn deploy(
         &self,
         plan: &Plan,
-        interfaces: &[Interface],
+        matched: &Matched,
         mode: Mode,
         now: SystemTime,
     ) -> Result<Deployment, Error> {
-        self.prepare(plan, mode, now)?.deploy(interfaces)
+        self.prepare(plan, mode, now)?.deploy(matched)
     }
 
     /// Loads `plan`: fills and freezes its tables, and verifies the program that `mode` prefers. The plan is
@@ -145,24 +145,30 @@ impl Filter {
     fn change(
         &self,
         programs: &mut Programs,
-        interfaces: &[Interface],
-        links: &[Link],
+        matched: &Matched,
         change: &mut Change,
     ) -> Result<(), Error> {
-        let (staying, leaving) = self.taken_over(programs, interfaces, links)?;
-        change.leaving = leaving;
-        for attachment in staying {
+        let found = self.taken_over(programs, matched)?;
+        change.leaving = found.leaving;
+        for attachment in found.staying {
             let index = attachment.interface.index;
-            match change.replace(attachment, programs) {
+            match replace(attachment, programs) {
+                Ok(replaced) => change.replaced.push(replaced),
                 Err(error) if is_there(index) => return Err(error),
-                _ => {}
+                Err(_) => {}
             }
         }
-        for interface in interfaces {
+        for attachment in found.away {
+            // One that is gone by now needs no plan.
+            if let Ok(replaced) = replace(attachment, programs) {
+                change.away.push(replaced);
+            }
+        }
+        for interface in &matched.interfaces {
             if change.is_attached_to(interface) {
                 continue;
             }
-            match programs.attach(&self.pins, interface, links) {
+            match programs.attach(&self.pins, interface, &matched.links) {
                 Ok(attachment) => change.attached.push(attachment),
                 Err(error) if is_there(interface.index) => return Err(error),
                 // It disappeared after it was listed.
@@ -172,45 +178,49 @@ impl Filter {
         Ok(())
     }
 
-    /// Where the instance is attached and is to stay, one attachment to each interface, and the others.
-    fn taken_over(
-        &self,
-        programs: &mut Programs,
-        interfaces: &[Interface],
-        links: &[Link],
-    ) -> Result<(Vec<Attachment>, Vec<Attachment>), Error> {
-        let (mut staying, mut leaving) = (Vec::<Attachment>::new(), Vec::new());
+    /// Where the instance is attached, and what becomes of that.
+    fn taken_over(&self, programs: &mut Programs, matched: &Matched) -> Result<TakenOver, Error> {
+        let Matched {
+            interfaces, links, ..
+        } = matched;
+        let mut found = TakenOver::default();
         let mut attachments = Attachment::all(&self.pins)?;
         attachments.sort_by_key(|attachment| programs.rank(attachment.hook));
         for mut attachment in attachments {
+            let place = attachment.locate(links)?;
+            let has_program = programs.has(attachment.hook)?;
             let index = attachment.interface.index;
             let wanted = interfaces.iter().find(|other| other.index == index);
-            let lost = match wanted {
-                Some(interface) => programs.loses_answers(attachment.hook, interface, links)?,
-                None => None,
-            };
-            let has_program = programs.has(attachment.hook)?;
-            let stays = wanted.filter(|_| {
-                (lost.is_none() || !programs.may_choose())
-                    && has_program
-                    && !staying.iter().any(|other| other.interface.index == index)
-            });
-            match stays {
-                Some(interface) if attachment.link_among(links)?.is_some() => {
+            match (place, wanted) {
+                (Place::Nowhere, _) => attachment.forget()?,
+                (Place::Away, _) if has_program => found.away.push(attachment),
+                (Place::Here(_), Some(interface)) if has_program => {
+                    let lost = programs.loses_answers(attachment.hook, interface, links)?;
+                    let mut staying = found.staying.iter();
+                    let is_filtered = staying.any(|other| other.interface.index == index);
+                    if is_filtered || lost.is_some() && programs.may_choose() {
+                        found.leaving.push(attachment);
+                        continue;
+                    }
                     attachment.interface.clone_from(interface);
                     attachment.warnings.extend(lost);
-                    staying.push(attachment);
+                    found.staying.push(attachment);
                 }
-                _ => leaving.push(attachment),
+                _ => found.leaving.push(attachment),
             }
         }
-        Ok((staying, leaving))
+        Ok(found)
     }
 }
 
-/// Whether the interface is in another network namespace by now. One here may have its number.
-fn is_away(attachment: &Attachment, links: &[Link]) -> bool {
-    matches!(attachment.link_among(links), Ok(None)) && matches!(attachment.program(), Ok(Some(_)))
+/// Attachments that a deployment finds.
+#[derive(Default)]
+struct TakenOver {
+    /// One to each wanted interface.
+    staying: Vec<Attachment>,
+    /// Those at interfaces that may come back.
+    away: Vec<Attachment>,
+    leaving: Vec<Attachment>,
 }
 
 /// Whether an interface with this number exists; true if that can't be found out.
@@ -219,7 +229,8 @@ fn is_there(index: u32) -> bool {
 }
 
 impl Prepared {
-    /// Enforces the plan at exactly these interfaces; there may be none yet.
+    /// Enforces the plan at exactly the matched interfaces; there may be none yet. An interface that has left this
+    /// network namespace with the filter on it gets the plan too, until it is back or gone.
     ///
     /// Where the instance is attached already, its program is replaced in place, so that no packet goes
     /// unfiltered. Then the other interfaces are attached, each program is tested where it is attached
@@ -230,10 +241,10 @@ impl Prepared {
     ///
     /// When one interface fails, or a program does not do what the plan says; all interfaces are then
     /// restored. An interface that is removed meanwhile is not a failure.
-    pub fn deploy(mut self, interfaces: &[Interface]) -> Result<Deployment, Error> {
+    pub fn deploy(mut self, matched: &Matched) -> Result<Deployment, Error> {
         let filter = self.filter.clone();
         let mut change = Change::default();
-        let proof = match self.put_in_force(interfaces, &mut change) {
+        let proof = match self.put_in_force(matched, &mut change) {
             Ok(proof) => proof,
             Err(error) => {
                 let error = change.undo(error);
@@ -251,11 +262,12 @@ impl Prepared {
         for error in leftovers.chain(filter.pins.remove_other_versions().err()) {
             warn!("can't remove what is no longer needed: {error}");
         }
+        let (attachments, away) = change.done(&matched.interfaces);
         Ok(Deployment {
             pins: filter.pins,
             programs: self.programs,
-            away: Vec::new(),
-            attachments: change.done(interfaces),
+            away,
+            attachments,
             proof,
             tables: self.tables,
             slots: self.slots,
@@ -264,17 +276,15 @@ impl Prepared {
     }
 
     /// Attaches everywhere, and tests that it works.
-    fn put_in_force(
-        &mut self,
-        interfaces: &[Interface],
-        change: &mut Change,
-    ) -> Result<Proof, Error> {
-        let links = netlink::links()?;
+    fn put_in_force(&mut self, matched: &Matched, change: &mut Change) -> Result<Proof, Error> {
+        // One list: an interface that comes back between two would be none that is wanted.
+        let Matched {
+            interfaces, links, ..
+        } = matched;
         // A refused interface must not occupy a slot.
-        self.slots.assign(interfaces, &links)?;
+        self.slots.assign(interfaces, links)?;
         let pins = &self.filter.pins;
-        self.filter
-            .change(&mut self.programs, interfaces, &links, change)?;
+        self.filter.change(&mut self.programs, matched, change)?;
         let begun = Instant::now();
         let proof = Proof::of(&self.questions, interfaces)?;
         proof.ask(pins, &mut self.programs, change.attachments())?;
@@ -312,27 +322,22 @@ impl Deployment {
         followed.failed.extend(assigned.err());
         let mut before = take(&mut self.attachments);
         before.append(&mut self.away);
-        for attachment in &mut before {
-            followed.failed.extend(attachment.renumber().err());
-        }
-        // They take the filter with them, and may come back.
-        let (away, before): (Vec<_>, Vec<_>) = before
-            .into_iter()
-            .partition(|attachment| is_away(attachment, links));
-        self.away = away;
         // Until they have the filter, those that are new are open.
+        let located: Vec<_> = before
+            .into_iter()
+            .map(|mut attachment| {
+                let place = attachment.locate(links);
+                (attachment, place)
+            })
+            .collect();
         let is_new = |interface: &&Interface| {
-            let mut before = before.iter();
-            !before.any(|attachment| attachment.interface.index == interface.index)
+            let mut located = located.iter();
+            !located.any(|(attachment, _)| attachment.interface.index == interface.index)
         };
         let newcomers = interfaces.iter().filter(is_new);
         let newcomers = self.attach(newcomers, links, &mut followed);
-        for attachment in before {
-            let mut kept = keep(attachment, interfaces, links, &mut followed);
-            if let Some(kept) = &mut kept {
-                followed.failed.extend(kept.repin(&self.pins).err());
-            }
-            self.attachments.extend(kept);
+        for (attachment, place) in located {
+            self.keep(attachment, place, interfaces, &mut followed);
         }
         self.attachments.extend(newcomers);
         let is_open = |interface: &&Interface| {
@@ -349,6 +354,41 @@ impl Deployment {
             followed.failed.extend(proven.err());
         }
         followed
+    }
+
+    /// Keeps an attachment where it is wanted, where it may be again, and where that can't be found out.
+    fn keep(
+        &mut self,
+        mut attachment: Attachment,
+        place: Result<Place, Error>,
+        interfaces: &[Interface],
+        followed: &mut Followed,
+    ) {
+        let index = attachment.interface.index;
+        let wanted = interfaces.iter().find(|other| other.index == index);
+        match (place, wanted) {
+            (Ok(Place::Here(_)), Some(interface)) => {
+                attachment.interface.clone_from(interface);
+                followed.failed.extend(attachment.repin(&self.pins).err());
+                self.attachments.push(attachment);
+            }
+            (Ok(Place::Here(_)), None) => {
+                followed.failed.extend(attachment.detach().err());
+                followed.left.push(attachment.interface);
+            }
+            // It takes the filter with it, and may come back.
+            (Ok(Place::Away), _) => self.away.push(attachment),
+            (Ok(Place::Nowhere), wanted) => {
+                followed.failed.extend(attachment.forget().err());
+                if wanted.is_none() {
+                    followed.left.push(attachment.interface);
+                }
+            }
+            (Err(error), _) => {
+                followed.failed.push(error);
+                self.attachments.push(attachment);
+            }
+        }
     }
 
     /// Attaches it to these interfaces, as far as they take it.
@@ -373,60 +413,34 @@ impl Deployment {
     }
 }
 
-/// Keeps the attachment if its interface exists and is wanted, or if that can't be found out.
-fn keep(
-    mut attachment: Attachment,
-    interfaces: &[Interface],
-    links: &[Link],
-    followed: &mut Followed,
-) -> Option<Attachment> {
-    let index = attachment.interface.index;
-    let wanted = interfaces.iter().find(|other| other.index == index);
-    let is_there = attachment.link_among(links).map(|link| link.is_some());
-    match (wanted, is_there) {
-        (Some(interface), Ok(true)) => {
-            attachment.interface.clone_from(interface);
-            Some(attachment)
-        }
-        (Some(_), Err(error)) => {
-            followed.failed.push(error);
-            Some(attachment)
-        }
-        (Some(_), Ok(false)) => {
-            followed.failed.extend(attachment.detach().err());
-            None
-        }
-        (None, _) => {
-            followed.failed.extend(attachment.detach().err());
-            followed.left.push(attachment.interface);
-            None
-        }
-    }
-}
-
 /// What a deployment has changed so far.
 #[derive(Default)]
 struct Change {
     /// Attachments that stay, each with its previous program.
     replaced: Vec<(Attachment, OwnedFd)>,
+    /// The same at interfaces that may come back.
+    away: Vec<(Attachment, OwnedFd)>,
     attached: Vec<Attachment>,
     /// Attachments that are no longer wanted.
     leaving: Vec<Attachment>,
 }
 
-impl Change {
-    fn replace(&mut self, attachment: Attachment, programs: &mut Programs) -> Result<(), Error> {
-        let before = attachment.program()?.ok_or_else(|| {
-            let what = "the filter was detached while it was being replaced";
-            Error::failed(what, "try again")
-        })?;
-        let before = sys::program_by_id(before)
-            .map_err(|error| Error::io("can't open the program in force", error))?;
-        attachment.replace(programs.of(attachment.hook)?)?;
-        self.replaced.push((attachment, before));
-        Ok(())
-    }
+/// Puts the deployment's program in the place of the one before, which is returned.
+fn replace(
+    attachment: Attachment,
+    programs: &mut Programs,
+) -> Result<(Attachment, OwnedFd), Error> {
+    let before = attachment.program()?.ok_or_else(|| {
+        let what = "the filter was detached while it was being replaced";
+        Error::failed(what, "try again")
+    })?;
+    let before = sys::program_by_id(before)
+        .map_err(|error| Error::io("can't open the program in force", error))?;
+    attachment.replace(programs.of(attachment.hook)?)?;
+    Ok((attachment, before))
+}
 
+impl Change {
     /// All attachments of the new deployment.
     fn attachments(&self) -> impl Iterator<Item = &Attachment> {
         let replaced = self.replaced.iter().map(|(attachment, _)| attachment);
@@ -440,7 +454,7 @@ impl Change {
 
     /// Restores everything; the error says so if that fails too.
     fn undo(self, error: Error) -> Error {
-        let replaced = self.replaced.iter();
+        let replaced = self.replaced.iter().chain(&self.away);
         let attached = self.attached.iter();
         let failures: Vec<String> = replaced
             .filter_map(|(attachment, before)| attachment.replace(before).err())
@@ -456,12 +470,13 @@ impl Change {
         )
     }
 
-    /// Every attachment, in the order of the interfaces.
-    fn done(self, interfaces: &[Interface]) -> Vec<Attachment> {
+    /// Every attachment here, in the order of the interfaces, and those that are away.
+    fn done(self, interfaces: &[Interface]) -> (Vec<Attachment>, Vec<Attachment>) {
         let replaced = self.replaced.into_iter().map(|(attachment, _)| attachment);
+        let away = self.away.into_iter().map(|(attachment, _)| attachment);
         let mut all: Vec<_> = replaced.chain(self.attached).collect();
         let position = |index| interfaces.iter().position(|other| other.index == index);
         all.sort_by_key(|attachment| position(attachment.interface.index));
-        all
+        (all, away.collect())
     }
 }

@@ -10,7 +10,7 @@ use aya::{
 use ipfilter_ebpf::abi::{Config, names};
 
 use super::{
-    attachment::{Attachment, is_ours, tcx_programs},
+    attachment::{Attachment, Place, is_ours, tcx_programs},
     counters::{Count, Counters},
     error::Error,
     hook::Hook,
@@ -100,15 +100,19 @@ impl Filter {
         let links = netlink::links()?;
         let mut standing = Vec::new();
         for mut attachment in Attachment::all(&self.pins)? {
+            let place = attachment.locate(&links)?;
             let Some(program) = attachment.program()? else {
                 continue;
             };
-            let link = attachment.link_among(&links)?;
-            if let Some(link) = link {
-                attachment.interface.name.clone_from(&link.name);
-            }
+            let is_here = match place {
+                Place::Here(link) => {
+                    attachment.interface.name.clone_from(&link.name);
+                    true
+                }
+                Place::Away | Place::Nowhere => false,
+            };
             standing.push(Standing {
-                is_here: link.is_some(),
+                is_here,
                 attachment,
                 program,
             });

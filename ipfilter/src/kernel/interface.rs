@@ -115,14 +115,14 @@ impl Matched {
         Ok(self)
     }
 
-    /// The interfaces, where none may be missing.
+    /// The same, where none may be missing.
     ///
     /// # Errors
     ///
     /// Names the first that is missing, and what is there instead.
-    pub fn complete(self) -> Result<Vec<Interface>, Error> {
+    pub fn complete(self) -> Result<Self, Error> {
         let Some(name) = self.missing.first() else {
-            return Ok(self.interfaces);
+            return Ok(self);
         };
         if name.parse::<IpAddr>().is_ok() {
             let there = quoted(&self.addresses);
@@ -270,7 +270,11 @@ mod tests {
         let wanted: Vec<_> = wanted.iter().map(|name| (*name).to_owned()).collect();
         let chosen = choose(&wanted, &links()).and_then(Matched::complete);
         let chosen = chosen.map_err(|error| error.to_string())?;
-        let names: Vec<_> = chosen.into_iter().map(|interface| interface.name).collect();
+        let names: Vec<_> = chosen
+            .interfaces
+            .into_iter()
+            .map(|interface| interface.name)
+            .collect();
         Ok(names.join(" "))
     }
 

@@ -11,7 +11,7 @@ use std::{
 use ipfilter_ebpf::abi::SLOTS;
 
 use super::{
-    attachment::Attachment,
+    attachment::{Attachment, Place},
     counters::TestRuns,
     error::Error,
     interface::Interface,
@@ -139,8 +139,10 @@ impl Proof {
             if !links.iter().any(is_there) {
                 continue;
             }
-            let shown = attachment.link_among(&links)?.is_some();
-            let program = attachment.program()?.filter(|_| shown);
+            let program = match attachment.clone().locate(&links)? {
+                Place::Here(_) => attachment.program()?,
+                Place::Away | Place::Nowhere => None,
+            };
             let hook = attachment.hook;
             if program != Some(programs.id(hook)?) {
                 return Err(Error::failed(

@@ -54,7 +54,7 @@ fn repair(
             )))
         }
         None => {
-            attachment.detach()?;
+            attachment.forget()?;
             *attachment = programs.attach(pins, &attachment.interface, links)?;
             Ok(Some(format!(
                 "the filter was detached from `{name}`: attached it again"

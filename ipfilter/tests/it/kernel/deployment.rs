@@ -5,7 +5,7 @@ use std::{
     env, fs, iter,
     net::{IpAddr, UdpSocket},
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::SystemTime,
@@ -18,6 +18,8 @@ use ipfilter::{
     plan::{Api, Deny, Plan, Protocols, Response},
 };
 use ipfilter_ebpf::abi::{self, Reason};
+
+use testkit::process::Guard;
 
 use crate::lab::{Ended, wait_for};
 
@@ -117,8 +119,8 @@ fn matched(names: &[&str]) -> Matched {
     Interface::matching(&names, &[]).expect("interfaces")
 }
 
-fn interfaces(names: &[&str]) -> Vec<Interface> {
-    matched(names).complete().expect("interfaces")
+fn all(names: &[&str]) -> Matched {
+    matched(names).complete().expect("all of them")
 }
 
 fn veth(name: &str, peer: &str) {
@@ -126,7 +128,7 @@ fn veth(name: &str, peer: &str) {
 }
 
 fn deploy(filter: &Filter, source: &str, names: &[&str], mode: Mode) -> Deployment {
-    let deployed = filter.deploy(&plan(source), &interfaces(names), mode, SystemTime::now());
+    let deployed = filter.deploy(&plan(source), &all(names), mode, SystemTime::now());
     deployed.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -209,6 +211,111 @@ fn a_deployment_follows_interfaces() {
     });
 }
 
+/// Another network namespace, in which low numbers of interfaces are taken.
+struct Elsewhere(Guard);
+
+impl Elsewhere {
+    fn new() -> Self {
+        let mut process = Command::new("unshare");
+        process.args(["--net", "cat"]).stdin(Stdio::piped());
+        let process = Guard::spawn(&mut process).expect("unshare");
+        let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        let id = process.id().to_string();
+        wait_for("it is apart", || namespace(&id) != namespace("self"));
+        let elsewhere = Self(process);
+        for number in 0..8 {
+            elsewhere.run(&format!("ip link add taken{number} type veth"));
+        }
+        elsewhere
+    }
+
+    fn run(&self, line: &str) {
+        run(&format!("nsenter --target {} --net {line}", self.0.id()));
+    }
+
+    fn take(&self, interface: &str) {
+        run(&format!("ip link set {interface} netns {}", self.0.id()));
+    }
+
+    fn give_back(&self, interface: &str) {
+        self.run(&format!(
+            "ip link set {interface} netns {}",
+            std::process::id()
+        ));
+    }
+}
+
+/// An interface may leave between two looks, and come back under another number. Its filter stays on it, and is
+/// of the plan in force.
+#[test]
+fn an_interface_that_moves_keeps_its_filter() {
+    alone("an_interface_that_moves_keeps_its_filter", || {
+        for mode in [Mode::Native, Mode::Tc, Mode::Generic] {
+            let elsewhere = Elsewhere::new();
+            let move_about = || {
+                elsewhere.take("in0");
+                elsewhere.give_back("in0");
+            };
+            veth("in0", "out0");
+            let filter = Filter::of(&instance());
+            let mut deployment = deploy(&filter, "192.0.2.1", &["in0"], mode);
+            let follows = |deployment: &mut Deployment, matched: &Matched, shown| {
+                let place = standing(&filter);
+                assert_eq!(place.len(), 1, "{mode:?}, {shown}");
+                let followed = deployment.follow(matched);
+                assert!(
+                    followed.attached.is_empty(),
+                    "{mode:?}, {shown}: {followed:?}"
+                );
+                assert!(followed.left.is_empty(), "{mode:?}, {shown}: {followed:?}");
+                assert_eq!(standing(&filter), place, "{mode:?}, {shown}");
+            };
+
+            let seen = matched(&["in0"]);
+            move_about();
+            follows(&mut deployment, &seen, "an old list");
+            follows(&mut deployment, &matched(&["in0"]), "followed");
+            assert_eq!(deployment.attached().len(), 1);
+            move_about();
+            let repaired = deployment.repair();
+            assert!(repaired.done.is_empty(), "{repaired:?}");
+            follows(&mut deployment, &matched(&["in0"]), "repaired");
+
+            let before = standing(&filter);
+            let prepared = filter
+                .prepare(&plan("192.0.2.2"), mode, SystemTime::now())
+                .expect("a plan");
+            let seen = matched(&["in0"]);
+            move_about();
+            let mut deployment = prepared.deploy(&seen).expect("a deployment");
+            assert_ne!(standing(&filter), before, "{mode:?}: the old plan");
+            follows(
+                &mut deployment,
+                &matched(&["in0"]),
+                "moved amid a deployment",
+            );
+            assert_eq!(deployment.attached().len(), 1);
+
+            let before = standing(&filter);
+            elsewhere.take("in0");
+            let there = filter.deploy(
+                &plan("192.0.2.3"),
+                &matched(&["in0"]),
+                mode,
+                SystemTime::now(),
+            );
+            let mut deployment = there.expect("a deployment");
+            elsewhere.give_back("in0");
+            assert_ne!(standing(&filter), before, "{mode:?}: the old plan");
+            follows(&mut deployment, &matched(&["in0"]), "deployed while away");
+            assert_eq!(deployment.attached().len(), 1);
+
+            filter.detach().expect("it comes off");
+            run("ip link del in0");
+        }
+    });
+}
+
 /// What the interface has counted as denied, by its name.
 fn denied(filter: &Filter, interface: &str) -> u64 {
     let counts = filter.counters(1).expect("counters").into_iter();
@@ -260,7 +367,7 @@ fn interfaces_are_counted_apart_through_reloads_and_when_made_anew() {
                 let told: Vec<_> = iter::from_fn(|| follower.next_denial()).collect();
                 let mut numbers: Vec<_> = told.iter().map(|it| it.interface).collect();
                 numbers.sort_unstable();
-                let wanted = interfaces(&names).into_iter().zip([3, 5]);
+                let wanted = all(&names).interfaces.into_iter().zip([3, 5]);
                 let wanted: Vec<_> = wanted.flat_map(|(it, n)| vec![it.index; n]).collect();
                 assert_eq!(numbers, wanted, "{mode:?}");
                 let source: IpAddr = "10.0.1.1".parse().expect("an address");
@@ -309,7 +416,7 @@ fn one_interface_that_refuses_does_not_keep_the_others_from_it() {
             let before = standing(&filter);
             let failed = filter.deploy(
                 &plan("192.0.2.2"),
-                &interfaces(&["in1", "in0"]),
+                &all(&["in1", "in0"]),
                 Mode::Native,
                 SystemTime::now(),
             );
@@ -437,12 +544,7 @@ fn what_others_undo_is_repaired() {
             Filter::of(&instance()).detach().expect("it comes off");
             repair("detached by force", "detached from `in0`");
             let other = Filter::of(&instance());
-            drop(other.deploy(
-                &plan("192.0.2.7"),
-                &interfaces(&["in0"]),
-                mode,
-                SystemTime::now(),
-            ));
+            drop(other.deploy(&plan("192.0.2.7"), &all(&["in0"]), mode, SystemTime::now()));
             repair("replaced", "was another");
             filter.detach().expect("it comes off");
         }
@@ -517,7 +619,7 @@ fn what_is_not_ours_is_left_alone_or_named() {
         assert!(said.contains("link_99_native"), "{said}");
         let failed = filter.deploy(
             &plan("192.0.2.3"),
-            &interfaces(&["in0"]),
+            &all(&["in0"]),
             Mode::Native,
             SystemTime::now(),
         );
@@ -532,7 +634,7 @@ fn what_is_not_ours_is_left_alone_or_named() {
         fs::rename(pin(&map("keys")), pin(&map("counters"))).expect("a pin");
         let failed = filter.deploy(
             &plan("192.0.2.3"),
-            &interfaces(&["in0"]),
+            &all(&["in0"]),
             Mode::Native,
             SystemTime::now(),
         );
