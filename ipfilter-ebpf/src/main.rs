@@ -98,8 +98,8 @@ mod programs {
                 return action(number);
             }
         }
-        judge(packet);
-        action(finish(packet))
+        let found = Found(judge(packet));
+        action(finish(packet, found.0))
     }
 
     /// No number of an [`Action`].
@@ -165,9 +165,9 @@ mod programs {
         Some(Action::Drop)
     }
 
-    /// Judges any packet, and makes it this CPU's [`Subject`].
+    /// Judges any packet, and makes it this CPU's [`Subject`]. Returns what was [found](Found).
     #[inline(never)]
-    fn judge<P: Packet>(packet: P) {
+    fn judge<P: Packet>(packet: P) -> u32 {
         let packet = packet.apart();
         let length = packet.len();
         let unknown = u64::from(length);
@@ -177,15 +177,48 @@ mod programs {
                 tables: Deployed(unknown),
                 bytes: length,
             };
-            let found = parse(&Scratch(packet.buffer()), judge);
-            if pulled || !pull_headers(packet, length, &found) {
+            let found: (Found, Subject) = parse(&Scratch(packet.buffer()), judge);
+            if pulled || !pull_headers(packet, length, found.0) {
                 break found;
             }
             pulled = true;
         };
         // SAFETY: it is gone at the end of this function.
         if let Some(subject) = unsafe { subject() } {
-            *subject = found;
+            *subject = found.1;
+        }
+        // What follows is the same whatever it is: the verifier need not go through it again for each way to
+        // find it.
+        verifier_barrier(found.0.0.into(), unknown) as u32
+    }
+
+    /// What is to be done with a packet, and why, in one word, which goes from one function to the next in a
+    /// register: a packet must not get the verdict on another, even where a program is preempted by another
+    /// run of itself on the same CPU, as kernels for real time may do. From the low bits: one of [`decision`]
+    /// (8), the reason's number (8), the API's index or [`NO_API`] (16).
+    #[derive(Clone, Copy)]
+    struct Found(u32);
+
+    impl Found {
+        #[inline(always)]
+        const fn of(decision: u32, reason: u32, api: u32) -> Self {
+            Self(decision | reason << 8 | api << 16)
+        }
+
+        #[inline(always)]
+        const fn decision(self) -> u32 {
+            self.0 & 0xff
+        }
+
+        /// Why, unless the API's deny action says so.
+        #[inline(always)]
+        const fn reason(self) -> u32 {
+            self.0 >> 8 & 0xff
+        }
+
+        #[inline(always)]
+        const fn api(self) -> u32 {
+            self.0 >> 16
         }
     }
 
@@ -199,20 +232,18 @@ mod programs {
     }
 
     impl Judge for Complete {
-        type Verdict = Subject;
+        type Verdict = (Found, Subject);
 
         #[inline(always)]
-        fn judge(self, packet: wire::Packet) -> Subject {
+        fn judge(self, packet: wire::Packet) -> (Found, Subject) {
             found(&By(&self.tables).judge(packet), self.bytes)
         }
     }
 
     /// What is known of a packet that was judged so.
     #[inline(always)]
-    fn found(verdict: &Verdict, bytes: u32) -> Subject {
+    fn found(verdict: &Verdict, bytes: u32) -> (Found, Subject) {
         let other = Subject {
-            decision: decision::PASS,
-            reason: 0,
             api: NO_API,
             bytes,
             family: 0,
@@ -222,25 +253,20 @@ mod programs {
             fragment: 0,
         };
         match *verdict {
-            Verdict::Pass(reason) => Subject {
-                reason: reason as u32,
-                ..other
-            },
-            Verdict::Allow(call) => Subject {
-                reason: Reason::Allowed as u32,
-                ..called(&call, other)
-            },
-            Verdict::Drop(reason, origin) => Subject {
-                decision: decision::DROP,
-                reason: reason as u32,
-                family: origin.family.map_or(0, number),
-                network: origin.network as u32,
-                ..other
-            },
-            Verdict::Deny(call) => Subject {
-                decision: decision::DENY,
-                ..called(&call, other)
-            },
+            Verdict::Pass(reason) => (Found::of(decision::PASS, reason as u32, NO_API), other),
+            Verdict::Allow(call) => (
+                Found::of(decision::PASS, Reason::Allowed as u32, call.api),
+                called(&call, other),
+            ),
+            Verdict::Drop(reason, origin) => (
+                Found::of(decision::DROP, reason as u32, NO_API),
+                Subject {
+                    family: origin.family.map_or(0, number),
+                    network: origin.network as u32,
+                    ..other
+                },
+            ),
+            Verdict::Deny(call) => (Found::of(decision::DENY, 0, call.api), called(&call, other)),
         }
     }
 
@@ -265,30 +291,30 @@ mod programs {
         }
     }
 
-    /// Carries out the verdict on this CPU's [`Subject`], reports it if that is due, and counts it. Returns
-    /// the number of an [`Action`].
+    /// Does what was found to be done with this CPU's [`Subject`], reports it if that is due, and counts it.
+    /// Returns the number of an [`Action`].
     #[inline(never)]
-    fn finish<P: Packet>(packet: P) -> u32 {
-        let packet = packet.apart();
+    fn finish<P: Packet>(packet: P, found: u32) -> u32 {
+        let (packet, found) = (packet.apart(), Found(found));
         // SAFETY: it is copied.
         let Some(subject) = (unsafe { subject() }).map(|subject| *subject) else {
             return Action::Drop as u32;
         };
-        let Some(counters) = Counters::of(packet, subject.api) else {
+        let Some(counters) = Counters::of(packet, found.api()) else {
             return Action::Drop as u32;
         };
-        if subject.reason == Reason::Allowed as u32 && callers::is_due(counters) {
+        if found.reason() == Reason::Allowed as u32 && callers::is_due(counters) {
             callers::note(packet);
         }
-        let due = subject.decision != decision::PASS && report::is_due(packet, counters);
+        let due = found.decision() != decision::PASS && report::is_due(packet, counters);
         if due {
             report::note(packet);
         }
         // What is done does not depend on it: the verifier need not go through that twice.
         let due = verifier_barrier(due.into(), subject.bytes.into()) != 0;
-        let (reason, action) = match subject.decision {
-            decision::PASS => (subject.reason, Action::Pass),
-            decision::DROP => (subject.reason, Action::Drop),
+        let (reason, action) = match found.decision() {
+            decision::PASS => (found.reason(), Action::Pass),
+            decision::DROP => (found.reason(), Action::Drop),
             _ => act(packet, &subject),
         };
         if due {
@@ -338,10 +364,10 @@ mod programs {
     /// Pulls the headers into the linear buffer if the verdict needs them. The packet must then be judged
     /// again.
     #[inline(always)]
-    fn pull_headers<P: Packet>(packet: P, length: u32, found: &Subject) -> bool {
+    fn pull_headers<P: Packet>(packet: P, length: u32, found: Found) -> bool {
         P::HIDES_HEADERS
-            && found.decision != decision::DENY
-            && Reason::needs_pull(found.reason)
+            && found.decision() != decision::DENY
+            && Reason::needs_pull(found.reason())
             && (packet.buffer().len() as u32) < length.min(HEADERS)
             && packet.pull(length, HEADERS).is_some()
     }

@@ -101,9 +101,10 @@ pub static CALLERS: LruHashMap<CallerKey, Caller, { CALLERS_LEN as usize }> = Lr
 #[btf_map]
 static DRAFT: PerCpuArray<Event, 1> = PerCpuArray::new();
 
-/// What was found of the packet that this CPU has in hand. Passed through a map rather than as arguments,
+/// Where things are in the packet that this CPU has in hand. Passed through a map rather than as arguments,
 /// so that the verifier takes what is done with it apart once, not again for each way to get there, and
-/// so that the path of a packet that is plain does not keep it on its stack.
+/// so that the path of a packet that is plain does not keep it on its stack. Not the verdict, which must not be
+/// that on another packet.
 #[btf_map]
 static SUBJECT: PerCpuArray<Subject, 1> = PerCpuArray::new();
 
@@ -111,10 +112,6 @@ static SUBJECT: PerCpuArray<Subject, 1> = PerCpuArray::new();
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Subject {
-    /// What is to be done with it: one of [`decision`].
-    pub decision: u32,
-    /// Why, unless the API's deny action says so.
-    pub reason: u32,
     /// The API's index, or [`NO_API`](ipfilter_ebpf::abi::NO_API).
     pub api: u32,
     /// The length of the whole frame, in bytes.
@@ -131,7 +128,7 @@ pub struct Subject {
     pub fragment: u32,
 }
 
-/// Values of [`Subject::decision`].
+/// What is to be done with a packet.
 pub mod decision {
     /// On to the host.
     pub const PASS: u32 = 0;
