@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Exit, Stop, format::Format, require_root, watch};
 use crate::{
-    daemon::InForce,
+    daemon::{self, InForce},
     exposure::{Host, findings},
     instance::Instance,
     kernel::{Count, Filter, Found, host_addresses, listeners, unfiltered},
@@ -192,13 +192,22 @@ impl Look<'_> {
             let counters = read(counters, "the counters", &mut unreadable);
             self.count(instance, counters, rates)
         };
+        let pid = instance.owner()?;
+        let services = pid.map_or(Ok(None), |_| daemon::services(instance));
+        // A process that begins or ends, or is of an older version, does not answer; without a section it need not.
+        let is_configured = record.current().is_some_and(|now| now.authorize.is_some());
+        let services = match services {
+            Err(_) if !is_configured => None,
+            services => read(services, "what authorization services do", &mut unreadable),
+        };
         let status = Status::new(Known {
             instance,
-            pid: instance.owner()?,
+            pid,
             found: &found,
             files: files(&record),
             record,
             overrides,
+            services,
             counted,
             events,
             trial,

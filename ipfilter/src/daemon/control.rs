@@ -27,6 +27,7 @@ use crate::instance::Instance;
 use crate::overrides::{Change, Override, shown};
 use crate::session::Session;
 use crate::state::Requester;
+use crate::view::services::Services;
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -61,6 +62,8 @@ pub enum Request {
 enum Look {
     /// What authorization services report; of the denied requests, those after the first so many, or none.
     Requests(Option<u64>),
+    /// The authorization services, and how far they are.
+    Services,
 }
 
 /// A line of who asks.
@@ -192,6 +195,16 @@ pub fn requests(instance: &Instance, seen: Option<u64>) -> anyhow::Result<Reques
     exchange(instance, &Look::Requests(seen), Some(LOOKING))
 }
 
+/// The authorization services that read the policies from the process that runs `instance`; nothing where none is
+/// configured, or was. Does not wait for a process that is stuck.
+///
+/// # Errors
+///
+/// When none runs it, or it does not answer.
+pub fn services(instance: &Instance) -> anyhow::Result<Option<Services>> {
+    exchange(instance, &Look::Services, Some(LOOKING))
+}
+
 /// Writes a line to the process that runs `instance`, and reads one.
 fn exchange<A: DeserializeOwned>(
     instance: &Instance,
@@ -308,6 +321,7 @@ async fn answer<E: From<Asked> + Send + Sync + 'static>(
     }
     let mut text = match serde_json::from_str(&line).context("it is no request")? {
         Line::Look(Look::Requests(seen)) => serde_json::to_vec(&feed.requests(seen))?,
+        Line::Look(Look::Services) => serde_json::to_vec(&feed.services())?,
         Line::Do(request) => {
             let (sender, receiver) = oneshot::channel();
             let (uid, pid) = (peer.uid(), peer.pid());

@@ -5,13 +5,14 @@
 //! and reports what it has decided (`requests`); neither decides anything here. Nobody else may connect: the
 //! kernel says which user is at the other end. One that is slow delays plans by a bounded time (`patience`).
 
+mod conversation;
 mod follower;
 mod listening;
 mod patience;
 mod requests;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,16 +21,18 @@ use std::{
 };
 
 use ipfilter_feed::{Message, Prepared, Reply, Report, Serve};
+use jiff::Timestamp;
 use log::{error, warn};
 use tokio::sync::watch;
 
 pub(super) use self::listening::Listening;
 pub use self::requests::Requests;
 use self::{
+    follower::Follower,
     patience::Patience,
     requests::{DeniedRequests, Wanted},
 };
-use crate::{config::User, instance::Instance, prepare::Policies, view::snapshot::Services};
+use crate::{config::User, instance::Instance, prepare::Policies, view::services::Services};
 
 /// How long a plan waits for services to get its policies ready: as long as reading a million blocks takes.
 const GETTING_READY: Duration = Duration::from_secs(5);
@@ -55,7 +58,9 @@ struct Shared {
 /// The services that are connected.
 #[derive(Debug, Default)]
 struct Followers {
-    by_id: HashMap<u64, Follower>,
+    by_id: BTreeMap<u64, Follower>,
+    /// When the last one went away.
+    gone: Option<Timestamp>,
     patience: Patience,
 }
 
@@ -79,20 +84,8 @@ struct Order {
     digest: String,
     /// What services call it in their replies.
     name: String,
+    since: Timestamp,
     line: Vec<u8>,
-}
-
-/// How far a service is, by what it says.
-#[derive(Debug, Default)]
-struct Follower {
-    /// The policies that it has answered for last, usable or not.
-    answered: String,
-    /// The order that it decides by.
-    serving: String,
-    /// Whether it was waited for in vain: then nothing waits for it until it decides by what is in force.
-    is_late: bool,
-    /// What it has decided so far.
-    report: Report,
 }
 
 impl Feed {
@@ -118,7 +111,7 @@ impl Feed {
         };
         let in_force = self.0.state.borrow().now.clone();
         let is_new = in_force.is_none_or(|now| now.digest != prepared.digest);
-        if is_new && !self.wait(GETTING_READY, |one| one.answered == prepared.digest) {
+        if is_new && !self.wait(GETTING_READY, |one| one.answered.digest == prepared.digest) {
             warn!("an authorization service is slow to get the new policies ready");
         }
     }
@@ -149,6 +142,7 @@ impl Feed {
         let order = Arc::new(Order {
             digest: prepared.digest.clone(),
             name,
+            since: Timestamp::now(),
             line,
         });
         let wanted = Arc::new(Wanted {
@@ -165,23 +159,22 @@ impl Feed {
         });
     }
 
-    /// How many services decide by what is in force, and how many do not yet; none where none is configured.
-    /// Waits for them, and not for long.
+    /// The services, once they decide by what is in force, or do not within a short time.
     pub(super) fn settled(&self) -> Option<Services> {
         let order = self.order()?;
         self.wait(SWITCHING, |one| one.serving == order.name);
         self.services()
     }
 
-    /// How many services decide by what is in force, and how many do not; none where none is configured.
+    /// The services, and how far they are; nothing where none is configured, or was.
     pub(super) fn services(&self) -> Option<Services> {
         let order = self.order()?;
-        let followers = &self.followers().by_id;
-        let is_current = |one: &&Follower| one.serving == order.name;
-        let current = followers.values().filter(is_current).count();
+        let followers = self.followers();
+        let connected = followers.by_id.values();
         Some(Services {
-            current,
-            behind: followers.len() - current,
+            plan: order.plan().to_owned(),
+            gone: followers.gone.filter(|_| followers.by_id.is_empty()),
+            connected: connected.map(|one| one.status(&order)).collect(),
         })
     }
 
@@ -230,30 +223,27 @@ impl Feed {
         denied.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a service that has connected.
-    fn connected(&self) -> u64 {
+    /// Adds a service of this user and process that has connected.
+    fn connected(&self, uid: u32, pid: Option<i32>) -> u64 {
         let id = self.0.last.fetch_add(1, Relaxed);
-        self.followers().by_id.insert(id, Follower::default());
+        self.followers().by_id.insert(id, Follower::new(uid, pid));
         id
     }
 
     fn replied(&self, id: u64, reply: Reply) {
         match reply {
             Reply::Counted(report) => self.counted(id, report),
-            Reply::Ready(digest) => self.update(id, |one| one.answered = digest),
+            Reply::Ready(digest) => self.update(id, |one| one.answered(digest, true)),
             Reply::Unusable(digest) => {
                 error!(
                     "an authorization service can't use the policies {digest}, and denies every \
                      request while they are in force: its log says why"
                 );
-                self.update(id, |one| one.answered = digest);
+                self.update(id, |one| one.answered(digest, false));
             }
             Reply::Serving(order) => {
                 let is_current = self.order().is_some_and(|now| now.name == order);
-                self.update(id, |one| {
-                    one.is_late &= !is_current;
-                    one.serving = order;
-                });
+                self.update(id, |one| one.serves(order, is_current));
             }
         }
         self.0.changed.notify_all();
@@ -274,12 +264,27 @@ impl Feed {
     }
 
     fn gone(&self, id: u64) {
-        self.followers().by_id.remove(&id);
+        let mut followers = self.followers();
+        followers.by_id.remove(&id);
+        followers.gone = Some(Timestamp::now());
+        drop(followers);
         self.0.changed.notify_all();
     }
 }
 
 const UNTOLD: &str = "can't tell authorization services what is in force";
+
+impl Order {
+    /// The digest of the plan that it is for.
+    fn plan(&self) -> &str {
+        plan_of(&self.name)
+    }
+}
+
+/// The digest of the plan in the name of an order.
+fn plan_of(order: &str) -> &str {
+    order.split_once('/').map_or(order, |(plan, _)| plan)
+}
 
 impl Instance {
     /// The socket that authorization services read at. It is beside the runtime directory, which no other

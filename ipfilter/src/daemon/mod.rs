@@ -40,7 +40,7 @@ use log::info;
 
 pub use self::{
     alone::{change, deploy, rollback},
-    control::{Answer, Ending, Request, Terms, ask, requests},
+    control::{Answer, Ending, Request, Terms, ask, requests, services},
     events::Events,
     feed::Requests,
     in_force::InForce,

@@ -15,7 +15,7 @@ use crate::{
     failure::Failure,
     instance::Instance,
     state::{Cause, History, Purpose, Trial, note, since_boot},
-    view::{failure::plain, snapshot::Services},
+    view::{failure::plain, services::Services},
 };
 
 /// How soon a return to the plan before that failed is retried, in milliseconds.
@@ -126,7 +126,7 @@ impl Waiting {
         services: Option<Services>,
         cut: Option<&Result<String, Failure>>,
     ) {
-        let common = outcome.answer(services);
+        let common = outcome.answer(services.as_ref());
         let own = self.own.into_iter().filter(|_| outcome.result.is_ok());
         let own = own.map(Some).chain(iter::repeat(None));
         for (reply, own) in self.replies.into_iter().zip(own) {
@@ -206,7 +206,7 @@ impl Outcome {
     }
 
     /// The answer, with how many authorization services decide by the plan.
-    fn answer(&self, services: Option<Services>) -> Answer {
+    fn answer(&self, services: Option<&Services>) -> Answer {
         let mut answer = Answer::new(&self.result, || self.message());
         if let Some(services) = services {
             answer.message = format!("{}; {services}", answer.message);

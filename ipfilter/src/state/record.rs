@@ -70,6 +70,9 @@ pub struct Deployed {
     /// The files that it was made from; none where they are not known.
     #[serde(default)]
     pub files: Vec<InputFile>,
+    /// Where an authorization service is to listen, if one is configured.
+    #[serde(default)]
+    pub authorize: Option<String>,
 }
 
 /// A plan in force, as a record has it.
@@ -256,6 +259,7 @@ impl Deployed {
             change: Some(plan.change),
             nowhere: spec.interfaces.is_empty(),
             files: plan.files,
+            authorize: spec.authorize.as_ref().map(|it| it.listen.to_string()),
         }
     }
 }
@@ -295,6 +299,7 @@ impl Record {
                 now.planned = deployed.planned;
                 now.files = deployed.files;
                 now.apis = deployed.apis;
+                now.authorize = deployed.authorize;
             }
             return;
         }
@@ -369,6 +374,7 @@ mod tests {
             change: None,
             nowhere: false,
             files: Vec::new(),
+            authorize: None,
         }
     }
 

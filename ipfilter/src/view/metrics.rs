@@ -199,14 +199,17 @@ impl Page {
             let number = i64::try_from(number)?;
             interfaces.with_label_values(&[state]).set(number);
         }
-        if let Some(services) = snapshot.services {
+        if let Some(services) = &snapshot.services {
             let connected = self.gauge(
                 "ipfilter_authorization_services",
                 "Authorization services that read the policies from this process: those that decide by \
                  the plan in force, and those that do not, or not yet.",
                 &["state"],
             )?;
-            for (state, number) in [("current", services.current), ("behind", services.behind)] {
+            for (state, number) in [
+                ("current", services.current()),
+                ("behind", services.behind()),
+            ] {
                 let number = i64::try_from(number)?;
                 connected.with_label_values(&[state]).set(number);
             }

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod past;
 pub mod probe;
 pub mod replay;
+pub mod services;
 pub mod snapshot;
 pub mod sources;
 pub mod status;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use super::services::Services;
 use crate::{
     kernel::Count,
     plan::{Share, TableSizes},
@@ -47,30 +48,6 @@ pub struct Snapshot {
     pub next_boundary: Option<Timestamp>,
     /// How the last verification went, if there was one.
     pub verified: Option<Verified>,
-}
-
-/// The authorization services that read the policies from this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Services {
-    /// How many decide by the plan in force.
-    pub current: usize,
-    /// How many do not, or not yet.
-    pub behind: usize,
-}
-
-impl fmt::Display for Services {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.current, self.behind) {
-            (0, 0) => f.write_str("no authorization service reads the policies from this process"),
-            (1, 0) => f.write_str("the authorization service decides by it"),
-            (current, 0) => write!(f, "{current} authorization services decide by it"),
-            (current, behind) => write!(
-                f,
-                "of {} authorization services, {behind} do not decide by it yet: see their logs",
-                current + behind
-            ),
-        }
-    }
 }
 
 impl Snapshot {

@@ -1,121 +1,101 @@
-//! One service that reads the policies.
+//! How far one service is, by what it says. Nothing of that is to be believed, or decides anything.
 
-use std::{sync::Arc, time::Duration};
+use ipfilter_feed::Report;
+use jiff::Timestamp;
 
-use anyhow::{Context as _, bail, ensure};
-use ipfilter_feed::{Prepared, Reply, longest};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::UnixStream,
-    time::{Instant, sleep_until, timeout},
-};
+use super::{Order, plan_of};
+use crate::view::services::{Service, ServiceState};
 
-use super::{Feed, Order, State};
+/// The characters of SHA-256 in hexadecimal.
+const DIGEST: usize = 64;
 
-/// How long a service may take to read what it is sent.
-const READING: Duration = Duration::from_secs(30);
+/// A connected service.
+#[derive(Debug)]
+pub(super) struct Follower {
+    uid: u32,
+    pid: Option<i32>,
+    connected: Timestamp,
+    /// The policies that it has answered for last.
+    pub(super) answered: Answered,
+    /// The order that it decides by, and since when.
+    pub(super) serving: String,
+    serving_since: Timestamp,
+    /// Whether it was waited for in vain: then nothing waits for it until it decides by what is in force.
+    pub(super) is_late: bool,
+    /// What it has decided so far.
+    pub(super) report: Report,
+}
 
-/// How long nothing is read after a report: it must not keep this process busy.
-const PAUSE: Duration = Duration::from_millis(200);
-
-/// What a service has been sent.
+/// What a service says of policies.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
-    now: Option<String>,
-    next: Option<String>,
-    order: Option<Arc<Order>>,
+pub(super) struct Answered {
+    /// Which ones.
+    pub(super) digest: String,
+    /// Whether it can decide by them.
+    is_usable: bool,
 }
 
-/// What is to be sent.
-#[derive(Clone, Debug)]
-pub(super) enum Line {
-    Policies(Arc<Prepared>),
-    Order(Arc<Order>),
-}
+impl Follower {
+    /// One of this user and process that has just connected.
+    pub(super) fn new(uid: u32, pid: Option<i32>) -> Self {
+        let now = Timestamp::now();
+        Self {
+            uid,
+            pid,
+            connected: now,
+            answered: Answered::default(),
+            serving: String::new(),
+            serving_since: now,
+            is_late: false,
+            report: Report::default(),
+        }
+    }
 
-impl Line {
-    pub(super) fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Policies(prepared) => &prepared.line,
-            Self::Order(order) => &order.line,
+    pub(super) fn answered(&mut self, digest: String, is_usable: bool) {
+        self.answered = Answered { digest, is_usable };
+    }
+
+    pub(super) fn serves(&mut self, order: String, is_current: bool) {
+        self.is_late &= !is_current;
+        self.serving = order;
+        self.serving_since = Timestamp::now();
+    }
+
+    /// How far it is, where it is to decide as `order` says.
+    pub(super) fn status(&self, order: &Order) -> Service {
+        let is_serving = self.serving == order.name;
+        let answered = &self.answered;
+        let can_serve = answered.digest != order.digest || answered.is_usable;
+        let state = match (is_serving, can_serve) {
+            (true, true) => ServiceState::Serving,
+            (true, false) => ServiceState::Unusable,
+            (false, _) => ServiceState::Late,
+        };
+        let since = match is_serving {
+            true => self.serving_since,
+            false => self.connected.max(order.since),
+        };
+        let of = |allowed| {
+            let decided = self.report.decided.iter();
+            let decided = decided.filter(|one| one.allowed == allowed);
+            decided.fold(0, |sum: u64, one| sum.saturating_add(one.requests))
+        };
+        let refused = self.report.refused.iter();
+        let denied = refused.fold(of(false), |sum, one| sum.saturating_add(one.requests));
+        Service {
+            uid: self.uid,
+            pid: self.pid,
+            state,
+            since,
+            digest: digest(plan_of(&self.serving)),
+            allowed: of(true),
+            denied,
         }
     }
 }
 
-impl Sent {
-    /// What is to be sent so that a service has `state`, and counts as sent from now on.
-    pub(super) fn missing(&mut self, state: &State) -> Vec<Line> {
-        let mut lines = Vec::new();
-        if let (Some(order), Some(now)) = (&state.order, &state.now)
-            && !self
-                .order
-                .as_ref()
-                .is_some_and(|sent| Arc::ptr_eq(sent, order))
-        {
-            lines.extend(self.policies(now));
-            lines.push(Line::Order(Arc::clone(order)));
-            if self.now.as_ref() != Some(&order.digest) {
-                self.now = self.next.take();
-            }
-            self.order = Some(Arc::clone(order));
-        }
-        lines.extend(state.next.as_ref().and_then(|next| self.policies(next)));
-        lines
-    }
-
-    /// The policies, unless a service has them: those it decides by, and one set besides.
-    fn policies(&mut self, wanted: &Arc<Prepared>) -> Option<Line> {
-        let digest = Some(&wanted.digest);
-        if self.now.as_ref() == digest || self.next.as_ref() == digest {
-            return None;
-        }
-        self.next = digest.cloned();
-        Some(Line::Policies(Arc::clone(wanted)))
-    }
-}
-
-/// Hands a service what it is to have, until it goes away.
-pub(super) async fn follow(feed: &Feed, id: u64, mut stream: UnixStream) -> anyhow::Result<()> {
-    let (mut reader, mut writer) = stream.split();
-    let mut states = feed.0.state.subscribe();
-    let mut sent = Sent::default();
-    let mut replies = Vec::new();
-    let mut next_read = Instant::now();
-    loop {
-        let lines = sent.missing(&states.borrow_and_update());
-        for line in lines {
-            timeout(READING, writer.write_all(line.bytes()))
-                .await
-                .context("it does not read")??;
-        }
-        tokio::select! {
-            changed = states.changed() => changed?,
-            read = async { sleep_until(next_read).await; reader.read_buf(&mut replies).await } => {
-                if read? == 0 {
-                    return Ok(());
-                }
-                if take_replies(feed, id, &mut replies)? > 0 {
-                    next_read = Instant::now() + PAUSE;
-                }
-            }
-        }
-    }
-}
-
-/// Takes the replies that are complete out of what was read, and counts the reports among them.
-fn take_replies(feed: &Feed, id: u64, read: &mut Vec<u8>) -> anyhow::Result<usize> {
-    let mut reports = 0;
-    while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
-        let line: Vec<u8> = read.drain(..=end).collect();
-        ensure!(line.len() <= longest(&line), "its reply is too long");
-        match String::from_utf8_lossy(&line).parse() {
-            Ok(reply) => {
-                reports += usize::from(matches!(reply, Reply::Counted(_)));
-                feed.replied(id, reply);
-            }
-            Err(()) => bail!("its reply is not one that is known"),
-        }
-    }
-    ensure!(read.len() <= longest(read), "its reply is too long");
-    Ok(reports)
+/// A digest that a service names, unless it is none: what it says is shown on a terminal.
+fn digest(text: &str) -> Option<String> {
+    let is_digest = text.len() == DIGEST && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_digest.then(|| text.to_owned())
 }

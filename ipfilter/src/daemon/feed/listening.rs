@@ -17,7 +17,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-use super::{Feed, follower};
+use super::{Feed, conversation};
 use crate::{config::User, instance::Instance};
 
 /// How many services may be connected.
@@ -97,11 +97,11 @@ async fn serve(listener: UnixListener, feed: Feed) {
                 continue;
             }
         };
-        let peer = stream.peer_cred().map(|peer| peer.uid());
+        let peer = stream.peer_cred().map(|peer| (peer.uid(), peer.pid()));
         let user = feed.0.state.borrow().user.clone();
         match peer {
-            Ok(uid) if may_read(uid, &user) => admit(&places, &feed, uid, stream),
-            Ok(uid) => {
+            Ok((uid, pid)) if may_read(uid, &user) => admit(&places, &feed, (uid, pid), stream),
+            Ok((uid, _)) => {
                 if refused.len() < MOST_REFUSED && refused.insert(uid) {
                     warn!(
                         "a program of user {uid} may not read the policies: only root and the user \
@@ -114,16 +114,16 @@ async fn serve(listener: UnixListener, feed: Feed) {
     }
 }
 
-fn admit(places: &Arc<Semaphore>, feed: &Feed, uid: u32, stream: UnixStream) {
+fn admit(places: &Arc<Semaphore>, feed: &Feed, (uid, pid): (u32, Option<i32>), stream: UnixStream) {
     let Ok(place) = Arc::clone(places).try_acquire_owned() else {
         return warn!("no more than {MOST} authorization services can be connected");
     };
     let feed = feed.clone();
     tokio::spawn(async move {
         let _place = place;
-        let id = feed.connected();
+        let id = feed.connected(uid, pid);
         info!("an authorization service of user {uid} is connected");
-        match follower::follow(&feed, id, stream).await {
+        match conversation::follow(&feed, id, stream).await {
             Ok(()) => info!("an authorization service of user {uid} is gone"),
             Err(error) => warn!("an authorization service of user {uid} is cut off: {error:#}"),
         }

@@ -1,5 +1,6 @@
 //! What `status` prints.
 
+mod authorization;
 mod counters;
 mod problems;
 #[cfg(test)]
@@ -11,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{exposure::Exposure, trial::TrialStatus};
+use super::{exposure::Exposure, services::Services, trial::TrialStatus};
 use crate::{
     instance::Instance,
     kernel::{Count, Found, Stray},
@@ -19,6 +20,7 @@ use crate::{
     plan::Share,
     state::{ApiRecord, Deployed, Entry, FileState, Outcome, Record, Reload, Requester, Trial},
 };
+use authorization::Authorization;
 use problems::Problem;
 pub use text::Size;
 
@@ -40,6 +42,8 @@ pub struct Status {
     /// The names and patterns of interfaces that are still to come.
     waiting: Vec<String>,
     apis: Vec<ApiStatus>,
+    /// The services that decide requests by the same policies; none where none is configured or connected.
+    authorization: Option<Authorization>,
     /// What is decided above the policies.
     overrides: Vec<Override>,
     /// The files that what is in force was made from.
@@ -247,6 +251,8 @@ pub struct Known<'a> {
     pub files: Vec<(PathBuf, FileState)>,
     /// What is decided above the policies.
     pub overrides: Overrides,
+    /// The authorization services, as the process that runs it knows them.
+    pub services: Option<Services>,
     /// What was counted.
     pub counted: Counted,
     /// What happened, the oldest first.
@@ -268,6 +274,7 @@ impl Status {
             record,
             files,
             overrides,
+            services,
             counted,
             events,
             trial,
@@ -301,6 +308,10 @@ impl Status {
             } else {
                 Vec::new()
             },
+            authorization: Authorization::new(
+                record.current().and_then(|now| now.authorize.clone()),
+                services,
+            ),
             overrides: overrides.active(now).cloned().collect(),
             check: None,
             trial: trial.map(|trial| TrialStatus::new(&trial, pid.is_some())),

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::Status;
+use super::{Status, authorization::Authorization};
+
+/// The label of what is said of authorization services.
+pub(super) const AUTHORIZATION: &str = "authorize";
 
 /// Something that is wrong.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +28,8 @@ pub(super) enum ProblemKind {
     Waiting,
     /// The last reload failed.
     Reload,
+    /// An authorization service does not decide by what is in force.
+    Authorization,
     /// A part of what is known can't be read.
     Unreadable,
     /// A program of ipfilter without pins.
@@ -40,6 +45,7 @@ impl ProblemKind {
             Self::Overdue => "overdue",
             Self::Waiting => "waiting",
             Self::Reload => "last reload",
+            Self::Authorization => AUTHORIZATION,
             Self::Unreadable => "damaged",
             Self::Stray => "stray",
         }
@@ -88,6 +94,10 @@ impl Status {
                 reload.time, reload.cause
             );
             add(ProblemKind::Reload, what);
+        }
+        let authorization = self.authorization.as_ref();
+        if let Some(what) = authorization.and_then(Authorization::problem) {
+            add(ProblemKind::Authorization, what);
         }
         for what in unreadable {
             add(ProblemKind::Unreadable, what.clone());

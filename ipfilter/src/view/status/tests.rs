@@ -51,6 +51,7 @@ fn ordinary() -> Status {
                 "everyone but 3 IPv4 networks (less than 0.01 %) and 1 IPv6 network (less than 0.01 %)",
             ),
         ],
+        authorization: None,
         overrides: vec![
             Override {
                 id: 7,

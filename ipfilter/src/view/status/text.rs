@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
-use super::{ApiStatus, Status, counters};
+use super::{ApiStatus, Status, counters, problems::AUTHORIZATION};
 use crate::{
     addresses::words::count,
     overrides::{Effect, shown},
@@ -59,6 +59,7 @@ impl Status {
             if let Some(more) = self.apis.len().checked_sub(SHOWN).filter(|more| *more > 0) {
                 text.row("", &format!("and {more} more: `ipfilter status --all`"));
             }
+            self.authorization(&mut text);
             text.row("overrides", &self.overrides_in_short());
             self.rest(&mut text);
             text.row("counted", &counters::in_short(&self.counters));
@@ -83,6 +84,9 @@ impl Status {
             for api in &self.apis {
                 text.row("api", &api.describe());
                 text.row("policy", &api.policy);
+            }
+            for one in self.authorization.iter().flat_map(|all| all.each()) {
+                text.row("service", &one);
             }
             for one in &self.overrides {
                 text.row("override", &format!("{} {one}", shown(one.rule.source)));
@@ -171,6 +175,14 @@ impl Status {
             .map(|one| format!("{} ({})", one.name, one.mode))
             .collect();
         places.join(", ")
+    }
+
+    /// The authorization services, unless that is said among the problems.
+    fn authorization(&self, text: &mut Text) {
+        let all = self.authorization.as_ref();
+        if let Some(all) = all.filter(|all| all.problem().is_none()) {
+            text.row(AUTHORIZATION, &all.words());
+        }
     }
 
     fn overrides_in_short(&self) -> String {
@@ -385,7 +397,7 @@ fn clip(line: &str, width: usize) -> String {
 }
 
 /// The time since `instant`, in its largest units.
-fn age(instant: Timestamp) -> String {
+pub(super) fn age(instant: Timestamp) -> String {
     words(Timestamp::now().duration_since(instant))
 }
 

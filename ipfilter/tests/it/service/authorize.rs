@@ -35,6 +35,7 @@ fn the_service_follows_the_filter_through_reloads_and_kills() {
     let nginx = site.nginx();
     assert_eq!(site.get("/old/1"), 200);
     assert_eq!(site.get("/new/1"), 403);
+    site.assert_authorization("serving");
     site.under_load(|| {
         let mut now = "old";
         for _ in 0..6 {
@@ -61,6 +62,7 @@ fn the_service_follows_the_filter_through_reloads_and_kills() {
         assert_eq!(site.get("/old/1"), 200);
         assert_eq!(site.get("/new/1"), 403);
         assert!(site.health().contains("stale"), "{}", site.health());
+        site.assert_authorization("unknown");
     });
     site.lab.write("policy.json", policy("new"));
     let daemon = site.daemon();
@@ -74,6 +76,7 @@ fn the_service_follows_the_filter_through_reloads_and_kills() {
         "{} is not {digest}",
         site.health()
     );
+    site.assert_authorization("serving");
     // Without the service nothing is let through.
     let mut service = service;
     site.under_load(|| {
@@ -83,6 +86,7 @@ fn the_service_follows_the_filter_through_reloads_and_kills() {
         let (code, said) = site.lab.tell(&["reload"]);
         assert_eq!(code, Some(0), "{said}");
         assert!(said.contains("no authorization service"), "{said}");
+        site.assert_authorization("gone");
     });
     let service = site.service("again", SERVICE);
     wait_for("nginx asks the new one", || site.get("/new/1") == 200);
@@ -126,6 +130,7 @@ fn the_socket_for_the_service_is_good_for_nothing_else() {
     let (code, said) = site.lab.tell(&["reload"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("1 do not decide by it yet"), "{said}");
+    site.assert_authorization("late");
     let start = Instant::now();
     site.lab.write("policy.json", policy("old"));
     let (code, said) = site.lab.tell(&["reload"]);
@@ -386,6 +391,25 @@ impl Site {
              X-Original-Method: GET\r\nX-Original-URI: {path}\r\n\r\n"
         );
         status(&unix(socket, &head))
+    }
+
+    /// `status` says this of the service, and that its plan is the one in force if it is.
+    fn assert_authorization(&self, state: &str) {
+        let status = self.lab.status();
+        let all = &status["authorization"];
+        assert_eq!(all["state"], state, "{all}");
+        let is_serving = state == "serving";
+        let problems = status["problems"].as_array().expect("problems");
+        let is_problem = problems.iter().any(|one| one["kind"] == "authorization");
+        assert_eq!(is_problem, !is_serving, "{problems:?}");
+        if is_serving {
+            let service = &all["services"][0];
+            assert_eq!(service["digest"], status["digest"], "{all}");
+            assert_eq!(service["uid"].to_string(), SERVICE, "{all}");
+            assert_eq!(all["digest"], status["digest"], "{all}");
+        }
+        let text = self.lab.tell(&["status"]).1;
+        assert!(text.contains("\nauthorize   "), "{text}");
     }
 
     fn health(&self) -> String {
