@@ -45,7 +45,7 @@ impl Daemon {
             outcome.log();
             let cut = cut.map(|policies| cut::close_denied(&policies));
             let services = outcome.is_new().then(|| feed.settled());
-            waiting.answer(&outcome, services.flatten(), cut.as_ref());
+            waiting.answer(&outcome, services.flatten().as_ref(), cut.as_ref());
             outcome.notify(&status);
         });
     }
@@ -123,10 +123,10 @@ impl Waiting {
     fn answer(
         self,
         outcome: &Outcome,
-        services: Option<Services>,
+        services: Option<&Services>,
         cut: Option<&Result<String, Failure>>,
     ) {
-        let common = outcome.answer(services.as_ref());
+        let common = outcome.answer(services);
         let own = self.own.into_iter().filter(|_| outcome.result.is_ok());
         let own = own.map(Some).chain(iter::repeat(None));
         for (reply, own) in self.replies.into_iter().zip(own) {

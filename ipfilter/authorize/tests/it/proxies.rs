@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -12,10 +12,7 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use testkit::{
-    process::Guard,
-    program::{CADDY, ENVOY, HAPROXY, NGINX},
-};
+use testkit::{process::Guard, proxy::Proxy};
 
 use crate::service::{Answer, Service, ask};
 
@@ -66,148 +63,105 @@ const ALLOWED: &[(&str, &str, &str)] = &[
 ];
 
 /// A proxy, and the configuration that we ship for it.
-struct Proxy {
+struct Tried {
     name: &'static str,
+    proxy: Proxy,
     snippet: &'static str,
-    /// How the snippet says where to listen.
-    port: &'static str,
-    /// How it says to listen here.
-    there: fn(SocketAddr) -> String,
-    /// How to run it in this folder by this configuration.
-    command: fn(&Path, &str) -> Command,
     /// Whether it names a client on this host by another address than that of its connection.
     renames_local_clients: bool,
 }
 
 #[test]
 fn nginx_asks() {
-    converse(&Proxy {
+    converse(&Tried {
         name: "nginx",
+        proxy: Proxy::Nginx,
         snippet: "nginx.conf",
-        port: "listen 80;",
-        there: |front| format!("listen {front};"),
-        command: |home, text| {
-            let text = format!(
-                "daemon off; master_process off; pid {0}/pid; error_log stderr;\n\
-                 events {{ }}\nhttp {{ access_log off;\n\
-                 client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f;\n\
-                 uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n{text}\n}}\n",
-                home.display()
-            );
-            let file = written(home, "nginx.conf", &text);
-            let mut command = NGINX.command().unwrap();
-            command.arg("-p").arg(home).arg("-c").arg(file);
-            command.args(["-e", "stderr"]);
-            command
-        },
         renames_local_clients: false,
     });
 }
 
 #[test]
 fn haproxy_asks() {
-    converse(&Proxy {
+    converse(&Tried {
         name: "haproxy",
+        proxy: Proxy::Haproxy,
         snippet: "haproxy.cfg",
-        port: "bind :80",
-        there: |front| format!("bind {front}"),
-        command: |home, text| {
-            let messages =
-                fs::read_to_string(Path::new(SNIPPETS).join("haproxy-spoe.conf")).unwrap();
-            let messages = written(home, "haproxy-spoe.conf", &messages);
-            let here = messages.display().to_string();
-            let text = replaced(text, "/etc/haproxy/haproxy-spoe.conf", &here);
-            let file = written(home, "haproxy.cfg", &text);
-            let mut command = HAPROXY.command().unwrap();
-            command.arg("-db").arg("-f").arg(file);
-            command
-        },
         renames_local_clients: false,
     });
 }
 
 #[test]
 fn caddy_asks() {
-    converse(&Proxy {
+    converse(&Tried {
         name: "caddy",
+        proxy: Proxy::Caddy,
         snippet: "Caddyfile",
-        port: ":80 {",
-        // Caddy answers 200, and nothing else, to a host that it does not know.
-        there: |front| format!(":{} {{\n\tbind {}", front.port(), front.ip()),
-        command: |home, text| {
-            let file = written(home, "Caddyfile", &format!("{{\n\tadmin off\n}}\n{text}"));
-            let mut command = CADDY.command().unwrap();
-            command
-                .args(["run", "--adapter", "caddyfile", "--config"])
-                .arg(file);
-            command.env("HOME", home).env("XDG_DATA_HOME", home);
-            command.env("XDG_CONFIG_HOME", home);
-            command
-        },
         renames_local_clients: false,
     });
 }
 
 #[test]
 fn envoy_asks_by_grpc() {
-    converse(&Proxy {
+    converse(&Tried {
         name: "envoy, gRPC",
+        proxy: Proxy::Envoy,
         snippet: "envoy.yaml",
-        port: ENVOY_PORT,
-        there: envoy_listens,
-        command: run_envoy,
         renames_local_clients: false,
     });
 }
 
 #[test]
 fn envoy_asks_by_http() {
-    converse(&Proxy {
+    converse(&Tried {
         name: "envoy, HTTP",
+        proxy: Proxy::Envoy,
         snippet: "envoy-http.yaml",
-        port: ENVOY_PORT,
-        there: envoy_listens,
-        command: run_envoy,
         renames_local_clients: true,
     });
 }
 
-const ENVOY_PORT: &str = "{ address: 0.0.0.0, port_value: 80 }";
-
-fn envoy_listens(front: SocketAddr) -> String {
-    format!(
-        "{{ address: {}, port_value: {} }}",
-        front.ip(),
-        front.port()
-    )
-}
-
-fn run_envoy(home: &Path, text: &str) -> Command {
-    let file = written(home, "envoy.yaml", text);
-    let mut command = ENVOY.command().unwrap();
-    command.arg("--config-path").arg(file);
-    // Nothing that another one on this machine may have too.
-    command.args(["--concurrency", "1", "--disable-hot-restart"]);
-    command
-}
-
-/// Puts a proxy between us and an API, and tries it; then again when the service has been killed.
-fn converse(proxy: &Proxy) {
-    let mut service = Service::start(&policy(proxy), &json!({}), &json!({"stage": "prod"}));
-    let api = api();
-    let front = free();
-    let text = fs::read_to_string(Path::new(SNIPPETS).join(proxy.snippet)).unwrap();
-    let socket = service.socket().display().to_string();
-    let text = replaced(&text, "/run/ipfilter-authorize/authorize.sock", &socket);
-    let text = match api.port() {
-        port if proxy.port == ENVOY_PORT => {
-            replaced(&text, "port_value: 8080", &format!("port_value: {port}"))
+/// The snippet that we ship, with these places instead of its own.
+fn configured(
+    tried: &Tried,
+    home: &Path,
+    socket: &Path,
+    api: SocketAddr,
+    front: SocketAddr,
+) -> String {
+    let read = |name| fs::read_to_string(Path::new(SNIPPETS).join(name)).unwrap();
+    let socket = socket.display().to_string();
+    let text = replaced(
+        &read(tried.snippet),
+        "/run/ipfilter-authorize/authorize.sock",
+        &socket,
+    );
+    let text = match tried.proxy {
+        Proxy::Envoy => {
+            let port = format!("port_value: {}", api.port());
+            replaced(&text, "port_value: 8080", &port)
         }
         _ => replaced(&text, "127.0.0.1:8080", &api.to_string()),
     };
-    let text = replaced(&text, proxy.port, &(proxy.there)(front));
-    let mut command = (proxy.command)(service.folder(), &text);
-    let proxy = proxy.name;
+    let text = match tried.proxy {
+        Proxy::Haproxy => {
+            let messages = home.join("haproxy-spoe.conf");
+            fs::write(&messages, read("haproxy-spoe.conf")).unwrap();
+            let messages = messages.display().to_string();
+            replaced(&text, "/etc/haproxy/haproxy-spoe.conf", &messages)
+        }
+        _ => text,
+    };
+    tried.proxy.listening(&text, front).unwrap()
+}
+
+/// Puts a proxy between us and an API, and tries it; then again when the service has been killed.
+fn converse(tried: &Tried) {
+    let mut service = Service::start(&policy(tried), &json!({}), &json!({"stage": "prod"}));
+    let front = free();
+    let text = configured(tried, service.folder(), &service.socket(), api(), front);
+    let mut command = tried.proxy.command(service.folder(), &text).unwrap();
+    let proxy = tried.name;
     let log = service.folder().join("proxy.log");
     let output = fs::File::create(&log).unwrap();
     command
@@ -333,9 +287,9 @@ fn killed(proxy: &str, front: SocketAddr, service: &mut Service) {
     });
 }
 
-fn policy(proxy: &Proxy) -> Value {
+fn policy(tried: &Tried) -> Value {
     let mut here = json!({"IpAddress": {"aws:SourceIp": "127.0.0.1/32"}});
-    if proxy.renames_local_clients {
+    if tried.renames_local_clients {
         here = json!({"NotIpAddress": {"aws:SourceIp": "203.0.113.9/32"}});
     }
     let allow = |resource: &str, condition: Value| {
@@ -404,12 +358,6 @@ fn try_one(front: SocketAddr, (method, target, headers): (&str, &str, &str)) -> 
         "{method} {target} HTTP/1.1\r\nHost: api.example\r\n{headers}Connection: close\r\n\r\n"
     );
     ask(&mut stream, head.as_bytes()).unwrap_or_else(|error| panic!("{target}: {error}"))
-}
-
-fn written(home: &Path, name: &str, text: &str) -> PathBuf {
-    let file = home.join(name);
-    fs::write(&file, text).unwrap();
-    file
 }
 
 /// `text` with `from`, which must be there, replaced.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, SpanRound, Timestamp, Unit};
 
-use super::{ApiStatus, Status, counters, problems::AUTHORIZATION};
+use super::{ApiStatus, Status, authorization::Authorization, counters, problems::AUTHORIZATION};
 use crate::{
     addresses::words::count,
     overrides::{Effect, shown},
@@ -85,7 +85,7 @@ impl Status {
                 text.row("api", &api.describe());
                 text.row("policy", &api.policy);
             }
-            for one in self.authorization.iter().flat_map(|all| all.each()) {
+            for one in self.authorization.iter().flat_map(Authorization::each) {
                 text.row("service", &one);
             }
             for one in &self.overrides {

@@ -7,6 +7,7 @@ pub mod lists;
 pub mod netns;
 pub mod process;
 pub mod program;
+pub mod proxy;
 mod refused;
 mod target;
 pub mod vm;

@@ -138,6 +138,20 @@ impl Namespace {
         command
     }
 
+    /// A command that will do in this namespace what `command` does.
+    #[must_use]
+    pub fn within(&self, command: &Command) -> Command {
+        let mut within = self.command(command.get_program());
+        within.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => within.env(name, value),
+                None => within.env_remove(name),
+            };
+        }
+        within
+    }
+
     /// Starts a command that [`Self::command`] made; it is killed when the guard is dropped.
     ///
     /// # Errors
