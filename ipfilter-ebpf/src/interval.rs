@@ -206,7 +206,7 @@ fn listed<W: Words + ?Sized>(
     rank: u32,
 ) -> Option<u64> {
     if answers.lanes == 0 {
-        return Some(of_pair(words, answers, root.first() ^ rank));
+        return Some(chosen_of_pair(words, answers, root.first() ^ rank));
     }
     let lanes = u32::from(answers.lanes & 3);
     let word = root.read(words, length.wrapping_add(rank >> lanes))?;
@@ -228,6 +228,15 @@ fn of_pair<W: Words + ?Sized>(words: &W, answers: &Answers, number: u32) -> u64 
     let place = words.barrier(number.into()) & 1;
     let place = usize::try_from(place).unwrap_or_default();
     answers.pair.get(place).copied().unwrap_or_default()
+}
+
+/// The same of a number that was searched for, without a pointer that depends on it: of what one depends on
+/// the kernel's verifier keeps exact account, and would go through the search again for each way to find it.
+#[inline(always)]
+fn chosen_of_pair<W: Words + ?Sized>(words: &W, answers: &Answers, number: u32) -> u64 {
+    let [first, second] = answers.pair;
+    let mask = words.barrier(u64::from(number & 1).wrapping_neg());
+    first ^ (first ^ second) & mask
 }
 
 /// As [`Words::barrier`].

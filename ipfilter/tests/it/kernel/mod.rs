@@ -8,3 +8,4 @@ pub(crate) mod gapless;
 mod large;
 mod linear;
 pub(crate) mod verdicts;
+mod verified;
