@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows what `ipfilter` is.
 
+pub mod etcd;
 pub mod lists;
 pub mod netns;
 pub mod process;

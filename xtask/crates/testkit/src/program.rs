@@ -90,6 +90,17 @@ pub const ENVOY: Program = Program {
     },
 };
 
+/// What keeps the configurations of fleets.
+pub const ETCD: Program = Program {
+    path: "usr/bin/etcd",
+    origin: Origin::Debian(&["etcd-server"]),
+};
+/// See [`ETCD`].
+pub const ETCDCTL: Program = Program {
+    path: "usr/bin/etcdctl",
+    origin: Origin::Debian(&["etcd-client"]),
+};
+
 /// What bans addresses by what logs say. It runs on the system's Python, of which the newest needs this
 /// release of it.
 pub const FAIL2BAN: Program = Program {
@@ -152,7 +163,8 @@ impl Program {
     /// As [`Program::command`].
     pub fn fetch_all() -> Result<()> {
         for program in [
-            PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY, FAIL2BAN, NFT, IPTABLES, IPSET, ZSH, FISH,
+            PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY, ETCD, ETCDCTL, FAIL2BAN, NFT, IPTABLES, IPSET,
+            ZSH, FISH,
         ] {
             program.command()?;
         }

@@ -10,7 +10,9 @@
 
 mod network;
 mod playground;
+mod star;
 mod sweep;
 
 pub use network::{Namespace, Network};
 pub use playground::{ALLOWED, Addresses, DENIED, HOST, Playground, ROUTER};
+pub use star::{Spoke, Star};
