@@ -1,15 +1,8 @@
 //! `ipfilter authorize`: hand over to the authorization service, which is a program of its own.
 
-use std::{
-    env,
-    ffi::OsString,
-    io,
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::ffi::OsString;
 
-use super::{Exit, Stop};
+use super::{Exit, delegate::become_program};
 
 /// The program. It answers strangers, so it is not part of this one, which may load programs.
 const PROGRAM: &str = "ipfilter-authorize";
@@ -31,26 +24,5 @@ pub(super) struct Args {
 
 /// Does not return unless the program can't be started.
 pub(super) fn run(args: &Args) -> anyhow::Result<Exit> {
-    let beside = beside();
-    let error = start(beside.as_deref(), &args.arguments);
-    let message = if error.kind() == io::ErrorKind::NotFound {
-        format!(
-            "`{PROGRAM}` is neither beside this program nor in `PATH`: install it, or build it with \
-             `cargo build --release --package {PROGRAM}`"
-        )
-    } else {
-        format!("can't run `{PROGRAM}`: {error}")
-    };
-    Err(Stop::failed(message).into())
-}
-
-/// The program beside this one, if it is there.
-fn beside() -> Option<PathBuf> {
-    let program = env::current_exe().ok()?.with_file_name(PROGRAM);
-    program.is_file().then_some(program)
-}
-
-fn start(program: Option<&Path>, arguments: &[OsString]) -> io::Error {
-    let program = program.unwrap_or(Path::new(PROGRAM));
-    Command::new(program).args(arguments).exec()
+    become_program(PROGRAM, &args.arguments)
 }

@@ -11,12 +11,14 @@ mod check;
 mod compile;
 mod complete;
 mod confirm;
+mod delegate;
 mod deploy;
 mod detach;
 mod diff;
 mod events;
 mod explain;
 mod export;
+mod fleet;
 mod format;
 mod hand_over;
 mod import;
@@ -181,6 +183,9 @@ enum Command {
     Stop(stop::Args),
     Detach(detach::Args),
     Authorize(authorize::Args),
+    Publish(fleet::Publish),
+    Fleet(fleet::Fleet),
+    Keygen(fleet::Keygen),
     Mock(mock::Args),
     #[command(hide = true)]
     AwaitConfirm(await_confirm::Args),
@@ -269,6 +274,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Stop(args) => stop::run(&args, &instance),
         Command::Detach(args) => detach::run(&args, &instance),
         Command::Authorize(args) => authorize::run(&args),
+        Command::Publish(args) => fleet::publish(&args),
+        Command::Fleet(args) => fleet::fleet(&args),
+        Command::Keygen(args) => fleet::keygen(&args),
         Command::Mock(args) => mock::run(args),
         Command::Complete(args) => Ok(complete::run(&args)),
         Command::Manual(args) => manual::run(&args),
