@@ -169,21 +169,27 @@ fn nothing_that_happens_to_a_filter_in_traffic_control_misjudges_a_packet() {
     endure("tc", "tc", doses);
 }
 
-/// A move that is over before anybody has noticed, and gave the interface another number.
+/// Moves that are over before anybody has noticed, and gave the interface another number.
+const MOVES: Doses = Doses {
+    reloads: 0,
+    kills: 0,
+    restarts: 0,
+    upgrades: 0,
+    flaps: 0,
+    renames: 0,
+    moves: 8,
+    losses: 0,
+    overrides: 0,
+    trials: 0,
+    faults: 0,
+};
+
 #[test]
 fn an_interface_that_was_away_for_a_moment_stays_filtered() {
-    let doses = Doses {
-        reloads: 0,
-        kills: 0,
-        restarts: 0,
-        upgrades: 0,
-        flaps: 0,
-        renames: 0,
-        moves: 8,
-        losses: 0,
-        overrides: 0,
-        trials: 0,
-        faults: 0,
-    };
-    endure("away", "native", doses);
+    endure("away", "native", MOVES);
+}
+
+#[test]
+fn so_does_one_that_is_filtered_in_traffic_control() {
+    endure("awaytc", "tc", MOVES);
 }
