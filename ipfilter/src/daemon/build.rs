@@ -47,7 +47,7 @@ pub(super) struct Product {
     pub(super) base: Arc<Overrides>,
     /// In the kernel; none if it is no other than the plan in force.
     pub(super) prepared: Option<Prepared>,
-    /// What was written down before it is put in force, if it is taken back at a deadline.
+    /// What was written down before it is put in force, if it is rolled back at a deadline.
     pub(super) trial: Option<Trial>,
 }
 
@@ -167,10 +167,10 @@ impl Order {
             None => (None, None),
         };
         if let Some(trial) = &trial {
-            // Before it takes effect: whatever happens from now on, it is taken back in time.
+            // Before it takes effect: whatever happens from now on, it is rolled back in time.
             trial
                 .save(&self.instance)
-                .context("nothing is changed: it could not be taken back")?;
+                .context("nothing is changed: it could not be rolled back")?;
         }
         let on_trial = trial.as_ref().map(|trial| trial.purpose);
         let change = describe_change((&self.policies, &self.plan), (&policies, &plan));
@@ -239,7 +239,7 @@ impl Order {
         Ok(Some(prepared))
     }
 
-    /// Keeps the change on trial: nothing takes it back any more.
+    /// Keeps the change on trial: nothing rolls it back any more.
     fn confirm(&self) -> Result<Built<Product>, Failure> {
         let now = Timestamp::now();
         let inputs = self.inputs_in_force()?;
@@ -270,7 +270,7 @@ impl Order {
         )?;
         let tried = inputs
             .keep(&self.instance)
-            .context("nothing is changed: it could not be taken back")?;
+            .context("nothing is changed: it could not be rolled back")?;
         if tried == back {
             return Ok(None);
         }

@@ -46,7 +46,7 @@ pub enum Request {
     Reload(Terms),
     /// Go back to the deployment before.
     Rollback(Terms),
-    /// Keep a change that would be taken back.
+    /// Keep a change that would be rolled back.
     Confirm(Terms),
     /// Detach the filter for a while.
     Detach(Terms),

@@ -75,7 +75,7 @@ impl Daemon {
         let is_tried = product.trial.is_some();
         let result = self.try_swap(job, product, span);
         if result.is_err() && is_tried {
-            // Nothing is to be taken back.
+            // Nothing is to be rolled back.
             let instance = self.history.instance.clone();
             self.builder.run(move || settle_trial(&instance));
         }

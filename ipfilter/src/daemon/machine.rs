@@ -137,7 +137,7 @@ pub(super) enum Built<P> {
         took: SignedDuration,
         /// To each change of overrides.
         answers: Vec<Answer>,
-        /// What it is tried for, if it is taken back at a deadline.
+        /// What it is tried for, if it is rolled back at a deadline.
         on_trial: Option<Purpose>,
     },
 }
@@ -398,7 +398,7 @@ impl<P> Machine<P> {
         match (task, self.trial) {
             (Task::Reload(_) | Task::Detach, Some(Purpose::Change)) => Some(
                 "a change waits for its confirmation: `ipfilter confirm` keeps it, `ipfilter rollback` \
-                 takes it back; then try again",
+                 rolls it back; then try again",
             ),
             (Task::Reload(_) | Task::Detach, Some(Purpose::Pause)) => Some(
                 "the filter is detached for a while: attach it again with `ipfilter rollback`, then \
@@ -410,7 +410,7 @@ impl<P> Machine<P> {
             ),
             (Task::Confirm, None) => Some(
                 "there is nothing to confirm: no change waits for it, or its time was over and it was \
-                 taken back. `ipfilter status` shows what is in force",
+                 rolled back. `ipfilter status` shows what is in force",
             ),
             _ => None,
         }

@@ -154,7 +154,7 @@ impl Open {
         }
         self.deadline = due.and_then(|due| {
             let deadline = Deadline::new(due);
-            self.checked("a change on trial can't be taken back in time", deadline)
+            self.checked("a change on trial can't be rolled back in time", deadline)
         });
         self.is_unclocked = due.is_some() && self.deadline.is_none();
     }

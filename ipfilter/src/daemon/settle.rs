@@ -154,7 +154,7 @@ impl Waiting {
 /// Forgets a trial that is settled.
 pub(super) fn settle_trial(instance: &Instance) {
     if let Err(error) = Trial::remove(instance) {
-        warn!("the next start takes back a change once more, which was settled: {error:#}");
+        warn!("the next start rolls back a change once more, which was settled: {error:#}");
     }
 }
 
@@ -244,14 +244,14 @@ impl Outcome {
             (Task::Detach, Err(failure)) => error!("not detached: {failure}"),
             (Task::Return(_), Ok(())) if self.is_nowhere => {
                 error!(
-                    "taken back: nothing was deployed before, so the filter is detached; `ipfilter \
+                    "rolled back: nothing was deployed before, so the filter is detached; `ipfilter \
                      reload` deploys what the files say"
                 );
             }
             (Task::Return(Cause::Return), Ok(())) if self.ended == Some(Purpose::Change) => {
                 error!(
                     digest, change;
-                    "not confirmed, so the change is taken back: plan {digest} is in force again; {change}"
+                    "not confirmed, so the change is rolled back: plan {digest} is in force again; {change}"
                 );
             }
             (Task::Return(_), Ok(())) => {
@@ -293,7 +293,7 @@ impl Outcome {
 }
 
 impl Task {
-    /// Whether it takes back what is tried.
+    /// Whether it rolls back what is tried.
     pub(super) fn is_return(self) -> bool {
         matches!(self, Self::Return(_))
     }

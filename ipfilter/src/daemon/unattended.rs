@@ -51,7 +51,7 @@ impl Supervisor {
             .stderr(Stdio::null())
             .spawn();
         const WHY: &str =
-            "nothing is changed: no process can be started that would take it back in time";
+            "nothing is changed: no process can be started that would roll it back in time";
         let mut supervisor = Self(Some(child.context(WHY)?));
         supervisor.wait_until_ready().context(WHY)?;
         Ok(supervisor)
@@ -178,11 +178,11 @@ pub(super) fn go_back(
     Ok(message)
 }
 
-/// Refuses to deploy while a change waits for its confirmation, or should have been taken back.
+/// Refuses to deploy while a change waits for its confirmation, or should have been rolled back.
 pub(super) fn refuse_unsettled(instance: &Instance) -> Result<(), Failure> {
     match Trial::load(instance)? {
         Some(trial) if trial.is_of_this_boot() => Err(Failure::Usage(format!(
-            "an earlier change is not settled ({trial}): keep it with `ipfilter confirm` or take it back \
+            "an earlier change is not settled ({trial}): keep it with `ipfilter confirm` or roll it back \
              with `ipfilter rollback`, then try again"
         ))),
         Some(_) => {
@@ -194,7 +194,7 @@ pub(super) fn refuse_unsettled(instance: &Instance) -> Result<(), Failure> {
     }
 }
 
-/// Keeps a change on trial where no daemon runs the instance. One whose time is over is taken back.
+/// Keeps a change on trial where no daemon runs the instance. One whose time is over is rolled back.
 ///
 /// # Errors
 ///
@@ -212,7 +212,7 @@ pub fn confirm(lock: &Lock) -> Result<String, Failure> {
     if trial.left().is_none() {
         let message = go_back(lock, &trial, Cause::Return, Vec::new())?;
         return Err(Failure::Other(anyhow!(
-            "too late, {trial}: it is taken back now; {message}"
+            "too late, {trial}: it is rolled back now; {message}"
         )));
     }
     Trial::remove(instance).context("the change is not confirmed")?;

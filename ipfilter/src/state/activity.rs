@@ -113,7 +113,7 @@ kinds! {
     OverrideEnded: "override_ended", "override ended";
     /// A deployment that was to be confirmed was.
     Confirm: "confirm", "confirmed";
-    /// A deployment that was to be confirmed was not, and was taken back.
+    /// A deployment that was to be confirmed was not, and was rolled back.
     ConfirmMissed: "confirm_missed", "not confirmed";
 }
 

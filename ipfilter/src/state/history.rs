@@ -80,7 +80,7 @@ impl History {
         self.record.degraded = Some(why);
     }
 
-    /// Forgets the deployments made from the inputs of that name: they were taken back, and nothing is
+    /// Forgets the deployments made from the inputs of that name: they were rolled back, and nothing is
     /// in force.
     pub(crate) fn forget(&mut self, inputs: &str) {
         let history = &mut self.record.history;

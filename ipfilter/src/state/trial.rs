@@ -22,7 +22,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Purpose {
-    /// A change that is taken back unless it is confirmed.
+    /// A change that is rolled back unless it is confirmed.
     Change,
     /// A filter that is detached for a while.
     Pause,
@@ -147,7 +147,7 @@ impl fmt::Display for Trial {
             (Purpose::Change, Some(end)) => write!(
                 f,
                 "until {end}, unless `ipfilter confirm` follows before ({lasts}); `ipfilter rollback` \
-                 takes it back at once"
+                 rolls it back at once"
             ),
             (Purpose::Change, None) => write!(f, "it was not confirmed within {lasts}"),
             (Purpose::Pause, Some(end)) => write!(

@@ -274,7 +274,7 @@ fn check_beside(reader: &mut Reader, before: &[ApiNode<'_>], api: &ApiNode<'_>, 
             let at = (&path.name("name"), api.span("name"));
             reader.error("taken", &at, || {
                 Advice::new(format!("another API is called `{name}` already"))
-                    .hint("give each API a name of its own")
+                    .hint("name each API differently")
             });
         }
         let (Some(first), Some(second)) = (other.api.port_set(), api.api.port_set()) else {

@@ -113,7 +113,7 @@ settings! {
         #[arg(long)]
         pub detach_on_exit: bool,
 
-        /// Take back each change, this first one included, unless `ipfilter confirm` follows within this
+        /// Roll back each change, this first one included, unless `ipfilter confirm` follows within this
         /// time, such as `60s`
         #[arg(long, value_name = "TIME", value_parser = duration)]
         pub confirm: Option<SignedDuration>,

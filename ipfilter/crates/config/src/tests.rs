@@ -198,7 +198,7 @@ fn all_problems_are_reported_at_once() {
             "2:16 $.addresses[0] `10.0.0.0/8` is not an address: write an IPv4 or IPv6 address, \
              without a prefix length",
             "3:17 $.reject_rate expected a whole number from 0 to 1000000000, found `1000000001`",
-            "5:11 $.apis[1].name another API is called `a` already (give each API a name of its own)",
+            "5:11 $.apis[1].name another API is called `a` already (name each API differently)",
             "5:25 $.apis[1].ports TCP port 95 belongs to the API `a` already (a port belongs to one \
              API only)",
             "6:11 $.apis[2].name this is not a name for an API (a name is 1 to 64 letters, digits, \

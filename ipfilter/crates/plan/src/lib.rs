@@ -90,7 +90,7 @@ pub enum PlanError {
     #[error(transparent)]
     TooManyApis(#[from] TooManyApis),
     /// Two of the same name.
-    #[error("two APIs are called `{0}`: give each a name of its own")]
+    #[error("two APIs are called `{0}`: name them differently")]
     NameTaken(String),
     /// Neither TCP nor UDP.
     #[error("the API `{0}` has no protocol: give it `tcp`, `udp` or both")]

@@ -63,7 +63,7 @@ fn apis_that_are_no_plan_are_refused() {
         ),
         (
             vec![api("a", "1", &[]), api("a", "2", &[])],
-            "two APIs are called `a`: give each a name of its own",
+            "two APIs are called `a`: name them differently",
         ),
         (
             silent.to_vec(),

@@ -506,7 +506,7 @@ fn a_change_that_waits_for_its_confirmation_keeps_others_out() {
         ["build Override 1"]
     );
     swap(&mut machine, built("new", Span::default()), 0, true);
-    // `rollback` takes it back.
+    // `rollback` rolls it back.
     let rollback = Request::Rollback(Terms::default());
     assert_eq!(ask(&mut machine, rollback), ["build Return(Rollback)"]);
     swap(&mut machine, built("old", Span::default()), 0, true);
@@ -541,7 +541,7 @@ fn two_confirmations_at_once_are_one() {
     );
 }
 
-/// What the files say is looked at once the change is confirmed, and not if it is taken back.
+/// What the files say is looked at once the change is confirmed, and not if it is rolled back.
 #[test]
 fn files_that_change_meanwhile_wait() {
     for is_confirmed in [true, false] {

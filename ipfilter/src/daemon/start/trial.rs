@@ -62,7 +62,7 @@ impl Start {
         self.keep(&inputs, &started, Cause::Return);
         if trial.purpose == Purpose::Change {
             let why = format!(
-                "the last change was not confirmed within {} and is taken back: `ipfilter reload` \
+                "the last change was not confirmed within {} and is rolled back: `ipfilter reload` \
                  deploys what the files say",
                 shown_time(trial.lasts())
             );
@@ -73,13 +73,13 @@ impl Start {
         Ok(started)
     }
 
-    /// Writes down, before the plan of these inputs is put in force, that it is taken back unless it is
+    /// Writes down, before the plan of these inputs is put in force, that it is rolled back unless it is
     /// confirmed in time, if that is asked for and it is a change.
     pub(super) fn begin_trial(&mut self, inputs: &Inputs) -> Result<(), Failure> {
         let Some(lasts) = self.confirm.take() else {
             return Ok(());
         };
-        const WHY: &str = "nothing is changed: it could not be taken back";
+        const WHY: &str = "nothing is changed: it could not be rolled back";
         let instance = &self.history.instance;
         let tried = inputs.keep(instance).context(WHY)?;
         let is_attached = !self.filter.inspect()?.is_empty();

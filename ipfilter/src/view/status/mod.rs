@@ -55,7 +55,7 @@ pub struct Status {
     others: Vec<String>,
     /// Instances of other names in other network namespaces, each with its namespace.
     other_namespaces: Vec<String>,
-    /// What is taken back, or comes back, at a deadline.
+    /// What is rolled back, or comes back, at a deadline.
     trial: Option<TrialStatus>,
     /// Why what is in force is not what was asked for.
     degraded: Option<String>,

@@ -1,4 +1,4 @@
-//! `--confirm`, `confirm` and `detach --for`: what is taken back, whatever dies meanwhile.
+//! `--confirm`, `confirm` and `detach --for`: what is rolled back, whatever dies meanwhile.
 
 use std::{fs, path::PathBuf, thread, time::Duration};
 
@@ -52,7 +52,7 @@ fn a_reload_is_taken_back_unless_it_is_confirmed() {
     lab.write("policy.json", allow(&BAD));
     let said = done(&lab, &["reload", "--confirm", "1s"]);
     assert!(said.contains("unless `ipfilter confirm` follows"), "{said}");
-    lab.wait_log("run", "taken back", 1);
+    lab.wait_log("run", "rolled back", 1);
     wait_for_the_end(&lab);
     assert_eq!(statuses(&lab), ONLY_GOOD);
     assert_eq!(lab.status()["history"][0]["cause"], "return");
@@ -81,13 +81,13 @@ fn a_reload_is_taken_back_unless_it_is_confirmed() {
     wait_for_the_end(&lab);
     assert_eq!(statuses(&lab), ONLY_BAD);
     assert!(lab.status()["trial"].is_null());
-    // Nothing is changed where it could not be taken back.
+    // Nothing is changed where it could not be rolled back.
     lab.write("policy.json", allow(&GOOD));
     fs::create_dir(trial(&lab).with_extension("new")).expect("a folder");
     refused(
         &lab,
         &["reload", "--confirm", "10m"],
-        "could not be taken back",
+        "could not be rolled back",
     );
     assert_eq!(statuses(&lab), ONLY_BAD);
     lab.detach(filter);
@@ -113,9 +113,9 @@ fn a_trial_outlives_its_process() {
         lab.log("run")
     );
     assert_eq!(statuses(&lab), ONLY_BAD);
-    // Who ends the process takes it back.
+    // Who ends the process rolls it back.
     filter.stop(PATIENCE).expect("it ends");
-    assert!(lab.log("run").contains("taken back"), "{}", lab.log("run"));
+    assert!(lab.log("run").contains("rolled back"), "{}", lab.log("run"));
     assert_eq!(statuses(&lab), ONLY_GOOD);
     assert!(!trial(&lab).exists());
 
@@ -187,7 +187,7 @@ fn a_deployment_is_taken_back_unless_it_is_confirmed() {
             &[&deploy[..], &["--policy", &policy, "--confirm", confirm]].concat(),
         )
     };
-    // Nothing is deployed where it could not be taken back.
+    // Nothing is deployed where it could not be rolled back.
     let in_the_way = trial(&lab).with_extension("new");
     fs::create_dir_all(&in_the_way).expect("a folder");
     refused(
@@ -203,7 +203,7 @@ fn a_deployment_is_taken_back_unless_it_is_confirmed() {
             "--confirm",
             "1s",
         ],
-        "could not be taken back",
+        "could not be rolled back",
     );
     lab.assert_nothing_is_left();
     fs::remove_dir(in_the_way).expect("a folder");

@@ -162,7 +162,7 @@ fn one<'t>(what: &str, mut policies: Vec<Node<'t>>, skipped: usize) -> Contents<
         _ => Advice::new(format!(
             "this is {what}, with {count} resource policies in it"
         ))
-        .hint("which is meant? Give that policy alone, in a file of its own"),
+        .hint("which is meant? Put that policy in a separate file and name that"),
     })
 }
 

@@ -269,7 +269,7 @@ impl Operator<'_> {
         assert_eq!(code, Some(0), "{said}");
     }
 
-    /// Has changes confirmed, taken back at their deadline, and killed: amid the change, before the deadline and
+    /// Has changes confirmed, rolled back at their deadline, and killed: amid the change, before the deadline and
     /// past it. The process that comes next keeps what was confirmed and nothing else.
     fn try_out(&mut self, round: usize) {
         let lab = self.lab;
@@ -292,7 +292,7 @@ impl Operator<'_> {
         // Missed.
         self.change();
         tries("300ms");
-        wait_for("it is taken back", || is_over() && plan() == confirmed);
+        wait_for("it is rolled back", || is_over() && plan() == confirmed);
         // Killed while it is on trial, and started again past its time, or before.
         for lasts in ["200ms", "2s"] {
             self.change();
@@ -304,7 +304,7 @@ impl Operator<'_> {
                 });
             }
             self.start(Path::new(env!("CARGO_BIN_EXE_ipfilter")));
-            wait_for("it is taken back", || is_over() && plan() == confirmed);
+            wait_for("it is rolled back", || is_over() && plan() == confirmed);
         }
         // Killed at some instant of the change.
         self.change();

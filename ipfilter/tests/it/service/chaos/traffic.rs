@@ -27,6 +27,9 @@ pub(super) const SHORT: Duration = Duration::from_millis(900);
 /// The receiver's buffer, in bytes: for minutes.
 const ROOM: usize = 256 << 20;
 
+/// The port of the API.
+const API: u16 = 80;
+
 /// The length of an Ethernet header without tags.
 const ETHERNET: usize = 14;
 
@@ -44,7 +47,7 @@ pub(super) struct Tally {
     pub(super) denied_down: AtomicU64,
     /// Packets made by hand, from all over its network.
     pub(super) denied_sent: AtomicU64,
-    /// Packets of its network that the host has seen, of whatever kind.
+    /// Packets of its network to the API that the host has seen.
     pub(super) denied_seen: AtomicU64,
     /// The first of these: when, from whom, and the beginning of what is behind the IPv6 or from the IPv4 header on.
     pub(super) first_seen: OnceLock<String>,
@@ -189,8 +192,20 @@ pub(super) fn forge(signals: &Signals, sent: &AtomicU64) {
     }
 }
 
-/// Counts the packets of the denied network that get past the filter: raw sockets see all of a
-/// protocol ("raw(7)").
+/// The port that a packet is for, as a raw socket hands it over: IPv4 with its header, IPv6 without ("raw(7)",
+/// "ipv6(7)").
+fn port(source: IpAddr, packet: &[u8]) -> Option<u16> {
+    let header = match source {
+        IpAddr::V4(_) => usize::from(packet.first()? & 15) * 4,
+        IpAddr::V6(_) => 0,
+    };
+    let port = packet.get(header + 2..header + 4)?;
+    Some(u16::from_be_bytes([port[0], port[1]]))
+}
+
+/// Counts the packets of the denied network that get past the filter to the API: raw sockets see all of a
+/// protocol. What goes to another port is not filtered, such as the tries by which a test that gets no answer
+/// finds out that it is not to get one.
 pub(super) fn witness(signals: &Signals, tally: &Tally) {
     let families = [AddressFamily::INET, AddressFamily::INET6];
     let sockets: Vec<OwnedFd> = families
@@ -214,10 +229,11 @@ pub(super) fn witness(signals: &Signals, tally: &Tally) {
                 recvfrom(socket, &mut buffer[..], RecvFlags::empty())
             {
                 let from = SocketAddr::try_from(from).expect("an address");
-                if is_denied(from.ip()) {
+                let packet = &buffer[..read];
+                if is_denied(from.ip()) && port(from.ip(), packet).is_none_or(|port| port == API) {
                     tally.first_seen.get_or_init(|| {
                         let time = jiff::Timestamp::now();
-                        format!("{time} from {}: {:02x?}", from.ip(), &buffer[..read])
+                        format!("{time} from {}: {packet:02x?}", from.ip())
                     });
                     tally.denied_seen.fetch_add(1, Relaxed);
                 }
