@@ -139,7 +139,10 @@ impl Policies {
                         .apply(&api.name, policy.at(now).may_pass, now),
                 })
             });
-        let plan = Plan::new(apis.collect(), self.spec.protected());
+        let plan = match self.spec.awaits_bundle() {
+            true => Plan::nothing(),
+            false => Plan::new(apis.collect(), self.spec.protected()),
+        };
         let mut plan = plan.map_err(|error| Failure::Usage(blame(&self.spec, &error)))?;
         plan.reject_rate = self.spec.reject_rate.per_second();
         plan.respond_rate = self.spec.respond_rate.per_second();

@@ -50,7 +50,7 @@ pub(super) fn finish(answer: Answer) -> anyhow::Result<Exit> {
         Ending::Misconfigured | Ending::Guarded => Exit::Usage,
         Ending::Invalid => Exit::InvalidPolicy,
         Ending::Partial => Exit::PartialPolicy,
-        Ending::Failed => Exit::Failed,
+        Ending::Failed | Ending::Waiting => Exit::Failed,
     };
     Err(Stop {
         exit,

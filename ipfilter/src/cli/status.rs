@@ -200,9 +200,18 @@ impl Look<'_> {
             Err(_) if !is_configured => None,
             services => read(services, "what authorization services do", &mut unreadable),
         };
+        let fleet = match pid {
+            Some(_) => read(
+                daemon::fleet(instance),
+                "how the host is in its fleet",
+                &mut unreadable,
+            ),
+            None => None,
+        };
         let status = Status::new(Known {
             instance,
             pid,
+            fleet,
             found: &found,
             files: files(&record),
             record,

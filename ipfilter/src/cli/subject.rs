@@ -63,7 +63,7 @@ impl File {
     /// Reads a configuration.
     pub(super) fn config(path: &Path, options: &GivenOptions) -> Result<Self, Failure> {
         let source = ConfigSource::file(path).with_options(options);
-        Ok(Self::Config(Box::new(source.read()?)))
+        Ok(Self::Config(Box::new(source.read_anywhere()?)))
     }
 
     /// Understands it. What a policy does not say itself, such as the API's name and ports, is as in `like`.

@@ -38,7 +38,7 @@ pub fn deploy(
 ) -> Result<(), Failure> {
     let instance = lock.instance().clone();
     unattended::refuse_unsettled(&instance)?;
-    let inputs = Inputs::of(source)?;
+    let inputs = Inputs::of(source, &instance)?;
     let frozen = if freeze_time {
         Frozen::Yes
     } else {

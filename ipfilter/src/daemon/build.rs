@@ -13,6 +13,7 @@ use log::warn;
 use super::{
     Terms,
     feed::Feed,
+    fleet::{Desk, no_offer},
     guard::guard,
     machine::{Built, Span, Task},
     overrule::override_with,
@@ -65,6 +66,7 @@ pub(super) struct Order {
     pub(super) instance: Instance,
     pub(super) filter: Filter,
     pub(super) feed: Feed,
+    pub(super) desk: Desk,
     pub(super) policies: Arc<Policies>,
     pub(super) plan: Arc<Plan>,
     pub(super) digest: String,
@@ -104,11 +106,17 @@ impl Order {
         let inputs = match self.task {
             Task::CatchUp | Task::BuildAhead(_) | Task::Override => None,
             Task::Reload(_) | Task::ReloadIfChanged => {
-                let inputs = Inputs::of(&self.source)?;
+                let inputs = Inputs::of(&self.source, &self.instance)?;
                 let name = inputs.name()?;
                 if self.task == Task::ReloadIfChanged && self.last_read.as_ref() == Some(&name) {
                     return Ok(Built::Unchanged);
                 }
+                Some((inputs, Some(name)))
+            }
+            Task::Release => {
+                let offer = self.desk.offer().ok_or_else(no_offer)?;
+                let inputs = offer.inputs(&self.source, &self.instance)?;
+                let name = inputs.name()?;
                 Some((inputs, Some(name)))
             }
             Task::Rollback => Some((self.inputs_before()?, None)),
@@ -171,6 +179,13 @@ impl Order {
             trial
                 .save(&self.instance)
                 .context("nothing is changed: it could not be rolled back")?;
+        }
+        if self.task == Task::Release {
+            // Before it takes effect: a start from now on reads it.
+            let offer = self.desk.offer().ok_or_else(no_offer)?;
+            offer
+                .accept(&self.instance)
+                .context("nothing is changed: the bundle can't be kept for the next start")?;
         }
         let on_trial = trial.as_ref().map(|trial| trial.purpose);
         let change = describe_change((&self.policies, &self.plan), (&policies, &plan));
@@ -254,7 +269,7 @@ impl Order {
     fn trial_of(&self, inputs: &Inputs) -> Result<Option<Trial>, Failure> {
         let asked = self.terms.lasts;
         let (purpose, lasts) = match self.task {
-            Task::Reload(_) | Task::ReloadIfChanged => {
+            Task::Reload(_) | Task::ReloadIfChanged | Task::Release => {
                 let lasts = asked.or(self.source.service(&inputs.spec).confirm);
                 (Purpose::Change, lasts)
             }

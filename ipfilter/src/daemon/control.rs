@@ -21,12 +21,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::feed::{Feed, Requests};
+use super::{
+    feed::{Feed, Requests},
+    fleet::Desk,
+};
 use crate::failure::Failure;
 use crate::instance::Instance;
 use crate::overrides::{Change, Override, shown};
 use crate::session::Session;
 use crate::state::Requester;
+use crate::view::fleet::FleetState;
 use crate::view::services::Services;
 
 /// The longest request, in bytes.
@@ -64,6 +68,8 @@ enum Look {
     Requests(Option<u64>),
     /// The authorization services, and how far they are.
     Services,
+    /// How the host is in its fleet.
+    Fleet,
 }
 
 /// A line of who asks.
@@ -114,6 +120,8 @@ pub enum Ending {
     Partial,
     /// It would cut off who asks for it; the old plan stays.
     Guarded,
+    /// Something else on this host must end first; the old plan stays.
+    Waiting,
     /// Anything else went wrong; the old plan stays.
     Failed,
 }
@@ -145,6 +153,7 @@ impl Answer {
         let what = match change {
             Change::Add(rule) => format!("{} {}", rule.effect, shown(rule.source)),
             Change::Remove(_) | Change::Lift { .. } | Change::LiftReason(_) => "removal".into(),
+            Change::Group(_) => "overrides of the group".into(),
         };
         Self {
             result: Ending::Queued,
@@ -205,6 +214,15 @@ pub fn services(instance: &Instance) -> anyhow::Result<Option<Services>> {
     exchange(instance, &Look::Services, Some(LOOKING))
 }
 
+/// How the host of `instance` is in its fleet, if it belongs to one. Does not wait for a process that is stuck.
+///
+/// # Errors
+///
+/// When no process runs it, or it does not answer.
+pub fn fleet(instance: &Instance) -> anyhow::Result<Option<FleetState>> {
+    exchange(instance, &Look::Fleet, Some(LOOKING))
+}
+
 /// Writes a line to the process that runs `instance`, and reads one.
 fn exchange<A: DeserializeOwned>(
     instance: &Instance,
@@ -249,7 +267,7 @@ impl Control {
     pub(super) fn listen<E>(
         instance: &Instance,
         events: mpsc::Sender<E>,
-        feed: Feed,
+        desks: (Feed, Desk),
     ) -> anyhow::Result<Self>
     where
         E: From<Asked> + Send + Sync + 'static,
@@ -266,7 +284,7 @@ impl Control {
             Ok(listener)
         };
         let listener = listen().with_context(|| format!("can't listen at `{}`", path.display()))?;
-        let serving = tokio::spawn(serve(listener, events, feed));
+        let serving = tokio::spawn(serve(listener, events, desks));
         Ok(Self { path, serving })
     }
 }
@@ -282,14 +300,14 @@ impl Drop for Control {
 async fn serve<E: From<Asked> + Send + Sync + 'static>(
     listener: UnixListener,
     events: mpsc::Sender<E>,
-    feed: Feed,
+    desks: (Feed, Desk),
 ) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (events, feed) = (events.clone(), feed.clone());
+                let (events, desks) = (events.clone(), desks.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &events, &feed).await {
+                    if let Err(error) = answer(stream, &events, &desks).await {
                         warn!("a control request failed: {error:#}");
                     }
                 });
@@ -306,7 +324,7 @@ async fn serve<E: From<Asked> + Send + Sync + 'static>(
 async fn answer<E: From<Asked> + Send + Sync + 'static>(
     mut stream: tokio::net::UnixStream,
     events: &mpsc::Sender<E>,
-    feed: &Feed,
+    (feed, desk): &(Feed, Desk),
 ) -> anyhow::Result<()> {
     let peer = stream.peer_cred().context("nobody is known to ask")?;
     let (reader, mut writer) = stream.split();
@@ -322,6 +340,7 @@ async fn answer<E: From<Asked> + Send + Sync + 'static>(
     let mut text = match serde_json::from_str(&line).context("it is no request")? {
         Line::Look(Look::Requests(seen)) => serde_json::to_vec(&feed.requests(seen))?,
         Line::Look(Look::Services) => serde_json::to_vec(&feed.services())?,
+        Line::Look(Look::Fleet) => serde_json::to_vec(&desk.state())?,
         Line::Do(request) => {
             let (sender, receiver) = oneshot::channel();
             let (uid, pid) = (peer.uid(), peer.pid());

@@ -43,6 +43,7 @@ impl Daemon {
             instance: self.history.instance.clone(),
             filter: self.filter.clone(),
             feed: self.feed.clone(),
+            desk: self.desk.clone(),
             policies: self.policies.clone(),
             plan: self.plan.clone(),
             digest: self.digest().to_owned(),
@@ -58,7 +59,7 @@ impl Daemon {
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let spec = self.policies.spec();
         let config = self.source.path().map(Into::into);
-        let apis = spec.apis.iter();
+        let apis = spec.apis.iter().filter(|_| spec.release.is_none());
         let named = apis.flat_map(|api| [Some(&api.policy), api.respond_body.as_ref()]);
         let named = named.flatten().cloned();
         config.into_iter().chain(named).collect()
@@ -89,7 +90,7 @@ impl Daemon {
         let spec = product.policies.spec();
         let protected = spec.protected();
         let matched = Interface::matching(&spec.interfaces, bound)?.with_addresses(&protected)?;
-        if matches!(task, Task::Reload(_) | Task::ReloadIfChanged) {
+        if task.is_reload() {
             // An interface that was there, or was waited for, may be away. A name that is new must be
             // right: waiting for it would let a typing error detach the filter from the old one.
             let known = self.policies.spec();

@@ -355,11 +355,18 @@ fn page(snapshot: &Snapshot) -> Response<Full<Bytes>> {
 
 fn health(snapshot: &Snapshot) -> Response<Full<Bytes>> {
     let ailments = snapshot.ailments();
-    if ailments.is_empty() {
-        return say(StatusCode::OK, "ok\n");
+    let (status, mut page) = match ailments.is_empty() {
+        true => (StatusCode::OK, "ok\n".to_owned()),
+        false => {
+            let lines = ailments.iter().map(|ailment| format!("{ailment}\n"));
+            (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
+        }
+    };
+    // What is wrong there changes nothing that is in force.
+    if let Some(fleet) = &snapshot.fleet {
+        page += &fleet.lines();
     }
-    let lines = ailments.iter().map(|ailment| format!("{ailment}\n"));
-    say(StatusCode::SERVICE_UNAVAILABLE, lines.collect::<String>())
+    say(status, page)
 }
 
 fn say(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -25,7 +25,7 @@ use jiff::Timestamp;
 use log::{error, warn};
 use tokio::sync::watch;
 
-pub(super) use self::listening::Listening;
+pub(super) use self::listening::{Listening, bind, may_connect};
 pub use self::requests::Requests;
 use self::{
     follower::Follower,

@@ -154,6 +154,10 @@ impl InForce {
     /// something else by now, or can't be read any more.
     #[must_use]
     pub fn file(&self, api: usize) -> Option<(&Path, bool)> {
+        if self.inputs.spec.release.is_some() {
+            // It was read from a bundle.
+            return None;
+        }
         let spec = self.inputs.spec.apis.get(api)?;
         let deployed = self.inputs.policies.get(api)?;
         let there = Inputs::policy(spec);

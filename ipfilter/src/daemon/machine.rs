@@ -62,6 +62,8 @@ pub(super) enum Task {
     Reload(Cause),
     /// From the files, if they say something else than when they were last read.
     ReloadIfChanged,
+    /// From a bundle of the fleet that is offered.
+    Release,
     /// From the inputs of the deployment before.
     Rollback,
     /// From the inputs in force, at no interface, for a while.
@@ -149,6 +151,8 @@ pub(super) enum Event<P> {
     Reload,
     /// Somebody asks, and waits for the answer.
     Asked(Request, Requester, oneshot::Sender<Answer>),
+    /// A bundle is offered, and somebody waits for the answer.
+    Offered(Terms, Requester, oneshot::Sender<Answer>),
     /// Somebody wants to know the present state.
     Look(oneshot::Sender<Snapshot>),
     /// The files may have changed.
@@ -330,6 +334,11 @@ impl<P> Machine<P> {
                     ..Job::new(task, by)
                 })
             }
+            Event::Offered(terms, by, reply) => self.enqueue(Job {
+                terms,
+                replies: vec![reply],
+                ..Job::new(Task::Release, by)
+            }),
             Event::Deadline => {
                 self.go_back(Job::new(Task::Return(Cause::Return), Requester::Clock))
             }
@@ -396,11 +405,11 @@ impl<P> Machine<P> {
     /// Why a job is not even begun, if it is not.
     fn refusal(&self, task: Task) -> Option<&'static str> {
         match (task, self.trial) {
-            (Task::Reload(_) | Task::Detach, Some(Purpose::Change)) => Some(
+            (Task::Reload(_) | Task::Release | Task::Detach, Some(Purpose::Change)) => Some(
                 "a change waits for its confirmation: `ipfilter confirm` keeps it, `ipfilter rollback` \
                  rolls it back; then try again",
             ),
-            (Task::Reload(_) | Task::Detach, Some(Purpose::Pause)) => Some(
+            (Task::Reload(_) | Task::Release | Task::Detach, Some(Purpose::Pause)) => Some(
                 "the filter is detached for a while: attach it again with `ipfilter rollback`, then \
                  try again",
             ),

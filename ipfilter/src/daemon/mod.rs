@@ -5,6 +5,7 @@
 //! interfaces that appear and for boundaries of time.
 
 mod addresses;
+mod agents;
 mod alone;
 mod build;
 mod clock;
@@ -15,6 +16,7 @@ mod deploy;
 mod events;
 mod exporter;
 mod feed;
+mod fleet;
 mod guard;
 mod in_force;
 mod links;
@@ -40,7 +42,7 @@ use log::info;
 
 pub use self::{
     alone::{change, deploy, rollback},
-    control::{Answer, Ending, Request, Terms, ask, requests, services},
+    control::{Answer, Ending, Request, Terms, ask, fleet, requests, services},
     events::Events,
     feed::Requests,
     in_force::InForce,
@@ -51,6 +53,7 @@ use self::{
     clock::Wall,
     events::Event,
     feed::Feed,
+    fleet::Desk,
     machine::{Machine, Span},
     perform::Open,
     worker::Worker,
@@ -76,6 +79,8 @@ pub struct Daemon {
     plan: Arc<Plan>,
     /// What authorization services are to decide by.
     feed: Feed,
+    /// Where the fleet's agent hands in releases.
+    desk: Desk,
     span: Span,
     deployment: Deployment,
     /// The name of the inputs that the files held when they were last read; none if they could not be.

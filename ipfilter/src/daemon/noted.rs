@@ -71,6 +71,11 @@ impl Daemon {
         }
         match job.task {
             Task::Reload(_) | Task::ReloadIfChanged => vec![entry(Kind::Reload, &job.change)],
+            Task::Release => {
+                let release = self.policies.spec().release.as_ref();
+                let what = release.map_or_else(String::new, ToString::to_string);
+                vec![entry(Kind::Release, &format!("{what}: {}", job.change))]
+            }
             Task::Rollback | Task::Return(Cause::Rollback) => {
                 vec![entry(Kind::Rollback, &job.change)]
             }
@@ -104,6 +109,7 @@ fn task_name(task: Task) -> Option<&'static str> {
         Task::Reload(Cause::Signal) => Some("reload by SIGHUP"),
         Task::Reload(_) => Some("reload"),
         Task::ReloadIfChanged => Some("reload of changed files"),
+        Task::Release => Some("release"),
         Task::Rollback => Some("rollback"),
         Task::Return(_) => Some("return to what was in force before"),
         Task::Confirm => Some("confirmation"),
@@ -127,7 +133,7 @@ pub(super) fn changed(
             continue;
         }
         let kind = match change {
-            Change::Add(_) => Kind::OverrideAdded,
+            Change::Add(_) | Change::Group(_) => Kind::OverrideAdded,
             Change::Remove(_) | Change::Lift { .. } | Change::LiftReason(_) => {
                 Kind::OverrideRemoved
             }

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 
 use super::{Answer, Ending};
 use crate::{
+    addresses::words::count,
     config::Config,
-    overrides::{Change, Changed, Override, Overrides, shown},
+    overrides::{Change, Changed, Override, Overrides, Rule, shown},
     prepare::Policies,
 };
 
@@ -36,16 +37,25 @@ fn checked(
     change: &Change,
     now: Timestamp,
 ) -> Result<Changed, String> {
-    if let Change::Add(rule) = change
-        && let Some(name) = &rule.api
-        && spec.apis.iter().all(|api| api.name != *name)
-    {
-        let names = spec.apis.iter().map(|api| format!("`{}`", api.name));
-        let names: Vec<_> = names.collect();
-        return Err(format!("no API `{name}`: there are {}", names.join(", ")));
+    match change {
+        Change::Add(rule) => check_apis(spec, [rule])?,
+        Change::Group(rules) => check_apis(spec, rules)?,
+        Change::Remove(_) | Change::Lift { .. } | Change::LiftReason(_) => {}
     }
     let changed = overrides.change(change, now);
     changed.map_err(|refused| refused.to_string())
+}
+
+/// Checks that there is an API of each name.
+fn check_apis<'r>(spec: &Config, rules: impl IntoIterator<Item = &'r Rule>) -> Result<(), String> {
+    let is_there = |name: &&String| spec.apis.iter().any(|api| api.name == **name);
+    let mut named = rules.into_iter().filter_map(|rule| rule.api.as_ref());
+    let Some(name) = named.find(|name| !is_there(name)) else {
+        return Ok(());
+    };
+    let names = spec.apis.iter().map(|api| format!("`{}`", api.name));
+    let names: Vec<_> = names.collect();
+    Err(format!("no API `{name}`: there are {}", names.join(", ")))
 }
 
 fn done(changed: Changed) -> Answer {
@@ -58,6 +68,13 @@ fn done(changed: Changed) -> Answer {
             );
             (format!("{} (before: {before})", describe(&one)), vec![one])
         }
+        Changed::Group(all) => (
+            format!(
+                "in force: {}",
+                count(all.len(), "override of the group", "overrides of the group")
+            ),
+            all,
+        ),
         Changed::Removed(none) if none.is_empty() => (
             "no override has this reason: none is removed".to_owned(),
             none,

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Daemon, Terms,
+    Daemon, Terms, agents,
     clock::{Clock, Deadline},
     control::Control,
     denials::{Denials, Wanted},
@@ -70,6 +70,8 @@ pub(super) struct Open {
     control: Option<Control>,
     /// Where authorization services read; nothing where none is configured.
     feed: Option<Listening>,
+    /// Where the fleet's agent asks; nothing where no fleet is configured.
+    agents: Option<agents::Listening>,
     exporter: Exporter,
     denials: Option<Denials>,
     trace: Option<Trace>,
@@ -105,6 +107,7 @@ impl Open {
             is_unclocked: false,
             control: None,
             feed: None,
+            agents: None,
             denials: None,
             trace: None,
             paths,
@@ -114,6 +117,7 @@ impl Open {
             failures: HashMap::new(),
         };
         daemon.feed.serve(&daemon.policies, daemon.digest());
+        daemon.know_fleet();
         open.reopen(daemon);
         open
     }
@@ -133,7 +137,7 @@ impl Open {
             let control = Control::listen(
                 &daemon.history.instance,
                 self.sender.clone(),
-                daemon.feed.clone(),
+                (daemon.feed.clone(), daemon.desk.clone()),
             );
             self.control = self.checked("`ipfilter reload` can't be answered", control);
         }
@@ -141,6 +145,13 @@ impl Open {
             let listening = Listening::start(&daemon.history.instance, daemon.feed.clone());
             let what = "authorization services can't read the policies";
             self.feed = self.checked(what, listening);
+        }
+        if !daemon.desk.is_wanted() {
+            self.agents = None;
+        } else if self.agents.is_none() {
+            let (instance, desk) = (&daemon.history.instance, daemon.desk.clone());
+            let listening = agents::Listening::start(instance, desk, self.sender.clone());
+            self.agents = self.checked("the fleet's agent can't ask", listening);
         }
         self.follow_deadline(daemon);
         self.is_incomplete(daemon)
@@ -161,10 +172,12 @@ impl Open {
 
     fn is_incomplete(&self, daemon: &Daemon) -> bool {
         let is_unfed = self.feed.is_none() && daemon.feed.is_wanted();
+        let is_deaf = self.agents.is_none() && daemon.desk.is_wanted();
         self.links.is_none()
             || self.clock.is_none()
             || self.control.is_none()
             || is_unfed
+            || is_deaf
             || self.is_unclocked
     }
 
@@ -348,6 +361,7 @@ impl Daemon {
                 }
             }
             Effect::Refresh => {
+                self.know_fleet();
                 let service = self.service();
                 open.exporter.serve_at(service.metrics).await;
                 open.watcher.set(service.watch);
@@ -379,6 +393,11 @@ impl Daemon {
         Outcome::Nothing
     }
 
+    /// Takes note of what is in force, for the fleet's agent.
+    fn know_fleet(&self) {
+        self.desk.know(&self.history.instance, self.policies.spec());
+    }
+
     /// Writes down the packets that are to be kept.
     fn record_denied(&self, open: &mut Open) {
         let recording = self.policies.spec().record;
@@ -394,7 +413,7 @@ impl Daemon {
         (task, changes, terms, near): (Task, Vec<Change>, Terms, Timestamp),
         sender: mpsc::Sender<Event>,
     ) {
-        if matches!(task, Task::Reload(_) | Task::Rollback) {
+        if matches!(task, Task::Reload(_) | Task::Release | Task::Rollback) {
             self.keeper.run(notify::reloading);
         }
         let order = self.order(task, changes, terms, near);

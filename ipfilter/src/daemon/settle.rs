@@ -36,8 +36,15 @@ impl Daemon {
         let status = self.status();
         let history = self.history.clone();
         let feed = self.feed.clone();
+        let desk = self.desk.clone();
+        let offer = desk.offer().filter(|_| job.task == Task::Release);
         self.keeper.run(move || {
             outcome.keep(&history);
+            if let Some(offer) = offer {
+                let result = outcome.result.as_ref().copied().map_err(plain);
+                let result = result.as_ref().copied().map_err(String::as_str);
+                desk.settle(&offer, &history.instance, result);
+            }
             note(&history.instance, &entries);
             if outcome.task.is_return() && outcome.result.is_ok() {
                 settle_trial(&history.instance);
@@ -53,6 +60,7 @@ impl Daemon {
     /// What this process does about the outcome of a task.
     fn follow_up(&mut self, task: Task, result: &Result<(), Failure>) {
         match task {
+            Task::Release => self.reloaded(Cause::Release, result),
             Task::Reload(cause) => self.reloaded(cause, result),
             Task::ReloadIfChanged => self.reloaded(Cause::Watch, result),
             Task::Rollback | Task::Detach => {}
@@ -85,7 +93,7 @@ impl Daemon {
     fn outcome(&mut self, job: &Job, result: Result<(), Failure>) -> Outcome {
         let may_be_tried = matches!(
             job.task,
-            Task::Reload(_) | Task::ReloadIfChanged | Task::Detach | Task::Override
+            Task::Reload(_) | Task::ReloadIfChanged | Task::Release | Task::Detach | Task::Override
         );
         let trial = self.trial.as_ref().filter(|_| may_be_tried);
         Outcome {
@@ -104,7 +112,11 @@ impl Daemon {
     /// Answers a job that was not begun, and logs why.
     pub(super) fn refuse(&self, job: Job, failure: Failure) {
         warn!(cause:% = job.task.cause(); "refused: {failure}");
-        let answer = Answer::new(&Err(failure), String::new);
+        let mut answer = Answer::new(&Err(failure), String::new);
+        if job.task == Task::Release {
+            // It is not the bundle that is wrong.
+            answer.result = Ending::Waiting;
+        }
         for reply in job.replies {
             // Who has asked may have gone away.
             let _: Result<(), Answer> = reply.send(answer.clone());
@@ -178,8 +190,7 @@ struct Outcome {
 
 impl Outcome {
     fn keep(&self, history: &History) {
-        let is_reload = matches!(self.task, Task::Reload(_) | Task::ReloadIfChanged);
-        if is_reload || self.result.is_ok() {
+        if self.task.is_reload() || self.result.is_ok() {
             history.save();
         }
     }
@@ -229,12 +240,14 @@ impl Outcome {
         let (digest, change) = (self.digest.as_str(), self.change.as_str());
         let cause = self.task.cause();
         match (self.task, &self.result) {
-            (Task::Reload(_) | Task::ReloadIfChanged, Ok(())) => match &self.trial {
-                Some(trial) => {
-                    warn!(cause:%, digest, change; "reloaded: plan {digest}; {change}; {trial}");
+            (Task::Reload(_) | Task::ReloadIfChanged | Task::Release, Ok(())) => {
+                match &self.trial {
+                    Some(trial) => {
+                        warn!(cause:%, digest, change; "reloaded: plan {digest}; {change}; {trial}");
+                    }
+                    None => info!(cause:%, digest, change; "reloaded: plan {digest}; {change}"),
                 }
-                None => info!(cause:%, digest, change; "reloaded: plan {digest}; {change}"),
-            },
+            }
             (Task::Confirm, Ok(())) => info!(digest; "{}", self.message()),
             (Task::Confirm, Err(failure)) => error!("not confirmed: {failure}"),
             (Task::Detach, Ok(())) => {
@@ -260,7 +273,7 @@ impl Outcome {
             (Task::Return(_), Err(failure)) => {
                 error!("the plan before can't be put in force again, retrying: {failure}");
             }
-            (Task::Reload(_) | Task::ReloadIfChanged, Err(failure)) => {
+            (Task::Reload(_) | Task::ReloadIfChanged | Task::Release, Err(failure)) => {
                 error!(cause:%; "reload failed, the old plan stays: {failure}");
             }
             (Task::Override, Ok(())) => info!(digest, change; "overrides changed: {change}"),
@@ -293,6 +306,14 @@ impl Outcome {
 }
 
 impl Task {
+    /// Whether it deploys what files or a bundle say.
+    pub(super) fn is_reload(self) -> bool {
+        matches!(
+            self,
+            Self::Reload(_) | Self::ReloadIfChanged | Self::Release
+        )
+    }
+
     /// Whether it rolls back what is tried.
     pub(super) fn is_return(self) -> bool {
         matches!(self, Self::Return(_))
@@ -303,6 +324,7 @@ impl Task {
         match self {
             Self::Reload(cause) => cause,
             Self::ReloadIfChanged => Cause::Watch,
+            Self::Release => Cause::Release,
             Self::Rollback => Cause::Rollback,
             Self::Override => Cause::Override,
             Self::Detach => Cause::Detach,

@@ -16,6 +16,7 @@ use super::{
     cut,
     deploy::{report_missing, require},
     feed::Feed,
+    fleet::Desk,
     guard::guard,
     in_force::InForce,
     machine::Span,
@@ -96,7 +97,7 @@ impl Daemon {
         let (inputs, unreadable) = split(
             spec.clone()
                 .ok_or_else(nothing)
-                .and_then(|spec| Inputs::read(spec, config)),
+                .and_then(|spec| Inputs::asked((&source, spec), config, &instance)),
         );
         unread = unread.or(unreadable);
         let mut start = Start::of(instance, Frozen::No);
@@ -148,6 +149,7 @@ impl Daemon {
                         policies: Arc::new(started.policies),
                         plan: Arc::new(started.plan),
                         feed: Feed::default(),
+                        desk: Desk::default(),
                         span: started.span,
                         deployment: started.deployment,
                         renamed: Vec::new(),

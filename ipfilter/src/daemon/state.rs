@@ -46,6 +46,7 @@ impl Daemon {
                 .cloned(),
             unwatched,
             services: self.feed.services(),
+            fleet: self.desk.state(),
             degraded: record.why_degraded().cloned(),
             overdue: self.overdue.clone(),
             unrepaired: unrepaired.cloned(),

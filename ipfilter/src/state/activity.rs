@@ -89,6 +89,8 @@ kinds! {
     Deploy: "deploy", "deployed";
     /// The files were deployed anew.
     Reload: "reload", "reloaded";
+    /// A bundle of the fleet was deployed.
+    Release: "release", "released";
     /// The deployment before took the place of the one in force.
     Rollback: "rollback", "rolled back";
     /// Something that was asked for, or was due, failed.

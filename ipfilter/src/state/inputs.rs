@@ -10,13 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
+use ipfilter_bundle::{Bundle, Release};
 use serde::{Deserialize, Serialize};
 
-use super::{input_file::InputFile, store, trial::Trial};
-use crate::config::{ApiConfig, Config, ConfigSource};
+use super::{fleet::Accepted, input_file::InputFile, store, trial::Trial};
+use crate::config::{ApiConfig, Config, ConfigSource, Folder, received};
 use crate::failure::Failure;
-use crate::{files::read_policy, instance::Instance, policy::Source};
+use crate::{instance::Instance, policy::Source};
 
 /// How the files are called; the rest is the beginning of their inputs' name.
 const PREFIX: &str = "inputs-";
@@ -46,14 +47,61 @@ struct Written<S, T> {
 }
 
 impl Inputs {
-    /// Reads what `source` asks for, and the policies that it names.
+    /// Reads what `source` asks `instance` for, and the policies that it names.
     ///
     /// # Errors
     ///
     /// When one of the files can't be read, or the configuration makes no sense.
-    pub(crate) fn of(source: &ConfigSource) -> Result<Self, Failure> {
+    pub(crate) fn of(source: &ConfigSource, instance: &Instance) -> Result<Self, Failure> {
         let config = InputFile::of_config(source);
-        Self::read(source.read()?, config)
+        Self::asked((source, source.read()?), config, instance)
+    }
+
+    /// Reads what the configuration `host` of `source` asks for, which was read from the file `config`: where it
+    /// follows a fleet, the bundle that was accepted, if one was. Without one, and with no APIs of its own, there is
+    /// nothing to filter yet.
+    ///
+    /// # Errors
+    ///
+    /// When a file or the bundle can't be read, or is not to be trusted any more.
+    pub(crate) fn asked(
+        (source, host): (&ConfigSource, Config),
+        config: Option<InputFile>,
+        instance: &Instance,
+    ) -> Result<Self, Failure> {
+        let Some(fleet) = &host.fleet else {
+            return Self::read(host, config);
+        };
+        let accepted = Accepted::load(instance)?;
+        let Some((release, bundle)) = accepted.bundle(instance)? else {
+            return Self::read(host, config);
+        };
+        release
+            .verify(&fleet.trusted_keys)
+            .map_err(|refused| anyhow!("{} was accepted before: {refused}", release.release))?;
+        Self::of_bundle((source, &host), &release.release, &bundle, config)
+    }
+
+    /// What a bundle comes to on this host, whose configuration was read from the file `config`.
+    ///
+    /// # Errors
+    ///
+    /// When the bundle is wrong.
+    pub(crate) fn of_bundle(
+        (source, host): (&ConfigSource, &Config),
+        release: &Release,
+        bundle: &Bundle,
+        config: Option<InputFile>,
+    ) -> Result<Self, Failure> {
+        let mut spec = received(bundle, release, host)?;
+        source.apply(&mut spec);
+        let folder = Folder::Bundle(bundle);
+        let policies = spec.apis.iter().map(|api| Self::policy_in(folder, api));
+        Ok(Self {
+            policies: policies.collect::<Result<_, _>>()?,
+            spec,
+            files: config.into_iter().collect(),
+        })
     }
 
     /// Reads the policies that `spec` names, which was read from the file `config`.
@@ -87,7 +135,12 @@ impl Inputs {
     ///
     /// When it can't be read.
     pub(crate) fn policy(api: &ApiConfig) -> Result<Source, Failure> {
-        Ok(read_policy(&api.policy)
+        Self::policy_in(Folder::Disk, api)
+    }
+
+    fn policy_in(folder: Folder<'_>, api: &ApiConfig) -> Result<Source, Failure> {
+        Ok(folder
+            .read_policy(&api.policy)
             .with_context(|| format!("can't read the policy `{}`", api.policy.display()))?)
     }
 

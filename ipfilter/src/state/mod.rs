@@ -4,6 +4,7 @@
 //! Used by the daemon and by the commands alike; knows no map and no packet, and decides nothing.
 
 mod activity;
+mod fleet;
 mod history;
 mod input_file;
 mod inputs;
@@ -17,6 +18,8 @@ mod verified;
 
 pub(crate) use activity::note;
 pub use activity::{Entry, Kind, activity};
+pub use fleet::{Accepted, Refusal, Since};
+pub(crate) use fleet::{Admitted, forget_bundle, keep_bundle};
 pub use history::History;
 pub use input_file::{FileState, InputFile};
 pub use inputs::Inputs;

@@ -6,6 +6,7 @@
 use std::{fmt, path::PathBuf};
 
 use anyhow::Context as _;
+use ipfilter_bundle::Release;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +74,9 @@ pub struct Deployed {
     /// Where an authorization service is to listen, if one is configured.
     #[serde(default)]
     pub authorize: Option<String>,
+    /// The release whose bundle it was made from; none where files said so.
+    #[serde(default)]
+    pub release: Option<Release>,
 }
 
 /// A plan in force, as a record has it.
@@ -134,11 +138,13 @@ pub enum Cause {
     Return,
     /// `ipfilter detach --for`.
     Detach,
+    /// A bundle of the fleet.
+    Release,
 }
 
 impl Cause {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Start,
         Self::Signal,
         Self::Command,
@@ -148,6 +154,7 @@ impl Cause {
         Self::Override,
         Self::Return,
         Self::Detach,
+        Self::Release,
     ];
 
     /// As users read it.
@@ -163,6 +170,7 @@ impl Cause {
             Self::Override => "override",
             Self::Return => "return",
             Self::Detach => "detach",
+            Self::Release => "release",
         }
     }
 }
@@ -260,6 +268,7 @@ impl Deployed {
             nowhere: spec.interfaces.is_empty(),
             files: plan.files,
             authorize: spec.authorize.as_ref().map(|it| it.listen.to_string()),
+            release: spec.release.clone(),
         }
     }
 }
@@ -375,6 +384,7 @@ mod tests {
             nowhere: false,
             files: Vec::new(),
             authorize: None,
+            release: None,
         }
     }
 

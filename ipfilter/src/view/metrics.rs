@@ -26,6 +26,7 @@ pub fn render(snapshot: &Snapshot) -> anyhow::Result<String> {
     page.traffic(snapshot)?;
     page.deployments(snapshot)?;
     page.state(snapshot)?;
+    page.fleet(snapshot)?;
     page.tables(snapshot)?;
     let mut text = Vec::new();
     TextEncoder::new().encode(&page.0.gather(), &mut text)?;
@@ -245,6 +246,52 @@ impl Page {
         .with_label_values(&[env!("CARGO_PKG_VERSION"), &abi])
         .set(1);
         Ok(())
+    }
+
+    /// How the host is in its fleet; nothing where it belongs to none.
+    fn fleet(&self, snapshot: &Snapshot) -> anyhow::Result<()> {
+        let Some(fleet) = &snapshot.fleet else {
+            return Ok(());
+        };
+        let names = ["group", "kind"];
+        let generations = self.gauge(
+            "ipfilter_fleet_generation",
+            "The generation of the group's bundle that is in force, that is desired as far as the agent knows, \
+             and the highest one ever accepted; that of the group's overrides in force. 0 where there is none.",
+            &names,
+        )?;
+        for (kind, generation) in [
+            (
+                "in_force",
+                fleet.in_force.map(|in_force| in_force.generation),
+            ),
+            ("desired", fleet.desired),
+            ("highest", Some(fleet.highest)),
+            (
+                "overrides",
+                fleet.overrides.map(|overrides| overrides.generation),
+            ),
+        ] {
+            let generation = i64::try_from(generation.unwrap_or(0)).unwrap_or(i64::MAX);
+            generations
+                .with_label_values(&[fleet.group.as_str(), kind])
+                .set(generation);
+        }
+        self.value(
+            "ipfilter_fleet_problems",
+            "How many things keep this host from what its group is to have; `ipfilter status` lists them.",
+            i64::try_from(fleet.problems.len())?,
+        )?;
+        self.value(
+            "ipfilter_fleet_refused",
+            "Whether the last release that was offered is refused, or has to wait.",
+            fleet.turned_down.is_some().into(),
+        )?;
+        self.time(
+            "ipfilter_fleet_agent_seen_timestamp_seconds",
+            "When the fleet's agent asked the last time; absent if none has.",
+            fleet.agent_seen,
+        )
     }
 
     fn tables(&self, snapshot: &Snapshot) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ pub mod event;
 pub mod explain;
 pub mod exposure;
 pub mod failure;
+pub mod fleet;
 pub(crate) mod impact;
 pub mod live;
 pub mod map;

@@ -9,6 +9,7 @@ use crate::{
     kernel::Count,
     plan::{Share, TableSizes},
     state::{Cause, Verified},
+    view::fleet::FleetState,
 };
 
 /// What an instance is at, at one moment.
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub unwatched: Option<String>,
     /// The authorization services that read the policies; none where none is configured.
     pub services: Option<Services>,
+    /// How the host is in its fleet, if it belongs to one.
+    pub fleet: Option<FleetState>,
     /// Why what is in force is not what was asked for.
     pub degraded: Option<String>,
     /// Why the plan for this time is not in force, where another one should be.

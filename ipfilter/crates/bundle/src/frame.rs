@@ -126,7 +126,7 @@ pub fn ask<A: DeserializeOwned>(
 pub fn longest_body(request: &Request) -> usize {
     match request {
         Request::Offer(_) | Request::Overrides(_) => LARGEST,
-        Request::State => 0,
+        Request::State | Request::Report(_) => 0,
     }
 }
 

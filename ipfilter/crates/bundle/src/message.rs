@@ -19,6 +19,19 @@ pub enum Request {
     Overrides(SignedRelease),
     /// How is this host?
     State,
+    /// The same, and how the agent is: shown in this host's status and metrics.
+    Report(AgentReport),
+}
+
+/// How an agent is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentReport {
+    /// Its version.
+    pub version: String,
+    /// The generation of the bundle that the group is to have, as far as the agent knows.
+    pub desired: Option<u64>,
+    /// What keeps it from following the group, such as an etcd that does not answer; none if all is well.
+    pub problem: Option<String>,
 }
 
 /// What the filter's process answers.
@@ -27,7 +40,7 @@ pub enum Request {
 pub enum Answer {
     /// To an offer, and to overrides.
     Outcome(Outcome),
-    /// To the question how the host is.
+    /// To the question how the host is, and to a report.
     State(Box<HostState>),
     /// The request was not understood; why.
     Error(String),

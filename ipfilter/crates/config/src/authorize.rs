@@ -247,7 +247,7 @@ fn endpoint(reader: &mut Reader, member: &Member<'_>, path: &Path<'_>) -> Option
 }
 
 /// The members of an object, each read by `read`.
-fn map<T>(
+pub(super) fn map<T>(
     reader: &mut Reader,
     node: Node<'_>,
     path: &Path<'_>,

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     files::{self, BODY_LIMIT, CONFIG_LIMIT},
+    fleet::Variables,
     folder::Folder,
 };
 
@@ -80,22 +81,43 @@ impl Reading {
     }
 }
 
-/// Reads a configuration file, and the bodies of responses that it names.
+/// Where a configuration comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin<'o> {
+    /// Its path; in a bundle, its name.
+    pub(super) path: &'o FilePath,
+    /// Where the files are that it names.
+    pub(super) folder: Folder<'o>,
+    /// What its variables stand for.
+    pub(super) variables: Variables<'o>,
+    /// Whether it is published for a group of hosts.
+    pub(super) is_published: bool,
+}
+
+/// Reads a configuration file, and the bodies of responses that it names, for no host: what variables stand for is
+/// open.
 ///
 /// # Errors
 ///
 /// When the file itself can't be read.
 pub fn read(path: &FilePath) -> io::Result<Reading> {
-    let bytes = files::read(path, CONFIG_LIMIT)?;
-    Ok(parse(
-        path,
-        Source::new(files::shown(path), bytes),
-        Folder::Disk,
-    ))
+    read_for(path, Variables::Any)
 }
 
-/// Understands the text of the file at `path`.
-pub(super) fn parse(path: &FilePath, source: Source, folder: Folder<'_>) -> Reading {
+/// The same, where variables stand for this.
+pub(super) fn read_for(path: &FilePath, variables: Variables<'_>) -> io::Result<Reading> {
+    let bytes = files::read(path, CONFIG_LIMIT)?;
+    let origin = Origin {
+        path,
+        folder: Folder::Disk,
+        variables,
+        is_published: false,
+    };
+    Ok(parse(origin, Source::new(files::shown(path), bytes)))
+}
+
+/// Understands the text of a configuration.
+pub(super) fn parse(origin: Origin<'_>, source: Source) -> Reading {
     let mut reader = Reader::new(());
     let mut apis = Vec::new();
     let root = reader.check_text(&source).then(|| {
@@ -107,7 +129,7 @@ pub(super) fn parse(path: &FilePath, source: Source, folder: Folder<'_>) -> Read
     });
     let draft = root
         .flatten()
-        .map(|root| read_config(&mut reader, (path, folder), root, &mut apis));
+        .map(|root| read_config(&mut reader, origin, root, &mut apis));
     let whole = apis.iter().enumerate().filter(|(_, api)| api.is_whole);
     let apis = whole
         .map(|(index, api)| ReadApi {
@@ -146,12 +168,12 @@ impl ApiNode<'_> {
 
 fn read_config<'t>(
     reader: &mut Reader,
-    file: (&FilePath, Folder<'_>),
+    origin: Origin<'_>,
     root: Node<'t>,
     apis: &mut Vec<ApiNode<'t>>,
 ) -> Config {
     let mut config = Config {
-        file: Some(file.0.into()),
+        file: Some(origin.path.into()),
         ..Config::default()
     };
     let path = Path::Root;
@@ -161,15 +183,20 @@ fn read_config<'t>(
     for member in &members {
         let path = path.name(&member.name);
         if member.name == "apis" {
-            *apis = read_apis(reader, file, member.value, &path);
-        } else if !config.take(reader, member, &path) {
+            *apis = read_apis(reader, origin, member.value, &path);
+        } else if member.name == "fleet" && origin.is_published {
+            of_one_host(reader, member, &path);
+        } else if !take(&mut config, reader, origin, (member, &path)) {
             unknown(reader, member, &path, &names(&Config::fields(), &["apis"]));
         } else if member.name == "interfaces" && member.value.elements().is_empty() {
             empty(reader, member, &path, "name at least one interface");
         }
     }
-    require(reader, root, &path, &members, &["interfaces", "apis"]);
-    let folder = file.0.parent().unwrap_or(FilePath::new(""));
+    let has = |name: &str| members.iter().any(|member| member.name == name);
+    if !has("fleet") || has("interfaces") || has("apis") {
+        require(reader, root, &path, &members, &["interfaces", "apis"]);
+    }
+    let folder = origin.path.parent().unwrap_or(FilePath::new(""));
     config.service.metrics = config.service.metrics.take().map(|at| at.within(folder));
     if let Some(authorize) = &mut config.authorize {
         authorize.within(folder);
@@ -178,9 +205,44 @@ fn read_config<'t>(
     config
 }
 
+/// Takes a setting, with what variables stand for in its place.
+fn take(
+    config: &mut Config,
+    reader: &mut Reader,
+    origin: Origin<'_>,
+    (member, path): (&Member<'_>, &Path<'_>),
+) -> bool {
+    let (at, variables) = ((member, path), origin.variables);
+    match member.name.as_ref() {
+        "interfaces" => {
+            let known = (
+                variables.fleet().map(|fleet| &fleet.interfaces),
+                "interfaces",
+            );
+            let read = variables.list(reader, at, known, |name| Some(name.to_owned()));
+            config.interfaces = read.unwrap_or_default();
+        }
+        "addresses" => {
+            let known = (variables.fleet().map(|fleet| &fleet.vars), "vars");
+            let read = variables.list(reader, at, known, |_| None);
+            config.addresses = read.unwrap_or_default();
+        }
+        _ => return config.take(reader, member, path),
+    }
+    true
+}
+
+/// Refuses what a bundle says about one host.
+fn of_one_host(reader: &mut Reader, member: &Member<'_>, path: &Path<'_>) {
+    reader.error("fleet", &(path, member.key.span()), || {
+        Advice::new("a configuration that is published for a group has no `fleet`")
+            .hint("write it into the configuration of each host, and remove it here")
+    });
+}
+
 fn read_apis<'t>(
     reader: &mut Reader,
-    file: (&FilePath, Folder<'_>),
+    origin: Origin<'_>,
     node: Node<'t>,
     path: &Path<'_>,
 ) -> Vec<ApiNode<'t>> {
@@ -204,7 +266,7 @@ fn read_apis<'t>(
     let mut apis = Vec::new();
     for (index, element) in elements.into_iter().enumerate() {
         let path = path.index(index);
-        let Some(api) = read_api(reader, file, element, &path) else {
+        let Some(api) = read_api(reader, origin, element, &path) else {
             continue;
         };
         check_beside(reader, &apis, &api, &path);
@@ -215,7 +277,7 @@ fn read_apis<'t>(
 
 fn read_api<'t>(
     reader: &mut Reader,
-    file: (&FilePath, Folder<'_>),
+    origin: Origin<'_>,
     node: Node<'t>,
     path: &Path<'_>,
 ) -> Option<ApiNode<'t>> {
@@ -243,7 +305,7 @@ fn read_api<'t>(
         }
     }
     require(reader, node, path, &members, &["name", "ports", "policy"]);
-    let folder = file.0.parent().unwrap_or(FilePath::new(""));
+    let folder = origin.path.parent().unwrap_or(FilePath::new(""));
     api.policy = folder.join(&api.policy);
     api.respond_body = api.respond_body.map(|body| folder.join(body));
     let mut read = ApiNode {
@@ -252,7 +314,7 @@ fn read_api<'t>(
         members,
         is_whole: false,
     };
-    if let Err((field, message)) = read.api.load_response(file.1) {
+    if let Err((field, message)) = read.api.load_response(origin.folder) {
         let at = (&path.name(field), read.span(field));
         reader.error("respond", &at, || Advice::new(message));
     }

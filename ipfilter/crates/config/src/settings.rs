@@ -6,6 +6,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use ipfilter_bundle::Release;
 use ipfilter_plan::{
     CALLER_RATE, Deny, EVENT_RATE, Lookup, PortSet, Protocols, REJECT_RATE, RESPOND_RATE, Response,
     Share,
@@ -17,6 +18,7 @@ use jiff::SignedDuration;
 use super::{
     authorize::Authorize,
     choice::{Choice as _, OnError, choice},
+    fleet::Fleet,
     recording::Recording,
     table::settings,
     value::{AnswerRate, cidr, duration, flag, path},
@@ -77,6 +79,10 @@ settings! {
         /// The authorization service behind the filter
         #[arg(skip)]
         pub authorize: Option<Authorize>,
+
+        /// The fleet that this host belongs to: once a bundle of its group is in force, that says what is filtered
+        #[arg(skip)]
+        pub fleet: Option<Fleet>,
     } parts {
         /// What only a process that stays running can do.
         #[arg(skip)]
@@ -85,9 +91,12 @@ settings! {
         /// The file it was read from; none for the command line.
         #[arg(skip)]
         pub file: Option<PathBuf>,
-        /// The APIs, at least one.
+        /// The APIs: at least one, unless a fleet is followed.
         #[arg(skip)]
         pub apis: Vec<ApiConfig>,
+        /// The release whose bundle said so; none where the file did.
+        #[arg(skip)]
+        pub release: Option<Release>,
     }
 }
 
@@ -213,6 +222,12 @@ impl Config {
     #[must_use]
     pub fn protected(&self) -> Vec<IpAddr> {
         protected::addresses(&self.addresses)
+    }
+
+    /// Whether there is nothing to filter until the first bundle of the fleet arrives.
+    #[must_use]
+    pub fn awaits_bundle(&self) -> bool {
+        self.fleet.is_some() && self.apis.is_empty()
     }
 
     /// Whether it names this interface, pattern or address.

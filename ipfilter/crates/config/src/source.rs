@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args as _, Command, Id};
 
 use super::{
-    ApiConfig, Config, Folder, PolicyOptions, Service, Unusable, read,
+    ApiConfig, Config, Folder, PolicyOptions, Service, Unusable,
+    fleet::Variables,
+    read::read_for,
     table::{Given, Settings as _},
 };
 
@@ -116,20 +118,38 @@ impl ConfigSource {
     ///
     /// When the configuration can't be read, or makes no sense.
     pub fn read(&self) -> Result<Config, Unusable> {
+        self.read_for(Variables::None)
+    }
+
+    /// The same for no host in particular: what variables stand for is open.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration can't be read, or makes no sense.
+    pub fn read_anywhere(&self) -> Result<Config, Unusable> {
+        self.read_for(Variables::Any)
+    }
+
+    fn read_for(&self, variables: Variables<'_>) -> Result<Config, Unusable> {
         let Some(path) = &self.config else {
             return self.read_line();
         };
-        let mut config = read(path)
+        let mut config = read_for(path, variables)
             .map_err(|error| {
                 let path = path.display();
                 Unusable::Other(format!("can't read the configuration `{path}`: {error}"))
             })?
             .into_config()?;
+        self.apply(&mut config);
+        Ok(config)
+    }
+
+    /// Takes over into what a file or a bundle says what was given beside a file.
+    pub fn apply(&self, config: &mut Config) {
         config.overlay(&self.line, &self.given);
         for api in &mut config.apis {
             api.overlay(&self.api, &self.given);
         }
-        Ok(config)
     }
 
     fn read_line(&self) -> Result<Config, Unusable> {

@@ -10,12 +10,18 @@ use super::{
 use ipfilter_plan::{Deny, Lookup, Protocols, REJECT_RATE};
 use ipfilter_policy::Authorizer;
 
-use crate::mode::Mode;
+use crate::{fleet::Variables, mode::Mode};
 
 const PATH: &str = "conf/ipfilter.json";
 
 fn parsed(text: &str) -> Reading {
-    reading::parse(Path::new(PATH), Source::new(PATH, text), Folder::Disk)
+    let origin = reading::Origin {
+        path: Path::new(PATH),
+        folder: Folder::Disk,
+        variables: Variables::None,
+        is_published: false,
+    };
+    reading::parse(origin, Source::new(PATH, text))
 }
 
 fn config(text: &str) -> Config {
@@ -207,6 +213,69 @@ fn all_problems_are_reported_at_once() {
             "6:46 $.apis[2].policy it is empty",
         ]
     );
+}
+
+#[test]
+fn the_section_on_the_fleet_is_checked_whole() {
+    let with = |section: &str| format!(r#"{{"fleet":{section}}}"#);
+    let key = "ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let whole = format!(
+        r#"{{"follow":"etcd://a:1,[::1]/web","trusted_keys":["{key}"],"interfaces":{{"public":["eth0"]}},
+        "vars":{{"vip":["192.0.2.1"]}},"user":998}}"#
+    );
+    let read = parsed(&with(&whole));
+    assert!(read.is_valid(), "{:?}", read.problems);
+    let fleet = read.config().fleet.clone().unwrap();
+    assert_eq!(fleet.follow.group().as_str(), "web");
+    assert_eq!(fleet.trusted_keys[0].to_string(), key);
+    let follow = r#""follow":"etcd://a/web""#;
+    for (section, wanted) in [
+        ("{}", "`fleet` cannot be empty"),
+        (r#"{"user":"a"}"#, "the field `follow` is missing"),
+        (
+            r#"{"follow":"http://a/b"}"#,
+            "write one such as `etcd://10.0.0.1,10.0.0.2/web`",
+        ),
+        (
+            r#"{"follow":"etcd://a"}"#,
+            "write one such as `etcd://10.0.0.1,10.0.0.2/web`",
+        ),
+        (
+            r#"{"follow":"etcd://u@a/b"}"#,
+            "a user does not belong into the address",
+        ),
+        (r#"{"follow":"etcd://a/b/c"}"#, "does not begin with a dot"),
+        (
+            &format!(r#"{{{follow},"trusted_keys":["ed25519-secret:00"]}}"#),
+            "and make a new pair",
+        ),
+        (
+            &format!(r#"{{{follow},"trusted_keys":["x"]}}"#),
+            "as `ipfilter keygen` prints it",
+        ),
+        (
+            &format!(r#"{{{follow},"interfaces":{{"a b":["eth0"]}}}}"#),
+            "hyphens and underscores)",
+        ),
+        (
+            &format!(r#"{{{follow},"vars":{{"a":[]}}}}"#),
+            "the list is empty (write at least one value)",
+        ),
+        (
+            &format!(r#"{{{follow},"var":{{}}}}"#),
+            "did you mean `vars`?)",
+        ),
+    ] {
+        let problems = refused(&with(section));
+        assert!(
+            problems.len() == 1 && problems[0].ends_with(wanted),
+            "{section}: {problems:?}"
+        );
+    }
+    let half = r#"{"fleet":{"follow":"etcd://a/web"},"interfaces":["eth0"]}"#;
+    assert!(refused(half)[0].ends_with("the field `apis` is missing"));
+    let variable = r#"{"interfaces":["$public"],"apis":[{"name":"a","ports":[1],"policy":"p"}]}"#;
+    assert!(refused(variable)[0].contains("only the hosts of a fleet have variables"));
 }
 
 #[test]

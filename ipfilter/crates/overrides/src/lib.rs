@@ -5,7 +5,7 @@ mod input;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, net::IpAddr};
+use std::{collections::HashMap, fmt, net::IpAddr};
 
 use ipfilter_addresses::AddressSet;
 use ipnet::IpNet;
@@ -48,7 +48,7 @@ impl fmt::Display for Effect {
 }
 
 /// What an operator asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// What happens to the sources.
@@ -70,9 +70,17 @@ pub struct Override {
     pub id: u64,
     /// When it was asked for.
     pub since: Timestamp,
+    /// Whether it is one of the group that this host belongs to: published for all its hosts, and changed there only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub group: bool,
     /// What was asked for.
     #[serde(flatten)]
     pub rule: Rule,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde passes it")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl Override {
@@ -99,7 +107,8 @@ impl fmt::Display for Override {
             reason,
             ..
         } = &self.rule;
-        write!(f, "{effect}, override {}", self.id)?;
+        let whose = if self.group { " of the group" } else { "" };
+        write!(f, "{effect}, override {}{whose}", self.id)?;
         match until {
             Some(until) => write!(f, ", until {until}")?,
             None => write!(f, ", until it is removed")?,
@@ -134,6 +143,8 @@ pub enum Change {
     /// The end of those with this reason, of which there may be none.
     #[serde(rename = "lift_reason")]
     LiftReason(String),
+    /// All overrides of the group, in place of those that it had before.
+    Group(Vec<Rule>),
 }
 
 /// Why a change is refused. Nothing has changed then.
@@ -170,6 +181,11 @@ pub enum Refused {
         /// The source asked for.
         source_text: String,
     },
+    /// It is the group's.
+    #[error(
+        "override {0} is one of the group: it ends on all hosts at once, by a publication of the group's overrides"
+    )]
+    OfGroup(u64),
     /// A reason that is too long to be shown.
     #[error("the reason is longer than {LONGEST_REASON} bytes: shorten it")]
     Reason,
@@ -184,6 +200,8 @@ pub enum Changed {
     Renewed(Override, Option<Timestamp>),
     /// These have ended.
     Removed(Vec<Override>),
+    /// The group has these now.
+    Group(Vec<Override>),
 }
 
 /// The overrides of an instance.
@@ -228,6 +246,10 @@ impl Overrides {
         match change {
             Change::Add(rule) => self.add(rule, now),
             Change::Remove(ids) => {
+                let of_group = |id: &&u64| self.all.iter().any(|one| one.group && one.id == **id);
+                if let Some(id) = ids.iter().find(of_group) {
+                    return Err(Refused::OfGroup(*id));
+                }
                 if let Some(id) = ids
                     .iter()
                     .find(|id| !self.active(now).any(|one| one.id == **id))
@@ -243,7 +265,7 @@ impl Overrides {
             } => {
                 let is_meant = |one: &Override| {
                     let rule = &one.rule;
-                    (rule.effect, rule.source, &rule.api) == (*effect, *source, api)
+                    !one.group && (rule.effect, rule.source, &rule.api) == (*effect, *source, api)
                 };
                 if !self.active(now).any(is_meant) {
                     return Err(Refused::Absent {
@@ -254,9 +276,11 @@ impl Overrides {
                 Ok(self.take(is_meant))
             }
             Change::LiftReason(reason) => {
-                let is_meant = |one: &Override| one.rule.reason.as_ref() == Some(reason);
+                let is_meant =
+                    |one: &Override| !one.group && one.rule.reason.as_ref() == Some(reason);
                 Ok(self.take(|one| is_meant(one) && one.is_active(now)))
             }
+            Change::Group(rules) => self.replace_group(rules, now),
         }
     }
 
@@ -264,11 +288,51 @@ impl Overrides {
         Changed::Removed(self.all.extract_if(.., |one| is_meant(one)).collect())
     }
 
+    /// Puts overrides of the group in the place of those before. What is there already keeps its number; what has
+    /// ended is left out.
+    fn replace_group(&mut self, rules: &[Rule], now: Timestamp) -> Result<Changed, Refused> {
+        let is_long = |rule: &Rule| {
+            let reason = rule.reason.as_ref();
+            reason.is_some_and(|reason| reason.len() > LONGEST_REASON)
+        };
+        if rules.iter().any(is_long) {
+            return Err(Refused::Reason);
+        }
+        let is_active = |rule: &&Rule| rule.until.is_none_or(|until| now < until);
+        let rules: Vec<_> = rules.iter().filter(is_active).collect();
+        let own = self.active(now).filter(|one| !one.group).count();
+        if own + rules.len() > MOST {
+            return Err(Refused::Full);
+        }
+        let mut before: HashMap<_, _> = self
+            .all
+            .extract_if(.., |one| one.group)
+            .map(|one| (one.rule.clone(), one))
+            .collect();
+        let mut group: Vec<Override> = Vec::with_capacity(rules.len());
+        for rule in rules {
+            let one = before.remove(rule).unwrap_or_else(|| {
+                self.last_id += 1;
+                Override {
+                    id: self.last_id,
+                    since: now,
+                    group: true,
+                    rule: rule.clone(),
+                }
+            });
+            group.push(one);
+        }
+        self.all.extend(group.iter().cloned());
+        self.all.sort_by_key(|one| one.id);
+        Ok(Changed::Group(group))
+    }
+
     fn add(&mut self, rule: &Rule, now: Timestamp) -> Result<Changed, Refused> {
         self.check(rule, now)?;
         let same = |one: &&mut Override| {
             let own = &one.rule;
-            (own.effect, own.source, &own.api) == (rule.effect, rule.source, &rule.api)
+            !one.group
+                && (own.effect, own.source, &own.api) == (rule.effect, rule.source, &rule.api)
         };
         let mut active = self.all.iter_mut().filter(|one| one.is_active(now));
         if let Some(one) = active.find(same) {
@@ -283,6 +347,7 @@ impl Overrides {
         let one = Override {
             id: self.last_id,
             since: now,
+            group: false,
             rule: rule.clone(),
         };
         self.all.push(one.clone());

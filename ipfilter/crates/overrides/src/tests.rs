@@ -207,6 +207,7 @@ proptest! {
             match changed {
                 Changed::Added(one) => naive.push((one.id, one.rule)),
                 Changed::Renewed(one, _) => naive.iter_mut().filter(|(id, _)| *id == one.id).for_each(|(_, rule)| *rule = one.rule.clone()),
+                Changed::Group(_) => prop_assert!(false, "no change is of the group"),
                 Changed::Removed(gone) => naive.retain(|(id, _)| gone.iter().all(|one| one.id != *id)),
             }
         }
@@ -231,4 +232,40 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_groups_overrides_are_replaced_whole_and_only_by_the_group() {
+    let mut all = Overrides::default();
+    add(&mut all, rule(Effect::Block, "203.0.113.7", None), 0).unwrap();
+    let group = |all: &mut Overrides, rules: &[Rule], now| {
+        let change = Change::Group(rules.to_vec());
+        let Changed::Group(group) = all.change(&change, at(now)).unwrap() else {
+            panic!("another change");
+        };
+        group.iter().map(|one| one.id).collect::<Vec<_>>()
+    };
+    let [first, second, over] = [
+        rule(Effect::Block, "203.0.113.7", None),
+        rule(Effect::Allow, "198.51.100.0/24", Some(100)),
+        rule(Effect::Allow, "192.0.2.0/24", Some(5)),
+    ];
+    assert_eq!(group(&mut all, &[first.clone(), over], 5), [2]);
+    assert_eq!(group(&mut all, &[first.clone(), second], 6), [2, 3]);
+    let refused = all.change(&Change::Remove(vec![2]), at(7)).unwrap_err();
+    assert_eq!(refused, Refused::OfGroup(2));
+    let lift = Change::Lift {
+        effect: Effect::Block,
+        source: first.source,
+        api: None,
+    };
+    assert!(matches!(all.change(&lift, at(7)), Ok(Changed::Removed(one)) if one[0].id == 1));
+    assert!(matches!(
+        all.change(&lift, at(7)),
+        Err(Refused::Absent { .. })
+    ));
+    assert_eq!(group(&mut all, &[], 8), [0u64; 0]);
+    assert!(all.is_empty());
+    let kept = serde_json::to_string(&all).unwrap();
+    assert_eq!(serde_json::from_str::<Overrides>(&kept).unwrap(), all);
 }

@@ -116,11 +116,23 @@ impl Plan {
     ///
     /// # Errors
     /// No API, more than 64, or two that claim the same name or port.
-    pub fn new(apis: Vec<Api>, mut addresses: Vec<IpAddr>) -> Result<Self, PlanError> {
+    pub fn new(apis: Vec<Api>, addresses: Vec<IpAddr>) -> Result<Self, PlanError> {
+        check(&apis)?;
+        Self::unchecked(apis, addresses)
+    }
+
+    /// The plan that protects nothing yet, for no interface.
+    ///
+    /// # Errors
+    /// None.
+    pub fn nothing() -> Result<Self, PlanError> {
+        Self::unchecked(Vec::new(), Vec::new())
+    }
+
+    fn unchecked(apis: Vec<Api>, mut addresses: Vec<IpAddr>) -> Result<Self, PlanError> {
         let v4: Vec<_> = apis.iter().map(|api| &api.sources.v4).collect();
         let v6: Vec<_> = apis.iter().map(|api| &api.sources.v6).collect();
         let (v4, v6) = (SourceMap::new(&v4)?, SourceMap::new(&v6)?);
-        check(&apis)?;
         addresses.sort_unstable();
         addresses.dedup();
         Ok(Self {

@@ -56,7 +56,7 @@ impl Socket {
 fn ask<A: DeserializeOwned>(path: &Path, request: &Request, body: &[u8]) -> io::Result<A> {
     let mut stream = UnixStream::connect(path)?;
     let patience = match request {
-        Request::State => QUESTION,
+        Request::State | Request::Report(_) => QUESTION,
         Request::Offer(_) | Request::Overrides(_) => DEPLOYMENT,
     };
     stream.set_read_timeout(Some(patience))?;

@@ -61,7 +61,8 @@ impl Drop for Listening {
     }
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// A socket at `path` that everybody may connect to; who has is seen from the connection.
+pub(in super::super) fn bind(path: &Path) -> io::Result<UnixListener> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -70,7 +71,6 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
         open_to_passers(folder)?;
     }
     let listener = UnixListener::bind(path)?;
-    // Everybody may connect; who may read is seen from who has.
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
     Ok(listener)
 }
@@ -100,7 +100,7 @@ async fn serve(listener: UnixListener, feed: Feed) {
         let peer = stream.peer_cred().map(|peer| (peer.uid(), peer.pid()));
         let user = feed.0.state.borrow().user.clone();
         match peer {
-            Ok((uid, pid)) if may_read(uid, &user) => admit(&places, &feed, (uid, pid), stream),
+            Ok((uid, pid)) if may_connect(uid, &user) => admit(&places, &feed, (uid, pid), stream),
             Ok((uid, _)) => {
                 if refused.len() < MOST_REFUSED && refused.insert(uid) {
                     warn!(
@@ -132,8 +132,8 @@ fn admit(places: &Arc<Semaphore>, feed: &Feed, (uid, pid): (u32, Option<i32>), s
     });
 }
 
-/// Whether a program of the user `uid` may read the policies.
-fn may_read(uid: u32, user: &User) -> bool {
+/// Whether a program of the user `uid` is one of `user`, of root, or of this process's own.
+pub(in super::super) fn may_connect(uid: u32, user: &User) -> bool {
     let is_named = || match user {
         User::Id(id) => uid == *id,
         User::Named(name) => fs::read_to_string(USERS)
@@ -166,9 +166,12 @@ mod tests {
 
     #[test]
     fn only_root_and_the_named_user_may_read() {
-        assert!(may_read(0, &User::Id(998)));
-        assert!(may_read(998, &User::Id(998)));
-        assert!(!may_read(999, &User::Id(998)));
-        assert!(!may_read(65_534, &User::Named("no-such-user-here".into())));
+        assert!(may_connect(0, &User::Id(998)));
+        assert!(may_connect(998, &User::Id(998)));
+        assert!(!may_connect(999, &User::Id(998)));
+        assert!(!may_connect(
+            65_534,
+            &User::Named("no-such-user-here".into())
+        ));
     }
 }

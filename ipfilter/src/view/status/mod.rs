@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{exposure::Exposure, services::Services, trial::TrialStatus};
+use super::{exposure::Exposure, fleet::FleetState, services::Services, trial::TrialStatus};
 use crate::{
     instance::Instance,
     kernel::{Count, Found, Stray},
@@ -57,6 +57,8 @@ pub struct Status {
     other_namespaces: Vec<String>,
     /// What is rolled back, or comes back, at a deadline.
     trial: Option<TrialStatus>,
+    /// How the host is in its fleet, if it belongs to one and a process runs.
+    fleet: Option<FleetState>,
     /// Why what is in force is not what was asked for.
     degraded: Option<String>,
     /// When the policies give another plan by the clock.
@@ -259,6 +261,8 @@ pub struct Known<'a> {
     pub events: Vec<Entry>,
     /// What holds only until a deadline.
     pub trial: Option<Trial>,
+    /// How the host is in its fleet.
+    pub fleet: Option<FleetState>,
     /// What could not be read.
     pub unreadable: Vec<String>,
 }
@@ -278,6 +282,7 @@ impl Status {
             counted,
             events,
             trial,
+            fleet,
             unreadable,
         } = known;
         let history = record.history.iter().map(DeployedStatus::new).collect();
@@ -315,6 +320,7 @@ impl Status {
             overrides: overrides.active(now).cloned().collect(),
             check: None,
             trial: trial.map(|trial| TrialStatus::new(&trial, pid.is_some())),
+            fleet,
             others: instance.others(),
             other_namespaces: instance.elsewhere(),
             pid,

@@ -30,6 +30,8 @@ pub(super) enum ProblemKind {
     Reload,
     /// An authorization service does not decide by what is in force.
     Authorization,
+    /// What keeps the host from what its fleet is to have.
+    Fleet,
     /// A part of what is known can't be read.
     Unreadable,
     /// A program of ipfilter without pins.
@@ -46,6 +48,7 @@ impl ProblemKind {
             Self::Waiting => "waiting",
             Self::Reload => "last reload",
             Self::Authorization => AUTHORIZATION,
+            Self::Fleet => "fleet",
             Self::Unreadable => "damaged",
             Self::Stray => "stray",
         }
@@ -98,6 +101,10 @@ impl Status {
         let authorization = self.authorization.as_ref();
         if let Some(what) = authorization.and_then(Authorization::problem) {
             add(ProblemKind::Authorization, what);
+        }
+        let fleet = self.fleet.iter().flat_map(|fleet| &fleet.problems);
+        for what in fleet {
+            add(ProblemKind::Fleet, what.clone());
         }
         for what in unreadable {
             add(ProblemKind::Unreadable, what.clone());

@@ -54,6 +54,7 @@ fn ordinary() -> Status {
         authorization: None,
         overrides: vec![
             Override {
+                group: false,
                 id: 7,
                 since: now,
                 rule
@@ -66,6 +67,7 @@ fn ordinary() -> Status {
         }],
         check: None,
         trial: None,
+        fleet: None,
         others: Vec::new(),
         other_namespaces: Vec::new(),
         degraded: None,

@@ -152,6 +152,9 @@ impl Status {
         for problem in &self.problems {
             text.row(problem.kind.label(), &problem.what);
         }
+        if let Some(fleet) = &self.fleet {
+            text.row("fleet", &fleet.summary());
+        }
         if !self.is_on() {
             return;
         }

@@ -15,6 +15,7 @@ mod explain_live;
 mod exposure;
 mod fail2ban;
 mod faults;
+mod fleet;
 mod following;
 mod init;
 pub(crate) mod live;
