@@ -53,17 +53,30 @@ pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf>
 /// # Errors
 /// As [`binary`].
 pub(crate) fn service(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
+    beside(profile, "ipfilter-authorize", SERVICE, interrupt)
+}
+
+/// Builds `ipfilter-fleet`; where the binary is.
+///
+/// # Errors
+/// As [`binary`].
+pub(crate) fn fleet(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
+    beside(profile, "ipfilter-fleet", FLEET, interrupt)
+}
+
+/// Builds a program that goes with `ipfilter`, and lies beside it.
+fn beside(profile: Profile, name: &str, target: Target, interrupt: &Interrupt) -> Result<PathBuf> {
     let mut command = cargo();
     match profile {
         Profile::Release => {
-            let package = ["--package=ipfilter-authorize", "--bin=ipfilter-authorize"];
+            let package = [format!("--package={name}"), format!("--bin={name}")];
             command.args(["build", "--release"]).args(package);
         }
         Profile::Dev => {
             command.args(["test", "--no-run"]).args(TESTS);
         }
     }
-    executable(&messages(&mut command, interrupt)?, SERVICE)
+    executable(&messages(&mut command, interrupt)?, target)
 }
 
 /// What all tests are built with, always the same, so that nothing is built twice.
@@ -144,6 +157,11 @@ const BINARY: Target = Target {
 
 const SERVICE: Target = Target {
     main: "/ipfilter/authorize/src/main.rs",
+    test: false,
+};
+
+const FLEET: Target = Target {
+    main: "/ipfilter/fleet/src/main.rs",
     test: false,
 };
 

@@ -16,7 +16,7 @@ use testkit::{
 };
 
 use crate::{
-    bench, build, dist, playground, setup,
+    bench, build, dist, fleet, playground, setup,
     test::{self, kernels},
 };
 
@@ -88,6 +88,13 @@ enum Task {
     /// reached with what was; the same goes to target/bench/results.md and results.json. Takes about ten
     /// minutes, and needs root; best on a machine that has nothing else to do.
     Bench(bench::Options),
+    /// Have twelve filtered hosts follow a group on an etcd of three members, and see whether all goes as it must
+    ///
+    /// Publishes, tries a release at one host first, has a bad one stopped, kills the leader of etcd, cuts a member
+    /// off, takes etcd away, blocks a source everywhere, goes back: all in network namespaces, while a client that
+    /// is always allowed and one that never is connect to every host. Ends with a table of what was expected and
+    /// seen, and with 0 only if all was as expected. Needs root.
+    Fleet(fleet::Options),
     /// Build a Debian package and a tarball, in target/dist
     ///
     /// In both: the binary with the BPF programs in it, the systemd units, a default configuration,
@@ -115,6 +122,7 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Test(options) => test::run(options, &interrupt),
         Task::Bench(options) => bench::run(options, &interrupt),
         Task::Kernels { series, nics } => kernels::run(series, nics, &interrupt),
+        Task::Fleet(options) => fleet::run(options, &interrupt),
         Task::Dist(options) => dist::run(options, &interrupt),
     }
 }

@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cli;
 mod dist;
+mod fleet;
 mod playground;
 mod setup;
 mod table;

@@ -7,7 +7,7 @@ mod counts;
 pub(crate) mod kernels;
 mod steps;
 
-use std::{env, num::NonZero, process::ExitCode, thread};
+use std::{env, num::NonZero, path::Path, process::ExitCode, thread};
 
 use anyhow::Result;
 use testkit::{
@@ -19,7 +19,7 @@ use testkit::{
 
 use crate::{
     build::{self, cargo},
-    dist, setup,
+    dist, fleet, setup,
 };
 use counts::Counts;
 use kernels::Matrix;
@@ -97,16 +97,18 @@ fn whole(full: bool, steps: &mut Steps<'_>) -> Result<Counts> {
         Emulator::fetch()
     })?;
     steps.plain("format", cargo().args(["fmt", "--all", "--check"]))?;
-    let matrix = steps.timed("build", || {
+    let (matrix, ipfilter) = steps.timed("build", || {
         let series: &[Series] = if full { &Series::ALL } else { &[Series::V5_10] };
-        Matrix::new(series, &Nic::ALL, build::tests(interrupt)?, interrupt)
+        let built = build::tests(interrupt)?;
+        let ipfilter = built.ipfilter.clone();
+        Ok((Matrix::new(series, &Nic::ALL, built, interrupt)?, ipfilter))
     })?;
     let counts = thread::scope(|scope| {
         // Half of the processors are left to the tests on this machine, until those have ended.
         for _ in 0..processors().div_ceil(2) {
             scope.spawn(|| matrix.work());
         }
-        let counts = on_this_machine(full, steps);
+        let counts = on_this_machine(full, &ipfilter, steps);
         matrix.work();
         counts
     })?;
@@ -115,9 +117,11 @@ fn whole(full: bool, steps: &mut Steps<'_>) -> Result<Counts> {
 }
 
 /// The steps beside the matrix.
-fn on_this_machine(full: bool, steps: &mut Steps<'_>) -> Result<Counts> {
+fn on_this_machine(full: bool, ipfilter: &Path, steps: &mut Steps<'_>) -> Result<Counts> {
     steps.plain("lints", &mut clippy())?;
     let mut counts = steps.tests("tests", &mut tests(&[kernels::TESTS]))?;
+    let binaries = ipfilter.parent().unwrap_or(ipfilter);
+    steps.plain("fleet", &mut fleet::small(binaries)?)?;
     if full {
         counts += steps.tests(
             "documentation",

@@ -4,7 +4,7 @@ use std::{future::Future, io, os::unix::net::UnixStream, path::Path, sync::Arc, 
 
 use ipfilter_bundle::{
     SignedRelease, frame,
-    message::{Answer, HostState, Outcome, Request},
+    message::{AgentReport, Answer, HostState, Outcome, Request},
 };
 use serde::de::DeserializeOwned;
 
@@ -16,8 +16,8 @@ const QUESTION: Duration = Duration::from_secs(60);
 
 /// What an agent asks of its host. Tests have hosts without a filter.
 pub(crate) trait Host: Clone + Send + Sync + 'static {
-    /// How is it?
-    fn state(&self) -> impl Future<Output = Result<HostState, String>> + Send;
+    /// How is it? And how the agent is, which the host shows.
+    fn state(&self, agent: AgentReport) -> impl Future<Output = Result<HostState, String>> + Send;
 
     /// Offers a release: a bundle, or the group's overrides.
     fn offer(
@@ -81,8 +81,8 @@ fn explain(error: &io::Error) -> String {
 }
 
 impl Host for Socket {
-    async fn state(&self) -> Result<HostState, String> {
-        match self.ask(Request::State, Arc::default()).await? {
+    async fn state(&self, agent: AgentReport) -> Result<HostState, String> {
+        match self.ask(Request::Report(agent), Arc::default()).await? {
             Answer::State(state) => Ok(*state),
             Answer::Error(why) => Err(why),
             Answer::Outcome(_) => Err("the filter's process answers something else".into()),

@@ -33,13 +33,13 @@ impl Metrics {
     pub(crate) fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let gauge = |name: &str, help: &str| {
-            let gauge = IntGauge::new(format!("ipfilter_fleet_{name}"), help)?;
+            let gauge = IntGauge::new(format!("ipfilter_fleet_agent_{name}"), help)?;
             registry.register(Box::new(gauge.clone()))?;
             prometheus::Result::Ok(gauge)
         };
         let failures = IntCounterVec::new(
             Opts::new(
-                "ipfilter_fleet_failures_total",
+                "ipfilter_fleet_agent_failures_total",
                 "Failures of etcd and of what is kept in it",
             ),
             &["kind"],

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use ipfilter_bundle::{
     Kind, SignedRelease,
-    message::{HostState, InForce},
+    message::{AgentReport, HostState, InForce},
 };
 use jiff::Timestamp;
 use log::{error, info, warn};
@@ -65,6 +65,8 @@ struct Following<H> {
     store: Arc<Store>,
     host: H,
     metrics: Metrics,
+    /// How the agent is, for its host.
+    agent: watch::Sender<AgentReport>,
     report: Report,
     desired: Desired,
     bundle: Task,
@@ -84,7 +86,12 @@ struct Task {
 }
 
 impl Task {
-    fn start<H: Host>(kind: Kind, store: &Arc<Store>, host: &H) -> Self {
+    fn start<H: Host>(
+        kind: Kind,
+        store: &Arc<Store>,
+        host: &H,
+        agent: &watch::Sender<AgentReport>,
+    ) -> Self {
         let (wanted, receiver) = watch::channel(None);
         let (sender, outcome) = watch::channel(HostOutcome::default());
         let drift = Arc::new(Notify::new());
@@ -95,6 +102,8 @@ impl Task {
             wanted: receiver,
             outcome: sender,
             drift: Arc::clone(&drift),
+            agent: agent.subscribe(),
+            fetched: None,
         };
         tokio::spawn(worker.run());
         Self {
@@ -145,6 +154,8 @@ impl<H: Host> Agent<H> {
             };
             following.metrics.disconnected(&failure);
             let message = failure.to_string();
+            let problem = Some(message.clone());
+            following.agent.send_modify(|agent| agent.problem = problem);
             if message != said {
                 warn!("{message}: what is in force stays; retrying");
                 said = message;
@@ -172,9 +183,15 @@ enum Never {}
 impl<H: Host> Following<H> {
     fn new(agent: &Agent<H>, store: Arc<Store>) -> Self {
         let now = Instant::now();
+        let report = watch::Sender::new(AgentReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            desired: None,
+            problem: Some("it has not reached etcd yet".to_owned()),
+        });
         Self {
-            bundle: Task::start(Kind::Bundle, &store, &agent.host),
-            overrides: Task::start(Kind::Overrides, &store, &agent.host),
+            bundle: Task::start(Kind::Bundle, &store, &agent.host, &report),
+            overrides: Task::start(Kind::Overrides, &store, &agent.host, &report),
+            agent: report,
             host: agent.host.clone(),
             metrics: agent.metrics.clone(),
             report: Report::new(agent.name.clone(), agent.id.clone()),
@@ -198,6 +215,7 @@ impl<H: Host> Following<H> {
         let member = self.store.client.member().await.unwrap_or_default();
         info!("following group `{}` by {member}", self.store.group);
         said.clear();
+        self.agent.send_modify(|agent| agent.problem = None);
         self.metrics.connected();
         let ended = self.follow(&mut watch, lease).await;
         // The next session has a lease of its own; this one's may be let go, if etcd is there to do it.
@@ -287,7 +305,15 @@ impl<H: Host> Following<H> {
 
     /// Asks the filter's process how it is.
     async fn look(&mut self) {
-        match self.host.state().await {
+        let wanted = self
+            .bundle
+            .wanted
+            .borrow()
+            .as_ref()
+            .map(|it| it.release.generation);
+        self.agent.send_modify(|agent| agent.desired = wanted);
+        let agent = self.agent.borrow().clone();
+        match self.host.state(agent).await {
             Ok(state) => {
                 self.bundle.check(Kind::Bundle, &state);
                 self.overrides.check(Kind::Overrides, &state);
@@ -304,12 +330,6 @@ impl<H: Host> Following<H> {
         let is_told =
             overrides.generation.is_some() && overrides.state != crate::store::State::InForce;
         self.report.overrides_outcome = is_told.then_some(overrides);
-        let wanted = self
-            .bundle
-            .wanted
-            .borrow()
-            .as_ref()
-            .map(|it| it.release.generation);
         self.metrics.looked(&self.report, wanted);
     }
 

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use ipfilter_bundle::{
-    Kind, SignedRelease,
-    message::{HostState, InForce},
+    Digest, Kind, SignedRelease,
+    message::{AgentReport, HostState, InForce},
 };
 use log::{error, info, warn};
 use tokio::{
@@ -33,6 +33,10 @@ pub(super) struct Worker<H> {
     pub(super) outcome: watch::Sender<HostOutcome>,
     /// Rings when the host has something else in force than it had.
     pub(super) drift: Arc<Notify>,
+    /// How the agent is.
+    pub(super) agent: watch::Receiver<AgentReport>,
+    /// What was fetched and is not in force yet, to be offered again.
+    pub(super) fetched: Option<(Digest, Arc<Vec<u8>>)>,
 }
 
 impl<H: Host> Worker<H> {
@@ -83,14 +87,16 @@ impl<H: Host> Worker<H> {
         };
         if again.is_none() {
             backoff.reset();
+            self.fetched = None;
         }
         self.outcome.send_replace(outcome);
         again
     }
 
-    async fn bring(&self, release: &SignedRelease) -> Result<HostOutcome, String> {
+    async fn bring(&mut self, release: &SignedRelease) -> Result<HostOutcome, String> {
         let (generation, digest) = (release.release.generation, release.release.digest);
-        let state = self.host.state().await?;
+        let agent = self.agent.borrow().clone();
+        let state = self.host.state(agent).await?;
         if self.is_in_force(&state, release) {
             return Ok(HostOutcome::new(generation, digest, State::InForce, ""));
         }
@@ -102,12 +108,7 @@ impl<H: Host> Worker<H> {
             );
             return Ok(HostOutcome::new(generation, digest, State::Refused, why));
         }
-        let what = match self.kind {
-            Kind::Bundle => "the bundle",
-            Kind::Overrides => "the list of overrides",
-        };
-        let content = self.store.fetch(what, digest).await;
-        let content = Arc::new(content.map_err(|failure| failure.to_string())?);
+        let content = self.content(digest).await?;
         // Deployments are not cut short: the filter's process goes on with what it has begun.
         let offered = timeout(
             Duration::from_secs(240),
@@ -117,6 +118,23 @@ impl<H: Host> Worker<H> {
             .await
             .map_err(|_| "the filter's process does not answer".to_owned())?;
         Ok(HostOutcome::answered(generation, digest, offered?))
+    }
+
+    /// The content of a release, fetched unless it was just now.
+    async fn content(&mut self, digest: Digest) -> Result<Arc<Vec<u8>>, String> {
+        if let Some((fetched, content)) = &self.fetched
+            && *fetched == digest
+        {
+            return Ok(Arc::clone(content));
+        }
+        let what = match self.kind {
+            Kind::Bundle => "the bundle",
+            Kind::Overrides => "the list of overrides",
+        };
+        let content = self.store.fetch(what, digest).await;
+        let content = Arc::new(content.map_err(|failure| failure.to_string())?);
+        self.fetched = Some((digest, Arc::clone(&content)));
+        Ok(content)
     }
 
     fn is_in_force(&self, state: &HostState, release: &SignedRelease) -> bool {

@@ -54,7 +54,7 @@ pub(super) struct Block {
     about: About,
 
     /// How long, such as `90s`, `2h` or `7d`
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, required_unless_present = "forever", conflicts_with = "forever")]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, conflicts_with = "forever")]
     lasts: Option<SignedDuration>,
 
     /// Until `ipfilter fleet overrides --remove` ends it
@@ -93,6 +93,11 @@ impl Allow {
 
 impl Block {
     pub(super) async fn run(self) -> Result<Exit, Stop> {
+        if self.lasts.is_none() && !self.forever {
+            return Err(Stop::usage(
+                "for how long? give `--for 1h`, or `--forever` until `ipfilter fleet overrides --remove` ends it",
+            ));
+        }
         if self.about.source.prefix_len() == 0 {
             return Err(Stop::usage(
                 "this would deny everyone of that family: say so in the policy, if that is meant",

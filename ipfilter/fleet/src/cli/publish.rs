@@ -111,7 +111,6 @@ pub(super) async fn run(args: &Args) -> Result<Exit, Stop> {
             packed.digest, store.group
         ))?;
     }
-    store.upload(&packed).await?;
     let publisher = Publisher {
         store: &store,
         keys: &keys,
@@ -124,7 +123,7 @@ pub(super) async fn run(args: &Args) -> Result<Exit, Stop> {
         waits: !args.no_wait,
         format: args.format,
     };
-    publisher.publish(seen, packed.digest, &rollout).await
+    publisher.publish(seen, &packed, &rollout).await
 }
 
 /// Whether the release in force lacks a signature that this one would have.

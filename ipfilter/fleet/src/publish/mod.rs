@@ -1,4 +1,4 @@
-//! Has a group enforce a bundle that is in the store: some hosts first, then the rest, and back if one refuses it.
+//! Has a group enforce a bundle: some hosts first, then the rest, and back if one refuses it.
 
 mod board;
 mod first;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     outcome::{Exit, Format, Stop, operator, print, print_json},
-    store::{Canary, Desired, Ended, Entry, Failure, How, Report, Seen, State, Store},
+    store::{Canary, Desired, Ended, Entry, Failure, How, Packed, Report, Seen, State, Store},
 };
 use board::Board;
 use health::Baseline;
@@ -82,11 +82,11 @@ struct Outcome<'a> {
 }
 
 impl Publisher<'_> {
-    /// Publishes a bundle.
+    /// Publishes a bundle: stores it, and brings it to the hosts.
     pub(crate) async fn publish(
         &self,
         seen: Seen,
-        digest: Digest,
+        packed: &Packed,
         rollout: &Rollout,
     ) -> Result<Exit, Stop> {
         let mut board = Board::open(self.store).await?;
@@ -94,7 +94,8 @@ impl Publisher<'_> {
             Some(first) => first.hosts(&board.hosts()).map_err(Stop::failed)?,
             None => Vec::new(),
         };
-        let release = self.release(&seen, &board, digest).await?;
+        self.store.upload(packed).await?;
+        let release = self.release(&seen, &board, packed.digest).await?;
         let mut entry = self.entry(&release, How::Published(first.clone()));
         let mut rest = board.hosts();
         let begun = Instant::now();

@@ -19,7 +19,7 @@ mod report;
 use ipfilter_bundle::{Digest, Group};
 use serde::{Serialize, de::DeserializeOwned};
 
-pub(crate) use contents::pack;
+pub(crate) use contents::{Packed, pack};
 pub(crate) use desired::{Canary, Desired, Seen};
 pub(crate) use history::{Ended, Entry, How};
 pub(crate) use report::{Found, HostOutcome, LAST, Rates, Report, State};

@@ -11,4 +11,6 @@
 mod faults;
 mod group;
 mod host;
+mod input;
 mod publish;
+mod trust;

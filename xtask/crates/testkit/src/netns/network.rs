@@ -2,12 +2,15 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use anyhow::{Context as _, Result};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::sweep::{self, NAMES, PREFIX, remove};
 use crate::{
@@ -158,6 +161,16 @@ impl Namespace {
     /// When it can't be started.
     pub fn spawn(&self, command: &mut Command) -> Result<Guard> {
         Guard::spawn(command).with_context(|| format!("in namespace `{}`", self.name))
+    }
+
+    /// Moves the calling thread into this namespace: sockets that it opens from now on are there.
+    ///
+    /// # Errors
+    /// When it can't.
+    pub fn enter(&self) -> Result<()> {
+        let file = File::open(self.path())?;
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .with_context(|| format!("can't enter namespace `{}`", self.name))
     }
 
     /// Runs `ip` on this namespace, as in `ip(["route", "add", "default", "via", "192.0.2.1"])`,
