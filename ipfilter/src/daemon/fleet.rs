@@ -131,9 +131,13 @@ impl Desk {
         *self.0.offer.lock().unwrap_or_else(PoisonError::into_inner) = offer;
     }
 
-    /// Takes note of a release that is not put in force.
-    pub(super) fn turn_down(&self, release: &Release, why: &str) {
-        self.known().turned_down = Some((release.clone(), why.to_owned()));
+    /// Takes note of a release that is not put in force. Says whether that is news.
+    pub(super) fn turn_down(&self, release: &Release, why: &str) -> bool {
+        let turned_down = Some((release.clone(), why.to_owned()));
+        let mut known = self.known();
+        let is_news = known.turned_down != turned_down;
+        known.turned_down = turned_down;
+        is_news
     }
 
     /// Whether `release`, of which these are the bytes, may be put in force; else what is to be answered.

@@ -306,6 +306,11 @@ impl Start {
                 "it is not known which ports to close: the configuration must be repaired"
             ))
         })?;
+        if spec.awaits_bundle() {
+            return Err(Failure::Other(anyhow!(
+                "it is not known which ports to close: no bundle of the fleet can be read"
+            )));
+        }
         let inputs = prepare::shut_the_broken(spec);
         let started = self.deploy(&inputs)?;
         error!("degraded: APIs with a broken policy are shut to everyone until it is repaired");
@@ -315,6 +320,13 @@ impl Start {
     }
 
     pub(super) fn deploy(&mut self, inputs: &Inputs) -> Taken {
+        if inputs.spec.awaits_bundle() && !self.filter.inspect()?.is_empty() {
+            return Err(Failure::Other(anyhow!(
+                "a filter is attached, and this host does not remember what it was made from: nothing is changed. \
+                 Write `interfaces` and `apis` into the configuration, which are in force until the fleet's first bundle \
+                 is, or remove the filter with `ipfilter detach`"
+            )));
+        }
         let policies = Policies::of(inputs, Arc::clone(&self.overrides))?;
         let now = Timestamp::now();
         self.check_boundaries(&policies, now)?;

@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use ipfilter_bundle::{Bundle, Release};
 use serde::{Deserialize, Serialize};
 
-use super::{fleet::Accepted, input_file::InputFile, store, trial::Trial};
+use super::{fleet::Accepted, input_file::InputFile, record::Record, store, trial::Trial};
 use crate::config::{ApiConfig, Config, ConfigSource, Folder, received};
 use crate::failure::Failure;
 use crate::{instance::Instance, policy::Source};
@@ -58,8 +58,8 @@ impl Inputs {
     }
 
     /// Reads what the configuration `host` of `source` asks for, which was read from the file `config`: where it
-    /// follows a fleet, the bundle that was accepted, if one was. Without one, and with no APIs of its own, there is
-    /// nothing to filter yet.
+    /// follows a fleet, the bundle that was accepted, if one was. Without one, and with no APIs of its own, what was in
+    /// force before stays: a host that joins a fleet is not open until the first bundle.
     ///
     /// # Errors
     ///
@@ -74,12 +74,37 @@ impl Inputs {
         };
         let accepted = Accepted::load(instance)?;
         let Some((release, bundle)) = accepted.bundle(instance)? else {
+            if host.awaits_bundle()
+                && let Some(kept) = Self::in_force(instance)?
+            {
+                return Ok(kept.until_a_bundle(host));
+            }
             return Self::read(host, config);
         };
         release
             .verify(&fleet.trusted_keys)
             .map_err(|refused| anyhow!("{} was accepted before: {refused}", release.release))?;
         Self::of_bundle((source, &host), &release.release, &bundle, config)
+    }
+
+    /// Those of the deployment that is recorded as in force, if one is.
+    fn in_force(instance: &Instance) -> anyhow::Result<Option<Self>> {
+        let record = Record::load(instance)?;
+        let Some(current) = record.current().filter(|current| !current.nowhere) else {
+            return Ok(None);
+        };
+        let name = current.inputs.as_ref().context(
+            "no bundle of the fleet was accepted yet, and what is in force was made of no policies that are kept",
+        )?;
+        Self::load(instance, name).map(Some)
+    }
+
+    /// The same, for a host that follows a fleet from now on.
+    fn until_a_bundle(mut self, host: Config) -> Self {
+        self.spec.file = host.file;
+        self.spec.fleet = host.fleet;
+        self.spec.service = host.service;
+        self
     }
 
     /// What a bundle comes to on this host, whose configuration was read from the file `config`.

@@ -177,11 +177,13 @@ async fn offered(
         ),
         Outcome::Unchanged => {}
         Outcome::Refused(why) | Outcome::Waiting(why) => {
-            desk.turn_down(&release.release, why);
-            warn!(
-                "{} of group `{}` is not in force: {why}",
-                release.release, release.release.group
-            );
+            // Agents offer it again and again.
+            if desk.turn_down(&release.release, why) {
+                warn!(
+                    "{} of group `{}` is not in force: {why}",
+                    release.release, release.release.group
+                );
+            }
         }
     }
     Ok(Said::Outcome(outcome))

@@ -178,6 +178,50 @@ fn a_host_enforces_what_its_group_is_to_have() {
     lab.detach(filter);
 }
 
+/// Neither joining a fleet nor a state directory that is lost opens a host.
+#[test]
+fn a_host_is_not_open_until_the_first_bundle() {
+    let host = Host::new("fleet-join");
+    let lab = &host.lab;
+    let fleet = fs::read_to_string(&host.config).expect("a configuration");
+    lab.write("policy.json", allow(&GOOD));
+    let own = CONFIG.replace("policies/api.json", "policy.json");
+    lab.write("ipfilter.json", own.replace("$public", "eth0"));
+    let filter = host.run();
+    assert_eq!(statuses(lab), ONLY_GOOD);
+    lab.write("ipfilter.json", fleet);
+    let (code, said) = lab.tell(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(statuses(lab), ONLY_GOOD);
+    assert_eq!(host.generation(), None);
+    filter.stop(PATIENCE).expect("it ends");
+    let filter = host.run();
+    assert_eq!(statuses(lab), ONLY_GOOD);
+    assert_eq!(host.publish(1, &letting_in(&BAD)), Outcome::InForce);
+    assert_eq!(statuses(lab), ONLY_BAD);
+
+    filter.stop(PATIENCE).expect("it ends");
+    let state = lab.folder.join("state");
+    fs::rename(&state, lab.folder.join("lost")).expect("a state");
+    for variables in [&[][..], &[("NOTIFY_SOCKET", "/nowhere")]] {
+        let mut run = lab.ipfilter(&["run", "--config", &host.config]);
+        let output = run.envs(variables.iter().copied()).output();
+        let output = output.expect("it starts");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("does not remember what it was made from"),
+            "{said}"
+        );
+        assert_eq!(statuses(lab), ONLY_BAD);
+    }
+    fs::remove_dir_all(&state).expect("a state");
+    fs::rename(lab.folder.join("lost"), &state).expect("a state");
+    let filter = host.run();
+    assert_eq!(host.generation(), Some(1));
+    lab.detach(filter);
+}
+
 /// Whatever is wrong with a release: one sentence, and nothing has changed.
 #[test]
 fn what_is_wrong_is_refused_and_changes_nothing() {
