@@ -4,6 +4,7 @@
 //! - [`change`]: what a change would do, before it is made.
 //! - [`kernel`]: what loaded programs do with packets, and how deployments are made.
 //! - [`service`]: the real binary, under traffic, with everything that goes wrong around it.
+//! - [`kubernetes`]: the manifests. Needs no root.
 //! - [`matrix`]: what must hold on every supported kernel and network card; runs in VMs.
 //!
 //! [`transcripts`] runs the documentation, [`documented`] checks that it is complete. The rest is shared: a network to run programs in, frames, policies and the corpus.
@@ -24,6 +25,7 @@ mod frames;
 mod generate;
 #[cfg(test)]
 mod kernel;
+#[cfg(test)]
 mod kubernetes;
 #[cfg(test)]
 mod lab;
