@@ -1,5 +1,7 @@
 //! How much of each cell of the map is in a set, and the cells as few rectangles.
 
+use ipnet::Ipv4Net;
+
 use super::hilbert;
 use crate::addresses::Intervals;
 
@@ -36,20 +38,32 @@ impl Cells {
     pub(super) fn of(set: &Intervals<u32>) -> Self {
         let at = |order| Self {
             order,
-            rectangles: merge(order, &shades(order, set)),
+            rectangles: merge(order, &shades(order, Ipv4Net::default(), set)),
         };
         let mut finer = FINER.into_iter().map(at);
         let fitting = finer.find(|cells| cells.rectangles.len() <= MOST);
         fitting.unwrap_or_else(|| at(COARSEST))
     }
+
+    /// The set within a block, of even length, on a grid of so many cells a side at most.
+    pub(super) fn within(block: Ipv4Net, finest: u32, set: &Intervals<u32>) -> Self {
+        let order = finest.min((32 - u32::from(block.prefix_len())) / 2);
+        Self {
+            order,
+            rectangles: merge(order, &shades(order, block, set)),
+        }
+    }
 }
 
-/// The shade of each cell, row by row.
-fn shades(order: u32, set: &Intervals<u32>) -> Vec<u8> {
-    let bits = 32 - 2 * order;
+/// The shade of each cell of a block, row by row.
+fn shades(order: u32, block: Ipv4Net, set: &Intervals<u32>) -> Vec<u8> {
+    let base = block.network().to_bits();
+    let bits = 32 - u32::from(block.prefix_len()) - 2 * order;
     let size = 1_u64 << bits;
     let mut members = vec![0_u64; 1 << (2 * order)];
-    for (first, last) in set.ranges() {
+    let whole = Intervals::from_ranges(vec![(base, block.broadcast().to_bits())]);
+    for (first, last) in set.intersection(&whole).ranges() {
+        let (first, last) = (first - base, last - base);
         for cell in first >> bits..=last >> bits {
             let start = u64::from(cell) << bits;
             let from = u64::from(first).max(start);
@@ -139,6 +153,18 @@ mod tests {
         assert_eq!((area(&one, 1), one.rectangles.len()), (1, 1));
         let most = Cells::of(&Intervals::from_ranges(vec![(1, 4095)]));
         assert_eq!((area(&most, PARTS), most.rectangles.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_block_is_seen_address_by_address() {
+        let block = "203.0.0.0/16".parse().unwrap();
+        let set =
+            Intervals::from_ranges(vec![(0xcb00_7100, 0xcb00_71ff), (0x0a00_0000, 0x0aff_ffff)]);
+        let cells = Cells::within(block, 8, &set);
+        assert_eq!((cells.order, cells.rectangles.len()), (8, 1));
+        assert_eq!(area(&cells, PARTS + 1), 256);
+        let small = Cells::within("203.0.113.0/30".parse().unwrap(), 8, &set);
+        assert_eq!((small.order, area(&small, PARTS + 1)), (1, 4));
     }
 
     #[test]

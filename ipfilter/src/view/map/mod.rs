@@ -2,13 +2,17 @@
 
 mod cells;
 mod hilbert;
+mod panels;
 
 use std::fmt::{self, Write as _};
 
 use ipnet::Ipv4Net;
 use jiff::Timestamp;
 
-use self::cells::{Cells, PARTS};
+use self::{
+    cells::{Cells, PARTS},
+    panels::Panels,
+};
 use crate::addresses::{Intervals, words};
 
 /// The side of the map, and what is left of it and above it.
@@ -26,17 +30,17 @@ const EIGHTH: u32 = SIDE / 16;
 /// How many of the policy's networks are labelled.
 const LABELLED: usize = 40;
 
-/// What the picture looks like; readers choose light or dark.
+/// What the picture looks like: in plain colors, which every renderer knows; where a reader prefers dark ones, browsers
+/// take those.
 const STYLE: &str = "
-svg{--page:#fff;--none:#f0f0f0;--ink:#1a1a1a;--faint:#8a8a8a;--line:#d2d2d2;--pass:#1a7f37;--mark:#1a1a1a}
-@media (prefers-color-scheme:dark){svg{--page:#16181c;--none:#24272d;--ink:#eee;--faint:#8b9099;\
---line:#3a3f47;--pass:#3fb950;--mark:#eee}}
-text{font:13px ui-sans-serif,system-ui,sans-serif;fill:var(--ink)}
-.title{font-size:20px;font-weight:600}.faint{fill:var(--faint)}.eighth{font-size:10px;opacity:.6}
-.page{fill:var(--page)}.none{fill:var(--none)}.grid{stroke:var(--line);fill:none}.pass{fill:var(--pass)}
-.mark{stroke:var(--mark);fill:none;stroke-width:1.5}.lead{stroke:var(--mark);stroke-width:1}
-.tag{fill:var(--page);stroke:var(--mark)}.number{font-size:10px;text-anchor:middle}
+text{font:13px ui-sans-serif,system-ui,sans-serif;fill:#1a1a1a}
+.title{font-size:20px;font-weight:600}.faint{fill:#6f6f6f}.eighth{font-size:10px;opacity:.6}
+.page{fill:#fff}.none{fill:#f0f0f0}.grid{stroke:#d2d2d2;fill:none}.pass{fill:#1a7f37}
+.mark{stroke:#1a1a1a;fill:none;stroke-width:1.5}.lead{stroke:#1a1a1a;stroke-width:1}
+.tag{fill:#fff;stroke:#1a1a1a}.number{font-size:10px;text-anchor:middle}
 .list{font-family:ui-monospace,monospace}
+@media (prefers-color-scheme:dark){text{fill:#eee}.faint{fill:#8b9099}.page{fill:#16181c}.none{fill:#24272d}\
+.grid{stroke:#3a3f47}.pass{fill:#3fb950}.mark,.lead{stroke:#eee}.tag{fill:#16181c;stroke:#eee}}
 ";
 
 /// A picture of who may pass.
@@ -53,16 +57,18 @@ pub struct Map<'a> {
 
 impl fmt::Display for Map<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let panels = Panels::of(&self.labelled(), self.may_pass);
+        let height = HEIGHT + panels.height();
         writeln!(
             f,
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">"#
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img">"#
         )?;
         let name = escaped(self.name);
         writeln!(f, "<title>{name}: who may pass, IPv4</title>")?;
         writeln!(f, "<style>{STYLE}</style>")?;
         writeln!(
             f,
-            r#"<rect class="page" width="{WIDTH}" height="{HEIGHT}"/>"#
+            r#"<rect class="page" width="{WIDTH}" height="{height}"/>"#
         )?;
         writeln!(f, r#"<text class="title" x="{LEFT}" y="32">{name}</text>"#)?;
         writeln!(f, r#"<text x="{LEFT}" y="54">{}</text>"#, self.summary())?;
@@ -76,6 +82,7 @@ impl fmt::Display for Map<'_> {
         self.marks(f)?;
         writeln!(f, "</g>")?;
         self.list(f)?;
+        write!(f, "{panels}")?;
         writeln!(f, "</svg>")
     }
 }
@@ -90,31 +97,10 @@ impl Map<'_> {
         )
     }
 
-    /// Whom the policy lets pass, a path for each shade.
+    /// Whom the policy lets pass.
     fn cells(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, r#"<rect class="none" width="{SIDE}" height="{SIDE}"/>"#)?;
-        let cells = Cells::of(self.may_pass);
-        let scale = SIDE >> cells.order;
-        for shade in 1..=PARTS + 1 {
-            let mut path = String::new();
-            for one in cells.rectangles.iter().filter(|one| one.shade == shade) {
-                let (x, y, w, h) = (one.x, one.y, one.width, one.height);
-                write!(path, "M{x} {y}h{w}v{h}h-{w}z")?;
-            }
-            if path.is_empty() {
-                continue;
-            }
-            let opacity = match shade {
-                _ if shade > PARTS => 100,
-                _ => 35 + 10 * u32::from(shade),
-            };
-            writeln!(
-                f,
-                r#"<path class="pass" shape-rendering="crispEdges" opacity="{}" transform="scale({scale})" d="{path}"/>"#,
-                f64::from(opacity) / 100.0,
-            )?;
-        }
-        Ok(())
+        shaded(f, &Cells::of(self.may_pass), SIDE)
     }
 
     /// The networks that are labelled, the largest first.
@@ -214,21 +200,52 @@ impl Map<'_> {
     }
 }
 
-/// The square or the two squares that a network is, of one pixel at least.
+/// A path for each shade, in a square of this side.
+fn shaded(f: &mut fmt::Formatter<'_>, cells: &Cells, side: u32) -> fmt::Result {
+    let scale = f64::from(side) / f64::from(1_u32 << cells.order);
+    for shade in 1..=PARTS + 1 {
+        let mut path = String::new();
+        for one in cells.rectangles.iter().filter(|one| one.shade == shade) {
+            let (x, y, w, h) = (one.x, one.y, one.width, one.height);
+            write!(path, "M{x} {y}h{w}v{h}h-{w}z")?;
+        }
+        if path.is_empty() {
+            continue;
+        }
+        let opacity = match shade {
+            _ if shade > PARTS => 100,
+            _ => 35 + 10 * u32::from(shade),
+        };
+        writeln!(
+            f,
+            r#"<path class="pass" shape-rendering="crispEdges" opacity="{}" transform="scale({scale})" d="{path}"/>"#,
+            f64::from(opacity) / 100.0,
+        )?;
+    }
+    Ok(())
+}
+
+/// The square or the two squares that a network is on the map, of one pixel at least.
 fn outline(network: Ipv4Net) -> (f64, f64, f64, f64) {
+    outline_in(Ipv4Net::default(), network, SIDE)
+}
+
+/// The same in a square of this side that shows a block, of even length, around the network.
+fn outline_in(block: Ipv4Net, network: Ipv4Net, side: u32) -> (f64, f64, f64, f64) {
     // Cells of a quarter of the network or smaller: its corners are among theirs.
-    let order = u32::from(network.prefix_len()).div_ceil(2).clamp(1, 16);
-    let bits = 32 - 2 * order;
-    let cells = [network.network(), network.broadcast()].map(|address| {
-        let number = address.to_bits().checked_shr(bits).unwrap_or(0);
-        hilbert::place(order, number)
-    });
-    let [(x1, y1), (x2, y2)] = if network.prefix_len() == 0 {
+    let longer = network.prefix_len().saturating_sub(block.prefix_len());
+    let order = u32::from(longer).div_ceil(2).clamp(1, 16);
+    let base = block.network().to_bits();
+    let bits = (32 - u32::from(block.prefix_len())).saturating_sub(2 * order);
+    let [(x1, y1), (x2, y2)] = if longer == 0 {
         [(0, 0), (1, 1)]
     } else {
-        cells
+        [network.network(), network.broadcast()].map(|address| {
+            let number = (address.to_bits() - base).checked_shr(bits).unwrap_or(0);
+            hilbert::place(order, number)
+        })
     };
-    let cell = f64::from(SIDE) / f64::from(1_u32 << order);
+    let cell = f64::from(side) / f64::from(1_u32 << order);
     let (width, height) = (x1.abs_diff(x2) + 1, y1.abs_diff(y2) + 1);
     (
         f64::from(x1.min(x2)) * cell,
@@ -315,6 +332,19 @@ mod tests {
                 outline,
                 "{network}"
             );
+        }
+    }
+
+    #[test]
+    fn colors_are_plain() {
+        for map in [Intervals::all(), Intervals::empty()] {
+            let map = Map {
+                name: "plain",
+                now: Timestamp::UNIX_EPOCH,
+                may_pass: &map,
+                networks: vec!["203.0.113.0/24".parse().unwrap()],
+            };
+            assert!(!map.to_string().contains("var("));
         }
     }
 
