@@ -10,14 +10,13 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::ExitCode,
-    thread,
 };
 
 use anyhow::{Context as _, Result};
 use testkit::{
     need_root,
     netns::{ALLOWED, DENIED, HOST, Playground},
-    process::{Interrupt, TICK, is_gone},
+    process::{Interrupt, is_gone},
     tool,
 };
 
@@ -27,6 +26,11 @@ use session::{FOLDER, PINS, Session, instance_name};
 
 /// The policy that the demonstration deploys.
 const POLICY: &str = "policies/allow-list.json";
+
+/// A port of the host for each deny action.
+const DROP: u16 = 80;
+const REJECT: u16 = 81;
+const RESPOND: u16 = 82;
 
 /// Builds, deploys, asks and cleans up; fine only if every answer is as it should be. With `hold`
 /// the network stays until a signal comes.
@@ -53,62 +57,91 @@ pub(crate) fn run(hold: bool, interrupt: &Interrupt) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!well)))
 }
 
-/// The story: without the filter everybody gets an answer; with it, those the policy allows; and
-/// everybody again after it is detached.
+/// The story: without the filter everybody gets an answer; with it, those the policy allows, and all others what the
+/// API's deny action is; a reload changes who they are; and everybody gets an answer after it is detached.
 fn play(session: &mut Session, hold: bool, interrupt: &Interrupt) -> Result<Vec<Outcome>> {
     eprintln!(
-        "playground: asking a mock API without the filter, with it, and after it is detached"
+        "playground: a mock API without the filter, with it, after a reload, and after it is detached"
     );
     session.serve(interrupt)?;
-    let mut outcomes = ask(session, &denied("none", Expected::Answer), interrupt)?;
+    let mut outcomes = ask(
+        session,
+        &[denied("unfiltered", DROP, Expected::Answer)],
+        interrupt,
+    )?;
     session.filter(&workspace().join(POLICY), interrupt)?;
-    outcomes.extend(ask(session, &with_filter(), interrupt)?);
-    if !hold {
-        session.detach()?;
-        outcomes.extend(ask(session, &denied("off", Expected::Answer), interrupt)?);
-    }
-    show(&outcomes);
+    outcomes.extend(ask(session, &filtered(), interrupt)?);
+    session.swap_clients()?;
+    outcomes.extend(ask(session, &reloaded(), interrupt)?);
     if hold {
-        session.show_commands();
-        while !interrupt.seen() {
-            thread::sleep(TICK);
-        }
+        session.swap_clients()?;
+        show(&outcomes);
+        session.shell()?;
+        return Ok(outcomes);
     }
+    session.detach()?;
+    outcomes.extend(ask(
+        session,
+        &[denied("detached", DROP, Expected::Answer)],
+        interrupt,
+    )?);
+    show(&outcomes);
     Ok(outcomes)
 }
 
-fn with_filter() -> Vec<Case> {
-    let allowed = |source, target| Case {
-        client: Client::Allowed,
-        source,
-        target,
-        filter: "on",
-        head: false,
-        expected: Expected::Answer,
-    };
-    let mut cases = vec![
-        allowed(ALLOWED.v4, HOST.v4),
+fn filtered() -> [Case; 7] {
+    const AFTER: &str = "filtered";
+    let allowed = allowed(AFTER, Expected::Answer);
+    [
+        allowed,
         Case {
             head: true,
-            ..allowed(ALLOWED.v4, HOST.v4)
+            ..allowed
         },
-        allowed(ALLOWED.v6, HOST.v6),
-    ];
-    cases.extend(denied("on", Expected::Silence));
-    cases
+        Case {
+            source: ALLOWED.v6,
+            target: HOST.v6,
+            ..allowed
+        },
+        denied(AFTER, DROP, Expected::Silence),
+        denied(AFTER, REJECT, Expected::Reset),
+        denied(AFTER, RESPOND, Expected::Forbidden),
+        Case {
+            source: DENIED.v6,
+            target: HOST.v6,
+            ..denied(AFTER, RESPOND, Expected::Forbidden)
+        },
+    ]
 }
 
-fn denied(filter: &'static str, expected: Expected) -> Vec<Case> {
-    [(DENIED.v4, HOST.v4), (DENIED.v6, HOST.v6)]
-        .map(|(source, target)| Case {
-            client: Client::Denied,
-            source,
-            target,
-            filter,
-            head: false,
-            expected,
-        })
-        .into()
+/// Who was allowed is denied, and the other way round.
+fn reloaded() -> [Case; 2] {
+    const AFTER: &str = "reloaded";
+    [
+        denied(AFTER, DROP, Expected::Answer),
+        allowed(AFTER, Expected::Silence),
+    ]
+}
+
+fn allowed(after: &'static str, expected: Expected) -> Case {
+    Case {
+        after,
+        client: Client::Allowed,
+        source: ALLOWED.v4,
+        target: HOST.v4,
+        port: DROP,
+        head: false,
+        expected,
+    }
+}
+
+fn denied(after: &'static str, port: u16, expected: Expected) -> Case {
+    Case {
+        client: Client::Denied,
+        source: DENIED.v4,
+        port,
+        ..allowed(after, expected)
+    }
 }
 
 fn ask(session: &Session, cases: &[Case], interrupt: &Interrupt) -> Result<Vec<Outcome>> {

@@ -1,18 +1,18 @@
 //! Requests, their expected outcomes and their actual ones.
 
 use std::{
-    net::IpAddr,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use testkit::netns::{Namespace, Playground};
 
-/// How long curl waits for a connection: an answer here takes a millisecond, and TCP itself tries
-/// again after one second.
-const PATIENCE: &str = "1.5";
+/// How long curl waits for a connection: an answer here takes a millisecond.
+const PATIENCE: &str = "0.8";
 
-/// curl's exit code when time ran out (manual page of curl, "EXIT CODES").
+/// curl's exit codes (manual page of curl, "EXIT CODES") when the connection was refused and when time ran out.
+const REFUSED: i32 = 7;
 const TIMED_OUT: i32 = 28;
 
 /// Which client asks.
@@ -41,20 +41,36 @@ impl Client {
 /// The expected outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// Status 200.
+    /// Status 200, from the API.
     Answer,
+    /// Status 403, from the filter.
+    Forbidden,
+    /// The connection is reset.
+    Reset,
     /// Nothing at all: the connection does not even come about.
     Silence,
+}
+
+impl Expected {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Answer => "200",
+            Self::Forbidden => "403",
+            Self::Reset => "reset",
+            Self::Silence => "no answer",
+        }
+    }
 }
 
 /// One request to make.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Case {
+    /// What happened last, to show.
+    pub(super) after: &'static str,
     pub(super) client: Client,
     pub(super) source: &'static str,
     pub(super) target: &'static str,
-    /// The state of the filter, to show.
-    pub(super) filter: &'static str,
+    pub(super) port: u16,
     /// Ask as the article does, for the headers of a GET: `curl -IX GET`.
     pub(super) head: bool,
     pub(super) expected: Expected,
@@ -82,7 +98,7 @@ impl Case {
         ])
         .args(self.head.then_some("-IXGET"))
         .args(["--interface", self.source])
-        .arg(url(self.target)?);
+        .arg(url(self.target, self.port)?);
         let start = Instant::now();
         let output = curl.output().context("can't start curl")?;
         Ok(Outcome {
@@ -94,18 +110,16 @@ impl Case {
 }
 
 /// The address as a URL: IPv6 goes in brackets (RFC 3986, section 3.2.2).
-fn url(address: &str) -> Result<String> {
-    let address: IpAddr = address.parse()?;
-    Ok(match address {
-        IpAddr::V4(address) => format!("http://{address}/"),
-        IpAddr::V6(address) => format!("http://[{address}]/"),
-    })
+fn url(address: &str, port: u16) -> Result<String> {
+    let address = SocketAddr::new(address.parse()?, port);
+    Ok(format!("http://{address}/"))
 }
 
 /// What curl got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Got {
     Status(String),
+    Reset,
     Silence,
     Trouble(Option<i32>),
 }
@@ -115,7 +129,18 @@ impl Got {
         match code {
             Some(0) => Self::Status(String::from_utf8_lossy(status).into_owned()),
             Some(TIMED_OUT) if status == b"000" => Self::Silence,
+            Some(REFUSED) => Self::Reset,
             other => Self::Trouble(other),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Status(status) => status.clone(),
+            Self::Reset => Expected::Reset.text().to_owned(),
+            Self::Silence => Expected::Silence.text().to_owned(),
+            Self::Trouble(Some(code)) => format!("curl error {code}"),
+            Self::Trouble(None) => "curl was killed".to_owned(),
         }
     }
 }
@@ -129,46 +154,33 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) const HEAD: [&str; 7] = [
-        "client", "from", "request", "filter", "expected", "got", "time",
-    ];
+    pub(super) const HEAD: [&str; 7] = ["", "client", "from", "request", "expected", "got", "time"];
 
     pub(super) fn is_as_expected(&self) -> bool {
-        match self.case.expected {
-            Expected::Answer => self.got == Got::Status("200".to_owned()),
-            Expected::Silence => self.got == Got::Silence,
-        }
+        self.got.text() == self.case.expected.text()
     }
 
     pub(super) fn row(&self) -> Vec<String> {
         let Case {
+            after,
             client,
             source,
             target,
-            filter,
+            port,
             head,
             expected,
         } = self.case;
         let request = if head { "curl -IX GET" } else { "curl" };
-        let expected = match expected {
-            Expected::Answer => "200",
-            Expected::Silence => "blocked",
-        };
-        let mut got = match &self.got {
-            Got::Status(status) => status.clone(),
-            Got::Silence => "blocked".to_owned(),
-            Got::Trouble(Some(code)) => format!("curl error {code}"),
-            Got::Trouble(None) => "curl was killed".to_owned(),
-        };
+        let mut got = self.got.text();
         if !self.is_as_expected() {
             got.push_str(" (!)");
         }
         vec![
+            after.to_owned(),
             client.name().to_owned(),
             source.to_owned(),
-            format!("{request} {}", url(target).unwrap_or_default()),
-            filter.to_owned(),
-            expected.to_owned(),
+            format!("{request} {}", url(target, port).unwrap_or_default()),
+            expected.text().to_owned(),
             got,
             format!("{:.1} ms", self.time.as_secs_f64() * 1e3),
         ]
@@ -186,7 +198,8 @@ mod tests {
             client: Client::Denied,
             source: DENIED.v6,
             target: HOST.v6,
-            filter: "on",
+            after: "filtered",
+            port: 80,
             head: false,
             expected,
         };
@@ -206,7 +219,10 @@ mod tests {
         assert!(!outcome(Expected::Answer, Got::Silence).is_as_expected());
         assert!(!outcome(Expected::Answer, Got::Status("403".to_owned())).is_as_expected());
         // A refused connection or a missing route is no filter's silence.
-        assert!(!outcome(Expected::Silence, Got::Trouble(Some(7))).is_as_expected());
+        assert!(!outcome(Expected::Silence, Got::Reset).is_as_expected());
+        assert!(!outcome(Expected::Silence, Got::Trouble(Some(6))).is_as_expected());
+        assert!(outcome(Expected::Forbidden, Got::Status("403".to_owned())).is_as_expected());
+        assert!(outcome(Expected::Reset, Got::Reset).is_as_expected());
     }
 
     #[test]
@@ -215,7 +231,7 @@ mod tests {
         assert_eq!(Got::new(Some(28), b"000"), Got::Silence);
         // It connected and then waited in vain.
         assert_eq!(Got::new(Some(28), b"200"), Got::Trouble(Some(28)));
-        assert_eq!(Got::new(Some(7), b"000"), Got::Trouble(Some(7)));
+        assert_eq!(Got::new(Some(7), b"000"), Got::Reset);
         assert_eq!(Got::new(None, b""), Got::Trouble(None));
     }
 
@@ -225,11 +241,11 @@ mod tests {
         assert_eq!(
             row,
             [
+                "filtered",
                 "denied",
                 "2001:db8:113::10",
-                "curl http://[2001:db8:2::2]/",
-                "on",
-                "blocked",
+                "curl http://[2001:db8:2::2]:80/",
+                "no answer",
                 "200 (!)",
                 "2.0 ms"
             ]

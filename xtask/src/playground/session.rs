@@ -4,6 +4,7 @@ use std::{
     env,
     fmt::Display,
     fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
     thread,
@@ -11,10 +12,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::json;
 use testkit::{
     netns::{HOST, Playground},
     process::{Guard, Interrupt, TICK, output},
 };
+
+use super::{DROP, REJECT, RESPOND};
 
 /// How long programs may take to be ready, and to end. Generous: the verifier's time alone runs to
 /// seconds on a busy machine.
@@ -25,6 +29,9 @@ pub(super) const PINS: &str = "/sys/fs/bpf/ipfilter";
 
 /// What the name of a playground's folder, among the temporary files, has before the instance's.
 pub(super) const FOLDER: &str = "ipfilter-";
+
+/// The policy that all its APIs have, in its folder.
+const POLICY_FILE: &str = "policy.json";
 
 /// The instance of a playground with this owner.
 pub(super) fn instance_name(owner: impl Display) -> String {
@@ -69,7 +76,11 @@ impl Session {
 
     /// Starts the mock integration on the host and waits until it answers there.
     pub(super) fn serve(&mut self, interrupt: &Interrupt) -> Result<()> {
-        let listen = format!("{}:80,[{}]:80", HOST.v4, HOST.v6);
+        let listen: Vec<String> = [DROP, REJECT, RESPOND]
+            .iter()
+            .map(|port| format!("{}:{port},[{}]:{port}", HOST.v4, HOST.v6))
+            .collect();
+        let listen = listen.join(",");
         let mut mock = self.start("mock", &["--listen", &listen])?;
         let host = format!("http://{}/", HOST.v4);
         self.until(&mut mock, "mock", interrupt, |session| {
@@ -81,17 +92,43 @@ impl Session {
         Ok(())
     }
 
-    /// Deploys the policy on the host's interface and waits until it is in force.
+    /// Deploys the policy on the host's interface, for an API with each deny action, and waits until it is in force.
     pub(super) fn filter(&mut self, policy: &Path, interrupt: &Interrupt) -> Result<()> {
         self.detached = false;
-        let policy = policy.to_string_lossy();
-        let arguments = ["--interface", "eth0", "--port", "80", "--policy", &policy];
-        let mut filter = self.start("run", &arguments)?;
+        fs::copy(policy, self.policy()).context("can't copy the policy")?;
+        let apis = [("drop", DROP), ("reject", REJECT), ("respond", RESPOND)].map(|(deny, port)| {
+            json!({"name": deny, "ports": [port], "policy": POLICY_FILE, "deny": deny})
+        });
+        let config = self.folder.join("ipfilter.json");
+        let text = json!({"interfaces": ["eth0"], "apis": apis}).to_string();
+        fs::write(&config, text).context("can't write the configuration")?;
+        let mut filter = self.start("run", &["--config", &config.to_string_lossy()])?;
         self.until(&mut filter, "run", interrupt, |session| {
             output(session.ipfilter("status").args(["--format", "json"])).is_ok()
         })?;
         self.filter = Some(filter);
         Ok(())
+    }
+
+    /// Exchanges the two clients' networks in the policy, and reloads.
+    pub(super) fn swap_clients(&self) -> Result<()> {
+        let mut text = fs::read_to_string(self.policy())?;
+        for (one, other) in [
+            ("198.51.100.0/24", "203.0.113.0/24"),
+            ("2001:db8:100::/48", "2001:db8:113::/48"),
+        ] {
+            text = text
+                .replace(one, "@")
+                .replace(other, one)
+                .replace('@', other);
+        }
+        fs::write(self.policy(), text)?;
+        output(&mut self.ipfilter("reload"))?;
+        Ok(())
+    }
+
+    fn policy(&self) -> PathBuf {
+        self.folder.join(POLICY_FILE)
     }
 
     /// Ends `ipfilter run`, which leaves the filter in place, and detaches the filter.
@@ -119,36 +156,42 @@ impl Session {
         }
     }
 
-    /// What to try while the network exists.
-    pub(super) fn show_commands(&self) {
-        let Playground {
-            host,
-            allowed,
-            denied,
-            ..
-        } = &self.network;
-        let enter = |path: PathBuf| format!("nsenter --net={}", path.display());
-        println!(
-            "\nThe network stays until Ctrl-C. To try, as root:\n  \
-             {allowed} curl -m 2 http://{v4}/\n  {denied} curl -m 2 'http://[{v6}]/'\n  \
-             {host} {settings} {binary} --instance {instance} status",
-            allowed = enter(allowed.path()),
-            denied = enter(denied.path()),
-            host = enter(host.path()),
-            v4 = HOST.v4,
-            v6 = HOST.v6,
-            settings = self.settings_line(),
-            binary = self.binary.display(),
-            instance = self.instance,
+    /// A shell on the host, with commands that run others as one of the clients; until it ends.
+    pub(super) fn shell(&self) -> Result<()> {
+        let programs = self.folder.join("bin");
+        fs::create_dir_all(&programs)?;
+        let clients = [
+            ("allowed", &self.network.allowed),
+            ("denied", &self.network.denied),
+        ];
+        for (name, client) in clients {
+            let line = format!("exec nsenter --net={} -- \"$@\"", client.path().display());
+            script(&programs.join(name), &line)?;
+        }
+        let own = format!(
+            "exec {} --instance {} \"$@\"",
+            self.binary.display(),
+            self.instance
         );
-    }
-
-    fn settings_line(&self) -> String {
-        let settings = settings(&self.folder);
-        let words = settings
-            .iter()
-            .map(|(name, path)| format!("{name}={}", path.display()));
-        format!("env {}", words.collect::<Vec<_>>().join(" "))
+        script(&programs.join("ipfilter"), &own)?;
+        println!(
+            "\nA shell on the host, in {folder}; `exit` ends the playground. To try:\n  \
+             denied curl -m 1 http://{host}:{DROP}/\n  denied curl http://{host}:{RESPOND}/\n  \
+             ipfilter status\n  ipfilter top\n  edit {POLICY_FILE}, then: ipfilter reload",
+            folder = self.folder.display(),
+            host = HOST.v4,
+        );
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(programs).chain(env::split_paths(&path));
+        let shell = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+        let mut shell = self.network.host.command(shell);
+        shell
+            .envs(settings(&self.folder))
+            .env("PATH", env::join_paths(folders)?)
+            .current_dir(&self.folder);
+        // How the last command in it ended is nothing to us.
+        shell.status().context("can't start a shell")?;
+        Ok(())
     }
 
     fn ipfilter(&self, command: &str) -> Command {
@@ -216,6 +259,12 @@ impl Drop for Session {
             );
         }
     }
+}
+
+fn script(file: &Path, line: &str) -> Result<()> {
+    fs::write(file, format!("#!/bin/sh\n{line}\n"))?;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755))?;
+    Ok(())
 }
 
 /// Where `ipfilter` keeps its state: not where the machine's own filters do.
