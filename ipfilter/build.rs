@@ -7,14 +7,22 @@
 use std::{
     env,
     ffi::OsString,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
+    process::{Command, exit},
 };
 
 use anyhow::{Result, anyhow};
 use aya_build::Package;
 use toolchain::{Lack, Toolchain};
 
+/// Set where the inner cargo runs this program in front of the compiler: folders, each as `FROM=TO`, a line each.
+const REMAPPED: &str = "IPFILTER_BPF_REMAPPED";
+
 fn main() {
+    if let Ok(folders) = env::var(REMAPPED) {
+        compile(&folders);
+    }
     for file in ["../Cargo.toml", "../Cargo.lock"] {
         println!("cargo::rerun-if-changed={file}");
     }
@@ -54,8 +62,39 @@ fn prepare(toolchain: &Toolchain) {
     if let Some(folder) = shared_folder() {
         set("CARGO_BUILD_BUILD_DIR", folder.into_os_string());
     }
+    if let Ok(own) = env::current_exe() {
+        set("RUSTC_WRAPPER", own.into_os_string());
+        set(REMAPPED, remapped().into());
+    }
     // Whatever it says becomes a warning that cargo repeats at every build: leave what matters.
     set("CARGO_TERM_QUIET", "true".into());
+}
+
+/// The object names the sources of its instructions, for the verifier's log. Where this machine keeps them is left
+/// out, so that the same sources give the same object in every folder.
+fn remapped() -> String {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let home = env::var_os("CARGO_HOME").map_or_else(
+        || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    );
+    [(sources, "/build"), (Some(home.as_path()), "/cargo")]
+        .iter()
+        .filter_map(|(from, to)| Some(format!("{}={to}\n", (*from)?.display())))
+        .collect()
+}
+
+/// Becomes the compiler that the arguments name. This takes the place of compiler flags, for which aya-build has
+/// no parameter.
+fn compile(folders: &str) -> ! {
+    let mut arguments = env::args_os().skip(1);
+    let mut compiler = Command::new(arguments.next().unwrap_or_default());
+    compiler.args(arguments);
+    for folder in folders.lines() {
+        compiler.arg(format!("--remap-path-prefix={folder}"));
+    }
+    eprintln!("can't start the compiler: {}", compiler.exec());
+    exit(1)
 }
 
 /// Where the inner cargo keeps what it compiles on the way: one folder for all profiles and features, as what the

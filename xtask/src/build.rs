@@ -11,6 +11,8 @@ use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
 use testkit::process::{Guard, Interrupt, output};
 
+use crate::setup::cross::Compiler;
+
 /// Cargo, the one that runs us.
 pub(crate) fn cargo() -> Command {
     Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
@@ -26,32 +28,32 @@ pub(crate) enum Profile {
     Dev,
 }
 
-/// Builds `ipfilter` in release; where the binary is.
-///
-/// # Errors
-/// As [`binary`].
-pub(crate) fn release(interrupt: &Interrupt) -> Result<PathBuf> {
-    binary(Profile::Release, interrupt)
-}
-
-/// Builds `ipfilter`; where the binary is.
+/// Builds `ipfilter` in release, for this machine; where the binary is.
 ///
 /// # Errors
 /// When the build fails; what it said is on standard error.
-pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
-    if profile == Profile::Dev {
-        return Ok(tests(interrupt)?.ipfilter);
-    }
+pub(crate) fn release(interrupt: &Interrupt) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--release", "--package=ipfilter", "--bin=ipfilter"]);
     let messages = messages(&mut command, interrupt)?;
     executable(&messages, BINARY)
 }
 
-/// Builds `ipfilter-authorize`, which nothing but packages needs; where the binary is.
+/// Builds `ipfilter`, for this machine; where the binary is.
 ///
 /// # Errors
-/// As [`binary`].
+/// As [`release`].
+pub(crate) fn binary(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
+    match profile {
+        Profile::Release => release(interrupt),
+        Profile::Dev => Ok(tests(interrupt)?.ipfilter),
+    }
+}
+
+/// Builds `ipfilter-authorize`, for this machine; where the binary is.
+///
+/// # Errors
+/// As [`release`].
 pub(crate) fn service(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
     beside(profile, "ipfilter-authorize", SERVICE, interrupt)
 }
@@ -59,7 +61,7 @@ pub(crate) fn service(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf
 /// Builds `ipfilter-fleet`; where the binary is.
 ///
 /// # Errors
-/// As [`binary`].
+/// As [`release`].
 pub(crate) fn fleet(profile: Profile, interrupt: &Interrupt) -> Result<PathBuf> {
     beside(profile, "ipfilter-fleet", FLEET, interrupt)
 }
@@ -79,6 +81,34 @@ fn beside(profile: Profile, name: &str, target: Target, interrupt: &Interrupt) -
     executable(&messages(&mut command, interrupt)?, target)
 }
 
+/// Builds the programs that packages ship, to run on any Linux of the compiler's architecture.
+///
+/// # Errors
+/// As [`release`].
+pub(crate) fn shipped(
+    compiler: &Compiler,
+    profile: Profile,
+    interrupt: &Interrupt,
+) -> Result<Shipped> {
+    let mut command = compiler.cargo(&["build", "--bins"]);
+    command.args(["--package=ipfilter", "--package=ipfilter-authorize"]);
+    if profile == Profile::Release {
+        command.arg("--release");
+    }
+    let messages = messages(&mut command, interrupt)?;
+    Ok(Shipped {
+        ipfilter: executable(&messages, BINARY)?,
+        authorize: executable(&messages, SERVICE)?,
+    })
+}
+
+/// The programs that packages ship.
+#[derive(Debug, Clone)]
+pub(crate) struct Shipped {
+    pub(crate) ipfilter: PathBuf,
+    pub(crate) authorize: PathBuf,
+}
+
 /// What all tests are built with, always the same, so that nothing is built twice.
 pub(crate) const TESTS: &[&str] = &["--workspace", "--lib", "--bins", "--tests", "--examples"];
 
@@ -92,10 +122,24 @@ pub(crate) struct Built {
 /// Builds all tests.
 ///
 /// # Errors
-/// As [`binary`].
+/// As [`release`].
 pub(crate) fn tests(interrupt: &Interrupt) -> Result<Built> {
     let mut command = cargo();
     let messages = messages(command.args(["test", "--no-run"]).args(TESTS), interrupt)?;
+    Ok(Built {
+        ipfilter: executable(&messages, BINARY)?,
+        tests: executable(&messages, INTEGRATION_TESTS)?,
+    })
+}
+
+/// Builds the integration tests for another architecture.
+///
+/// # Errors
+/// As [`release`].
+pub(crate) fn cross_tests(compiler: &Compiler, interrupt: &Interrupt) -> Result<Built> {
+    let mut command = compiler.cargo(&["test", "--no-run"]);
+    command.args(["--package=ipfilter", "--test=it"]);
+    let messages = messages(&mut command, interrupt)?;
     Ok(Built {
         ipfilter: executable(&messages, BINARY)?,
         tests: executable(&messages, INTEGRATION_TESTS)?,

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use testkit::{
-    Refused,
+    Architecture, Refused,
     process::Interrupt,
     vm::{Nic, Series},
 };
@@ -44,12 +44,12 @@ enum Task {
     Setup,
     /// Run ipfilter with the arguments given; without any, show what it does, in a playground
     ///
-    /// The playground is a network of namespaces: a host with a mock API behind the filter, a client
-    /// that policies/allow-list.json allows and one that it denies. It asks with curl from both,
-    /// over IPv4 and IPv6, shows the outcome, and removes everything again. Ends with 0 only
-    /// if every answer is as expected. Needs root.
+    /// The playground is a network of namespaces: a host with a mock API behind the filter on three ports, one for each deny
+    /// action, a client that policies/allow-list.json allows and one that it denies. It asks with curl from both,
+    /// over IPv4 and IPv6, before and after a reload that exchanges them, shows the outcome, and removes everything
+    /// again. Ends with 0 only if every answer is as expected. Needs root.
     Run {
-        /// Keep the playground until Ctrl-C, with commands to try
+        /// Then open a shell on the host, with commands to try; everything is removed when it ends
         #[arg(long)]
         hold: bool,
         /// Arguments for ipfilter, such as `check policies/allow-list.json`
@@ -69,11 +69,15 @@ enum Task {
     /// Run the tests named `matrix::` on Debian's kernels, with several network cards each
     ///
     /// Boots a VM in software emulation for every kernel, with two of each card, the binary and the
-    /// integration tests in it. Those named `matrix::card::` run once for each card, whose names they
+    /// integration tests in it: for x86-64, and cross-built for arm64, where there are 6.1, 6.12 and newest with
+    /// virtio cards. Those named `matrix::card::` run once for each card, whose names they
     /// find in IPFILTER_TEST_NICS. Kernels are fetched once, through this machine's apt mirror, and kept in target/kernels. So is QEMU,
     /// in target/vm, unless it is installed. Ends with a table, and with 0 only if every test passed
     /// everywhere.
     Kernels {
+        /// Only on these: x86_64, aarch64 (also by Debian's names)
+        #[arg(long = "architecture", value_name = "NAME", value_delimiter = ',', value_parser = dist::architecture)]
+        architectures: Vec<Architecture>,
         /// Only these kernels: 5.10, 6.1, 6.12, newest (also by Debian's names)
         #[arg(long = "kernel", value_name = "KERNEL", value_delimiter = ',', value_parser = kernels::series)]
         series: Vec<Series>,
@@ -95,11 +99,12 @@ enum Task {
     /// is always allowed and one that never is connect to every host. Ends with a table of what was expected and
     /// seen, and with 0 only if all was as expected. Needs root.
     Fleet(fleet::Options),
-    /// Build a Debian package and a tarball, in target/dist
+    /// Build packages for x86-64 and arm64, in target/dist
     ///
-    /// In both: the binary with the BPF programs in it, the systemd units, a default configuration,
-    /// manual pages, completions for bash, zsh and fish, example policies. The binary needs no
-    /// toolchain where it is installed, only the C library of a distribution not older than this one.
+    /// For each a Debian package, an RPM and a tarball with an installer; an OCI image of both; a bill of materials
+    /// (CycloneDX), SHA256SUMS and, with a key, signatures. In the packages: the programs with the BPF object in
+    /// them, linked statically to run on any Linux, systemd units, a default configuration, manual pages, completions for
+    /// bash, zsh and fish, example policies. The same sources give the same files, in any folder, at any time.
     Dist(dist::Options),
 }
 
@@ -121,7 +126,11 @@ fn dispatch(task: &Task) -> Result<ExitCode> {
         Task::Run { arguments, .. } => forward(arguments, &interrupt),
         Task::Test(options) => test::run(options, &interrupt),
         Task::Bench(options) => bench::run(options, &interrupt),
-        Task::Kernels { series, nics } => kernels::run(series, nics, &interrupt),
+        Task::Kernels {
+            architectures,
+            series,
+            nics,
+        } => kernels::run(architectures, series, nics, &interrupt),
         Task::Fleet(options) => fleet::run(options, &interrupt),
         Task::Dist(options) => dist::run(options, &interrupt),
     }

@@ -4,6 +4,9 @@
 //! Two boots of one machine, a shell script each. They print what they looked at, a line each, and
 //! what went wrong with the journal's last words.
 
+#[path = "package/userlands.rs"]
+mod userlands;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -53,7 +56,7 @@ fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
 }
 
 /// Of each kind of file, one.
-const FILES: [&str; 19] = [
+const FILES: [&str; 20] = [
     "usr/bin/ipfilter",
     "usr/bin/ipfilter-authorize",
     "etc/ipfilter/ipfilter.json",
@@ -63,11 +66,12 @@ const FILES: [&str; 19] = [
     "usr/lib/systemd/system/ipfilter-authorize@.service",
     "usr/lib/sysusers.d/ipfilter.conf",
     "usr/share/doc/ipfilter/integrations/nginx.conf",
-    "usr/share/man/man1/ipfilter-authorize.1.gz",
+    "usr/share/man/man8/ipfilter-authorize.8.gz",
     "usr/lib/systemd/system/ipfilter-verify.service",
     "usr/lib/systemd/system/ipfilter-verify.timer",
-    "usr/share/man/man1/ipfilter-run.1.gz",
+    "usr/share/man/man8/ipfilter-run.8.gz",
     "usr/share/man/man5/ipfilter.json.5.gz",
+    "usr/share/man/man7/ipfilter-policy.7.gz",
     "usr/share/bash-completion/completions/ipfilter",
     "usr/share/doc/ipfilter/examples/allow-list.json",
     "usr/share/doc/ipfilter/README.md",
@@ -78,30 +82,34 @@ const FILES: [&str; 19] = [
 #[test]
 #[ignore = "makes packages, which takes dpkg-dev"]
 fn the_same_sources_give_the_same_packages_with_everything_in_them() -> Result<()> {
-    let [one, two] = ["one", "two"].map(|name| target_dir().map(|dir| dir.join("dist").join(name)));
-    let (one, two) = (one?, two?);
-    let [first, second] = [package(&one, 1)?, package(&two, 1)?];
-    assert!(fs::read(&first)? == fs::read(second)?);
-    let contents = output(Command::new("dpkg-deb").arg("--contents").arg(first))?;
-    let tarball = tarball(&one)?;
-    let packed = output(Command::new("tar").arg("-tzf").arg(&tarball))?;
+    let [one, two] = [dist("one", 1)?, dist("two", 1)?];
+    assert!(one.files.len() > 5, "{:?}", one.files);
+    for (file, again) in one.files.iter().zip(&two.files) {
+        assert!(fs::read(file)? == fs::read(again)?, "{}", file.display());
+    }
+    let contents = output(
+        Command::new("dpkg-deb")
+            .arg("--contents")
+            .arg(one.file(".deb")?),
+    )?;
+    let packed = output(Command::new("tar").arg("-tzf").arg(one.file(".tar.gz")?))?;
+    let rpm = output(Command::new("rpm").args(["-qpl"]).arg(one.file(".rpm")?))?;
     for file in FILES {
         assert!(contents.contains(&format!(" ./{file}\n")), "{contents}");
         assert!(packed.contains(&format!("-linux/{file}\n")), "{packed}");
+        assert!(rpm.contains(&format!("/{file}\n")), "{rpm}");
     }
-    let name = tarball.file_name().context("no name")?;
-    assert!(fs::read(&tarball)? == fs::read(two.join(name))?);
-    for folder in [one, two] {
-        fs::remove_dir_all(folder)?;
+    let folder = target_dir()?.join("dist");
+    let mut check = Command::new("sha256sum");
+    output(
+        check
+            .args(["--check", "--strict", "SHA256SUMS"])
+            .current_dir(folder.join("one")),
+    )?;
+    for name in ["one", "two"] {
+        fs::remove_dir_all(folder.join(name))?;
     }
     Ok(())
-}
-
-fn tarball(folder: &Path) -> Result<PathBuf> {
-    fs::read_dir(folder)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|end| end == "gz"))
-        .context("no tarball")
 }
 
 fn boot(script: &str) -> Boot {
@@ -123,17 +131,44 @@ fn run(system: &mut System, name: &str, boot: &Boot) -> Result<()> {
     Ok(())
 }
 
-/// Makes the package as `cargo xtask dist` does.
 fn package(folder: &Path, revision: u32) -> Result<PathBuf> {
+    dist_in(folder, revision)?.file(".deb")
+}
+
+/// What `cargo xtask dist` made.
+struct Made {
+    files: Vec<PathBuf>,
+}
+
+impl Made {
+    /// The first file whose name ends so.
+    fn file(&self, end: &str) -> Result<PathBuf> {
+        self.files
+            .iter()
+            .find(|file| file.display().to_string().ends_with(end))
+            .cloned()
+            .with_context(|| format!("no `{end}` among {:?}", self.files))
+    }
+}
+
+/// Makes all packages as `cargo xtask dist` does, for this machine's architecture, in a folder of this name.
+fn dist(name: &str, revision: u32) -> Result<Made> {
+    dist_in(&target_dir()?.join("dist").join(name), revision)
+}
+
+fn dist_in(folder: &Path, revision: u32) -> Result<Made> {
     let mut dist = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    dist.args(["dist", "--profile=dev", "--revision"])
+    dist.args(["dist", "--profile=dev", "--architecture"])
+        .arg(std::env::consts::ARCH)
+        .arg("--revision")
         .arg(revision.to_string())
         .arg("--output")
         .arg(folder);
     let said = output(&mut dist)?;
-    let line = said.lines().find(|line| line.contains(".deb "));
-    let file = line.and_then(|line| line.split(' ').next());
-    Ok(file
-        .with_context(|| format!("no package in `{said}`"))?
-        .into())
+    let files = said
+        .lines()
+        .filter_map(|line| line.rsplit_once(' ')?.0.rsplit_once(' '));
+    Ok(Made {
+        files: files.map(|(file, _)| file.into()).collect(),
+    })
 }

@@ -32,6 +32,8 @@ mod lab;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod service;

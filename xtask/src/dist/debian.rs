@@ -7,12 +7,12 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use testkit::{process::output, tool};
 
 use super::{
-    release::{Release, maintainer},
-    tree::{PROGRAMS, Tree, set_mode, workspace},
+    release::{Release, homepage, maintainer},
+    tree::{Tree, set_mode, workspace},
 };
 
 /// The scripts that run when the package is installed, upgraded and removed.
@@ -43,7 +43,11 @@ pub(super) fn pack(
         let text = fs::read_to_string(workspace().join("ipfilter/dist/debian").join(script))?;
         set_mode(&tree.text(&format!("DEBIAN/{script}"), &text)?, 0o755)?;
     }
-    let name = format!("ipfilter_{}_{}.deb", release.full(), release.architecture);
+    let name = format!(
+        "ipfilter_{}_{}.deb",
+        release.full(),
+        tree.architecture().debian()
+    );
     let package = folder.join(name);
     let mut build = Command::new(tool("dpkg-deb", "dpkg")?);
     build.args(match compression {
@@ -58,7 +62,7 @@ pub(super) fn pack(
 }
 
 /// All files, relative to `root`, in order.
-fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn files_below(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -79,31 +83,10 @@ fn control(tree: &Tree, files: &[PathBuf], release: &Release) -> Result<String> 
     let template = fs::read_to_string(workspace().join("ipfilter/dist/debian/control"))?;
     Ok(template
         .replace("@VERSION@", &release.full())
-        .replace("@ARCHITECTURE@", &release.architecture)
+        .replace("@ARCHITECTURE@", tree.architecture().debian())
         .replace("@MAINTAINER@", &maintainer())
-        .replace("@DEPENDS@", &libraries(tree)?)
+        .replace("@HOMEPAGE@", &homepage())
         .replace("@SIZE@", &installed_size(tree, files)?.to_string()))
-}
-
-/// The packages with the libraries that the programs are linked with, and their versions.
-fn libraries(tree: &Tree) -> Result<String> {
-    // It insists on a source package to be in; this much of one will do.
-    let folder = tree.root().with_file_name("shlibdeps");
-    fs::create_dir_all(folder.join("debian"))?;
-    fs::write(
-        folder.join("debian/control"),
-        "Source: ipfilter\n\nPackage: ipfilter\nArchitecture: any\n",
-    )?;
-    let mut command = Command::new(tool("dpkg-shlibdeps", "dpkg-dev")?);
-    command.arg("-O");
-    for program in PROGRAMS {
-        command.arg(tree.root().join("usr/bin").join(program));
-    }
-    let said = output(command.current_dir(&folder))?;
-    said.trim()
-        .strip_prefix("shlibs:Depends=")
-        .map(str::to_owned)
-        .with_context(|| format!("`dpkg-shlibdeps` said `{said}`"))
 }
 
 /// In KiB, each file rounded up, as Debian Policy (5.6.20) has it.

@@ -1,4 +1,4 @@
-//! What is released: its version, its date, for which machines.
+//! What is released: its version and its date.
 
 use std::{
     env,
@@ -15,12 +15,10 @@ pub(super) struct Release {
     /// Of the workspace, as `0.1.0`.
     pub(super) version: &'static str,
     /// Of the package.
-    revision: u32,
+    pub(super) revision: u32,
     /// The date of the sources in seconds since 1970: files in the packages have it, so that the same
     /// sources give the same packages (<https://reproducible-builds.org/specs/source-date-epoch/>).
     pub(super) epoch: u64,
-    /// What Debian calls this architecture.
-    pub(super) architecture: String,
 }
 
 impl Release {
@@ -28,14 +26,12 @@ impl Release {
     /// clock where this is no clone.
     ///
     /// # Errors
-    /// When dpkg is missing.
+    /// When `SOURCE_DATE_EPOCH` is no number.
     pub(super) fn current(revision: u32) -> Result<Self> {
-        let mut dpkg = Command::new(tool("dpkg", "dpkg")?);
         Ok(Self {
             version: env!("CARGO_PKG_VERSION"),
             revision,
             epoch: epoch()?,
-            architecture: output(dpkg.arg("--print-architecture"))?.trim().to_owned(),
         })
     }
 
@@ -44,13 +40,13 @@ impl Release {
         format!("{}-{}", self.version, self.revision)
     }
 
-    /// The date as mail has it, which Debian's changelogs want.
+    /// The date in one of the formats of date(1).
     ///
     /// # Errors
     /// When `date` fails.
-    pub(super) fn date(&self) -> Result<String> {
+    pub(super) fn date(&self, format: &str) -> Result<String> {
         let mut date = Command::new(tool("date", "coreutils")?);
-        date.args(["--utc", "--rfc-email"])
+        date.args(["--utc", format])
             .arg(format!("--date=@{}", self.epoch));
         Ok(output(date.env("LC_ALL", "C"))?.trim().to_owned())
     }
@@ -82,4 +78,9 @@ pub(super) fn maintainer() -> String {
         variable("DEBFULLNAME", "The ipfilter authors"),
         variable("DEBEMAIL", "ipfilter@example.org")
     )
+}
+
+/// Where the package says to find out more: `IPFILTER_HOMEPAGE`.
+pub(super) fn homepage() -> String {
+    env::var("IPFILTER_HOMEPAGE").unwrap_or_else(|_| "https://ipfilter.example.org/".to_owned())
 }

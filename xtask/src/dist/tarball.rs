@@ -1,17 +1,16 @@
-//! The same files for other distributions: to be copied to `/`.
+//! The same files for other distributions, with a script that installs and removes them.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::Result;
-use testkit::{process::output, tool};
 
 use super::{
+    archive,
     release::Release,
-    tree::{Tree, workspace},
+    tree::{Tree, set_mode, workspace},
 };
 
 /// Of interest before anything is copied.
@@ -22,34 +21,26 @@ const ON_TOP: &[&str] = &["README.md", "LICENSE", "CHANGELOG.md"];
 /// # Errors
 /// When a file can't be read or tar fails.
 pub(super) fn pack(tree: &Tree, release: &Release, output_folder: &Path) -> Result<PathBuf> {
-    let name = format!(
-        "ipfilter-{}-{}-linux",
-        release.version,
-        std::env::consts::ARCH
-    );
-    let folder = tree.root().with_file_name(&name);
-    fs::rename(tree.root(), &folder)?;
+    let architecture = tree.architecture().linux();
+    let name = format!("ipfilter-{}-{architecture}-linux", release.version);
+    let work = tree.beside("tarball");
+    let folder = work.join(&name);
+    tree.copy_to(
+        &folder,
+        &[
+            "usr/share/doc/ipfilter/changelog.Debian.gz",
+            "usr/share/lintian",
+        ],
+    )?;
     for file in ON_TOP {
         fs::copy(workspace().join(file), folder.join(file))?;
     }
-    let archive = output_folder.join(format!("{name}.tar.gz"));
-    let mut tar = Command::new(tool("tar", "tar")?);
-    tar.args([
-        "--create",
-        "--sort=name",
-        "--owner=0",
-        "--group=0",
-        "--numeric-owner",
-    ])
-    // Neither who builds nor when shows.
-    .args(["--mode=u=rwX,go=rX", "--exclude=changelog.Debian.gz"])
-    .arg(format!("--mtime=@{}", release.epoch))
-    .arg("--use-compress-program=gzip --best --no-name")
-    .arg("--file")
-    .arg(&archive)
-    .arg("--directory")
-    .arg(folder.parent().unwrap_or(&folder))
-    .arg(&name);
-    output(&mut tar)?;
-    Ok(archive)
+    let script = fs::read_to_string(workspace().join("ipfilter/dist/install.sh"))?;
+    let installer = folder.join("install.sh");
+    fs::write(&installer, script.replace("@ARCHITECTURE@", architecture))?;
+    set_mode(&installer, 0o755)?;
+    let file = output_folder.join(format!("{name}.tar.gz"));
+    archive::tar(&work, &name, release.epoch, &file)?;
+    fs::remove_dir_all(work)?;
+    Ok(file)
 }

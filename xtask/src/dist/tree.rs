@@ -8,9 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::{process::output, tool};
+use testkit::{Architecture, process::output, tool};
 
 use super::release::{Release, maintainer};
+use crate::build::Shipped;
 
 /// The programs.
 pub(super) const PROGRAMS: [&str; 2] = ["ipfilter", "ipfilter-authorize"];
@@ -36,6 +37,10 @@ const FILES: &[(&str, &str)] = &[
     (
         "ipfilter/dist/debian/copyright",
         "usr/share/doc/ipfilter/copyright",
+    ),
+    (
+        "ipfilter/dist/debian/lintian-overrides",
+        "usr/share/lintian/overrides/ipfilter",
     ),
     (
         "ipfilter/dist/alerts.yml",
@@ -117,11 +122,27 @@ const TEMPLATES: [Template; 2] = [
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
+    architecture: Architecture,
 }
 
 impl Tree {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+    /// One below `folder`.
+    pub(super) fn new(folder: &Path, architecture: Architecture) -> Self {
+        Self {
+            root: folder.join(architecture.linux()),
+            architecture,
+        }
+    }
+
+    /// Whose programs are in it.
+    pub(super) fn architecture(&self) -> Architecture {
+        self.architecture
+    }
+
+    /// A folder for work on this tree.
+    pub(super) fn beside(&self, name: &str) -> PathBuf {
+        let own = format!("{}-{name}", self.architecture.linux());
+        self.root.with_file_name(own)
     }
 
     /// The folder.
@@ -133,16 +154,9 @@ impl Tree {
     ///
     /// # Errors
     /// When a file is missing or a tool fails.
-    pub(super) fn fill(
-        &self,
-        binaries: &[&Path; 2],
-        manual: &Path,
-        release: &Release,
-    ) -> Result<()> {
-        for (name, binary) in PROGRAMS.iter().zip(binaries) {
+    pub(super) fn fill(&self, shipped: &Shipped, manual: &Path, release: &Release) -> Result<()> {
+        for (name, binary) in PROGRAMS.iter().zip([&shipped.ipfilter, &shipped.authorize]) {
             let program = self.copy(binary, &format!("usr/bin/{name}"))?;
-            let mut strip = Command::new(tool("strip", "binutils")?);
-            output(strip.arg(&program))?;
             set_mode(&program, 0o755)?;
         }
         for (from, to) in FILES {
@@ -167,7 +181,8 @@ impl Tree {
             self.copy(&manual.join(from), to)?;
         }
         for page in files(manual)? {
-            if let Some(section @ ("1" | "5")) = page.extension().and_then(|end| end.to_str()) {
+            if let Some(section @ ("5" | "7" | "8")) = page.extension().and_then(|end| end.to_str())
+            {
                 let to = format!("usr/share/man/man{section}/{}.gz", name(&page));
                 self.compressed(&fs::read_to_string(page)?, &to)?;
             }
@@ -204,6 +219,25 @@ impl Tree {
                 if is_script(file)? {
                     set_mode(&copied, 0o755)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies everything but what is left out, files or folders.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub(super) fn copy_to(&self, folder: &Path, left_out: &[&str]) -> Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut copy = Command::new(tool("cp", "coreutils")?);
+        copy.args(["--archive", "--no-target-directory"]);
+        output(copy.arg(&self.root).arg(folder))?;
+        for path in left_out.iter().map(|path| folder.join(path)) {
+            if path.is_dir() {
+                fs::remove_dir_all(path)?;
+            } else {
+                fs::remove_file(path)?;
             }
         }
         Ok(())
@@ -267,7 +301,7 @@ fn is_script(file: &Path) -> Result<bool> {
 }
 
 /// The repository.
-pub(super) fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
@@ -299,7 +333,7 @@ fn debian_changes(release: &Release) -> Result<String> {
         "ipfilter ({}) unstable; urgency=medium\n\n  * See changelog.gz.\n\n -- {}  {}\n",
         release.full(),
         maintainer(),
-        release.date()?
+        release.date("--rfc-email")?
     ))
 }
 

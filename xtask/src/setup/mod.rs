@@ -5,6 +5,7 @@
 //! rustup, each said before it is taken; where one can't be taken, the commands are shown instead.
 
 mod apt;
+pub(crate) mod cross;
 mod linker;
 mod probe;
 mod recipe;

@@ -1,10 +1,11 @@
 //! `cargo xtask kernels`: the integration tests named `matrix::`, on every kernel and network card.
 //!
-//! One VM for each kernel, with two of each card in it: emulated hardware is slow to boot.
+//! One VM for each kernel, with two of each card in it: emulated hardware is slow to boot. VMs of another architecture
+//! get tests that are cross-built, with the programs that packages ship.
 
 use std::{
     num::NonZero,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Mutex,
@@ -16,6 +17,7 @@ use std::{
 
 use anyhow::Result;
 use testkit::{
+    Architecture,
     process::Interrupt,
     tool,
     vm::{self, Emulator, Nic, Output, Series, Vm},
@@ -24,7 +26,8 @@ use testkit::{
 use super::counts::Counts;
 use crate::{
     build::{self, Built},
-    setup, table,
+    setup::{self, cross::Compiler},
+    table,
 };
 
 /// The tests that run in VMs.
@@ -82,21 +85,29 @@ pub(crate) fn nic(name: &str) -> Result<Nic, String> {
     found.ok_or_else(|| format!("there are {names}"))
 }
 
-/// Runs the tests in a VM for each kernel, with each card; without any given, all of them.
+/// Runs the tests in a VM for each kernel of each architecture, with each card; without any given, all of them.
 ///
 /// # Errors
 /// [`testkit::Refused`] where set-up can't help; when the build fails, a kernel can't be fetched, or
 /// on a signal. A VM that fails is a line in the table.
-pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Result<ExitCode> {
+pub(crate) fn run(
+    architectures: &[Architecture],
+    series: &[Series],
+    nics: &[Nic],
+    interrupt: &Interrupt,
+) -> Result<ExitCode> {
     setup::run(interrupt)?;
     setup::tools("VMs with other kernels are booted", vm::TOOLS, interrupt)?;
-    let series: &[Series] = if series.is_empty() {
-        &Series::ALL
-    } else {
-        series
-    };
-    let nics: &[Nic] = if nics.is_empty() { &Nic::ALL } else { nics };
-    let matrix = Matrix::new(series, nics, build::tests(interrupt)?, interrupt)?;
+    let architectures = or_all(architectures, &Architecture::ALL);
+    let nics = or_all(nics, &Nic::ALL);
+    let mut matrix = Matrix::new(interrupt);
+    for &architecture in architectures {
+        let series = or_all(series, tried(architecture));
+        match architecture {
+            Architecture::X86_64 => matrix.add(series, nics, build::tests(interrupt)?)?,
+            Architecture::Arm64 => matrix.add_arm64(series, nics)?,
+        }
+    }
     thread::scope(|scope| {
         for _ in 1..thread::available_parallelism().map_or(1, NonZero::get) {
             scope.spawn(|| matrix.work());
@@ -109,47 +120,94 @@ pub(crate) fn run(series: &[Series], nics: &[Nic], interrupt: &Interrupt) -> Res
     Ok(ExitCode::from(u8::from(!results.all_well())))
 }
 
+fn or_all<'a, T>(named: &'a [T], all: &'a [T]) -> &'a [T] {
+    if named.is_empty() { all } else { named }
+}
+
+/// Debian 11 had few users on arm64, and its support there has ended.
+fn tried(architecture: Architecture) -> &'static [Series] {
+    match architecture {
+        Architecture::X86_64 => &Series::ALL,
+        Architecture::Arm64 => &[Series::V6_1, Series::V6_12, Series::Newest],
+    }
+}
+
 /// VMs that are ready to boot, by whoever has a processor to spare: each is emulated and keeps one busy.
-pub(super) struct Matrix {
+pub(super) struct Matrix<'a> {
     vms: Vec<Vm>,
     start: Instant,
     next: AtomicUsize,
     ended: Mutex<Vec<(usize, Result<Output>)>>,
+    interrupt: &'a Interrupt,
 }
 
-impl Matrix {
-    /// Fetches what they take.
+impl<'a> Matrix<'a> {
+    /// Without any VM.
+    pub(super) fn new(interrupt: &'a Interrupt) -> Self {
+        Self {
+            vms: Vec::new(),
+            start: Instant::now(),
+            next: AtomicUsize::new(0),
+            ended: Mutex::new(Vec::new()),
+            interrupt,
+        }
+    }
+
+    /// Adds VMs of this machine's own kind, and fetches what they take.
     ///
     /// # Errors
     /// When a kernel or a tool can't be had; on a signal.
-    pub(super) fn new(
-        series: &[Series],
-        nics: &[Nic],
-        built: Built,
-        interrupt: &Interrupt,
-    ) -> Result<Self> {
-        let emulator = Emulator::fetch()?;
+    pub(super) fn add(&mut self, series: &[Series], nics: &[Nic], built: Built) -> Result<()> {
         let script = script(&built.tests, nics);
         let mut programs = vec![built.tests, built.ipfilter];
         for (name, package) in CALLED {
             programs.push(tool(name, package)?);
         }
-        let vms = series.iter().map(|series| {
-            interrupt.check()?;
-            Ok(Vm {
+        self.boot(Architecture::X86_64, series, nics, programs, script)
+    }
+
+    /// Cross-builds the tests, and adds VMs for them, with those of the cards that there are on arm64.
+    ///
+    /// # Errors
+    /// As [`Self::add`]; when the build fails.
+    pub(super) fn add_arm64(&mut self, series: &[Series], nics: &[Nic]) -> Result<()> {
+        let architecture = Architecture::Arm64;
+        let compiler = Compiler::provide(architecture, self.interrupt)?;
+        let built = build::cross_tests(&compiler, self.interrupt)?;
+        let nics: Vec<Nic> = nics
+            .iter()
+            .copied()
+            .filter(|nic| nic.is_on(architecture))
+            .collect();
+        let script = script(&built.tests, &nics);
+        let programs = vec![built.tests, built.ipfilter];
+        self.boot(architecture, series, &nics, programs, script)
+    }
+
+    fn boot(
+        &mut self,
+        architecture: Architecture,
+        series: &[Series],
+        nics: &[Nic],
+        programs: Vec<PathBuf>,
+        script: String,
+    ) -> Result<()> {
+        let emulator = Emulator::fetch(architecture)?;
+        for series in series {
+            self.interrupt.check()?;
+            self.vms.push(Vm {
                 nics: nics.iter().flat_map(|nic| [*nic; 2]).collect(),
                 programs: programs.clone(),
                 timeout: TIMEOUT,
-                interrupt: Some(interrupt.clone()),
-                ..Vm::new(emulator.clone(), series.fetch()?, script.clone())
-            })
-        });
-        Ok(Self {
-            vms: vms.collect::<Result<_>>()?,
-            start: Instant::now(),
-            next: AtomicUsize::new(0),
-            ended: Mutex::new(Vec::new()),
-        })
+                interrupt: Some(self.interrupt.clone()),
+                ..Vm::new(
+                    emulator.clone(),
+                    series.fetch(architecture)?,
+                    script.clone(),
+                )
+            });
+        }
+        Ok(())
     }
 
     /// Boots one VM after the other, and reports each when it has ended, until none is left that nobody has

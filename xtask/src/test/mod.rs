@@ -11,7 +11,7 @@ use std::{env, num::NonZero, path::Path, process::ExitCode, thread};
 
 use anyhow::Result;
 use testkit::{
-    need_root,
+    Architecture, need_root,
     process::Interrupt,
     program::Program,
     vm::{self, Emulator, Nic, Series},
@@ -94,14 +94,16 @@ fn whole(full: bool, steps: &mut Steps<'_>) -> Result<Counts> {
             setup::tools(why, dist::TOOLS, interrupt)?;
         }
         Program::fetch_all()?;
-        Emulator::fetch()
+        Emulator::fetch(Architecture::X86_64)
     })?;
     steps.plain("format", cargo().args(["fmt", "--all", "--check"]))?;
     let (matrix, ipfilter) = steps.timed("build", || {
         let series: &[Series] = if full { &Series::ALL } else { &[Series::V5_10] };
         let built = build::tests(interrupt)?;
         let ipfilter = built.ipfilter.clone();
-        Ok((Matrix::new(series, &Nic::ALL, built, interrupt)?, ipfilter))
+        let mut matrix = Matrix::new(interrupt);
+        matrix.add(series, &Nic::ALL, built)?;
+        Ok((matrix, ipfilter))
     })?;
     let counts = thread::scope(|scope| {
         // Half of the processors are left to the tests on this machine, until those have ended.

@@ -9,6 +9,7 @@
 
 mod corpus;
 mod hostile;
+mod names;
 mod policies;
 mod proxies;
 mod service;

@@ -3,15 +3,20 @@
 //!
 //! Nothing here knows what `ipfilter` is.
 
+mod architecture;
 pub mod etcd;
+pub mod linking;
 pub mod lists;
 pub mod netns;
 pub mod process;
 pub mod program;
 pub mod proxy;
 mod refused;
+pub mod root;
 mod target;
 pub mod vm;
 
+pub use architecture::Architecture;
 pub use refused::{Refused, need_root, tool};
 pub use target::target_dir;
+pub use vm::{cache, mirror};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use testkit::{
-    tool,
+    Architecture, tool,
     vm::{Emulator, Nic, Series, Vm},
 };
 
@@ -24,8 +24,31 @@ cat /opt/given
 exit 7
 "#;
 
+/// The same where programs are those of another architecture.
+const FOREIGN_SCENE: &str = r#"
+set -e
+uname -m
+test -s /sys/kernel/btf/vmlinux
+grep -q ' /sys/fs/bpf bpf ' /proc/mounts
+ip link add left type veth peer name right
+ip netns add other
+ip link set right netns other
+ip addr add 192.0.2.1/24 dev left
+ip link set left up
+ip -n other addr add 192.0.2.2/24 dev right
+ip -n other link set right up
+nsenter --net=/run/netns/other curl --version >/dev/null
+basename "$(readlink /sys/class/net/eth0/device/driver)"
+exit 7
+"#;
+
 fn vm(script: &str) -> Result<Vm> {
-    Ok(Vm::new(Emulator::fetch()?, Series::V6_1.fetch()?, script))
+    let own = Architecture::X86_64;
+    Ok(Vm::new(
+        Emulator::fetch(own)?,
+        Series::V6_1.fetch(own)?,
+        script,
+    ))
 }
 
 #[test]
@@ -44,6 +67,26 @@ fn a_vm_has_the_programs_files_and_cards_it_was_given() {
         "{}",
         output.output
     );
+}
+
+#[test]
+#[ignore = "boots VMs, and fetches their kernels when they are not there yet"]
+fn an_arm64_vm_runs_its_own_programs() {
+    let arm64 = Architecture::Arm64;
+    let emulator = Emulator::fetch(arm64).unwrap();
+    for series in [Series::V6_1, Series::V6_12, Series::Newest] {
+        let kernel = series.fetch(arm64).unwrap();
+        let mut vm = Vm::new(emulator.clone(), kernel, FOREIGN_SCENE);
+        vm.nics = vec![Nic::Virtio];
+        let output = vm.run().unwrap();
+        assert_eq!(output.code, 7, "{}\n{}", output.output, output.console);
+        assert_eq!(output.output.trim(), "aarch64\nvirtio_net");
+        println!(
+            "{}: {:.1} s",
+            vm.kernel.release,
+            output.elapsed.as_secs_f64()
+        );
+    }
 }
 
 #[test]

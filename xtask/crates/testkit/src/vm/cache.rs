@@ -13,14 +13,17 @@ use crate::target_dir;
 
 /// A folder in the making: it gets its name when it is whole, and goes away otherwise.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub struct Part {
     folder: Scratch,
     home: PathBuf,
 }
 
 impl Part {
     /// Begins what shall become `home`.
-    pub(crate) fn new(home: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When the folder can't be made.
+    pub fn new(home: &Path) -> Result<Self> {
         let folder = home.parent().unwrap_or(home);
         Ok(Self {
             folder: Scratch::in_folder(folder)?,
@@ -29,12 +32,16 @@ impl Part {
     }
 
     /// Where to put things.
-    pub(crate) fn path(&self) -> &Path {
+    #[must_use]
+    pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Takes the place of what had the name before.
-    pub(crate) fn finish(self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When a file system refuses it.
+    pub fn finish(self) -> Result<()> {
         if self.home.exists() {
             fs::remove_dir_all(&self.home)?;
         }
@@ -45,7 +52,7 @@ impl Part {
 
 /// A folder that goes away with its owner.
 #[derive(Debug)]
-pub(super) struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// A new one, empty, for a run of a VM.
@@ -53,7 +60,7 @@ impl Scratch {
         Self::in_folder(&target_dir()?.join("vm"))
     }
 
-    fn in_folder(folder: &Path) -> Result<Self> {
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = folder.join(format!("run-{}-{number}", process::id()));
@@ -65,7 +72,7 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

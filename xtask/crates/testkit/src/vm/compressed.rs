@@ -34,18 +34,23 @@ pub(super) fn read(file: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Writes the kernel that is compressed inside a bootable image, as an ELF file: QEMU starts that
-/// directly, which saves half of a VM's boot, since emulated code decompresses slowly.
+/// Writes the kernel that is compressed inside a bootable image, as QEMU starts it directly: an ELF file, or for
+/// arm64 the plain image. That saves half of a VM's boot, since emulated code decompresses slowly.
 ///
 /// # Errors
 /// When this is no such image.
 pub(super) fn extract_kernel(image: &Path, to: &Path) -> Result<()> {
-    let bytes = fs::read(image).with_context(|| format!("can't read `{}`", image.display()))?;
-    let payload = payload(&bytes)
-        .ok_or_else(|| anyhow!("`{}` is not a kernel's boot image", image.display()))?;
+    let bytes = read(image)?;
+    let payload = if is_plain(&bytes) {
+        Some(&*bytes)
+    } else {
+        payload(&bytes).or_else(|| efi_payload(&bytes))
+    };
+    let payload =
+        payload.ok_or_else(|| anyhow!("`{}` is not a kernel's boot image", image.display()))?;
     fs::write(to, payload)?;
     let kernel = read(to)?;
-    if !kernel.starts_with(b"\x7fELF") {
+    if !kernel.starts_with(b"\x7fELF") && !is_plain(&kernel) {
         bail!(
             "the kernel in `{}` is compressed in a way not known here",
             image.display()
@@ -55,6 +60,25 @@ pub(super) fn extract_kernel(image: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether it is arm64's image (kernel documentation: "Booting AArch64 Linux").
+fn is_plain(image: &[u8]) -> bool {
+    image.get(0x38..0x3c) == Some(b"ARM\x64")
+}
+
+/// The compressed kernel in an EFI program that decompresses itself (`zboot-header.S` of the kernel).
+fn efi_payload(image: &[u8]) -> Option<&[u8]> {
+    if image.get(4..8)? != b"zimg" {
+        return None;
+    }
+    let start = number(image, 8)?;
+    image.get(start..start + number(image, 12)?)
+}
+
+fn number(image: &[u8], at: usize) -> Option<usize> {
+    let bytes = image.get(at..at + 4)?.try_into().ok()?;
+    usize::try_from(u32::from_le_bytes(bytes)).ok()
+}
+
 /// The compressed kernel in a boot image (kernel documentation: "The Linux/x86 Boot Protocol",
 /// fields `setup_sects`, `payload_offset`, `payload_length`), without the size after it.
 fn payload(image: &[u8]) -> Option<&[u8]> {
@@ -62,16 +86,12 @@ fn payload(image: &[u8]) -> Option<&[u8]> {
     if image.get(0x202..0x206)? != b"HdrS" {
         return None;
     }
-    let number = |at: usize| {
-        let bytes = image.get(at..at + 4)?.try_into().ok()?;
-        usize::try_from(u32::from_le_bytes(bytes)).ok()
-    };
     let sectors = match *image.get(0x1f1)? {
         0 => 4,
         sectors => usize::from(sectors),
     };
-    let start = (sectors + 1) * SECTOR + number(0x248)?;
-    image.get(start..start + number(0x24c)?.checked_sub(4)?)
+    let start = (sectors + 1) * SECTOR + number(image, 0x248)?;
+    image.get(start..start + number(image, 0x24c)?.checked_sub(4)?)
 }
 
 #[cfg(test)]
@@ -96,6 +116,20 @@ mod tests {
         for cut in [0, 0x202, 0x250, 1040] {
             assert_eq!(payload(&image(b"kernel")[..cut]), None, "{cut}");
         }
+    }
+
+    #[test]
+    fn arm64_has_images_of_its_own() {
+        let mut plain = vec![0; 64];
+        plain[0x38..0x3c].copy_from_slice(b"ARM\x64");
+        assert!(is_plain(&plain));
+        assert!(!is_plain(b"ARM\x64"));
+        let mut program = b"MZ\0\0zimg".to_vec();
+        program.extend(16_u32.to_le_bytes());
+        program.extend(6_u32.to_le_bytes());
+        program.extend(b"kernel and more");
+        assert_eq!(efi_payload(&program), Some(&b"kernel"[..]));
+        assert_eq!(efi_payload(&program[..20]), None);
     }
 
     #[test]

@@ -18,23 +18,17 @@ use super::{
     mirror::{Suite, unpack},
     need_x86_64,
 };
-use crate::{process::output, target_dir, tool};
-
-const NAME: &str = "qemu-system-x86_64";
-const PACKAGE: &str = "qemu-system-x86";
+use crate::{Architecture, process::output, target_dir, tool};
 
 /// Any release will do; this is the one that the system images are of, too.
 const SUITE: &str = "bookworm";
 
 /// What is kept of all the packages: QEMU, its firmware and its modules, and libraries. Not the
 /// rest, in which there are programs that run as root whoever starts them.
-const KEPT: [&str; 5] = [
-    "lib",
-    "usr/bin/qemu-system-x86_64",
-    "usr/lib",
-    "usr/share/qemu",
-    "usr/share/seabios",
-];
+const KEPT: [&str; 3] = ["lib", "usr/lib", "usr/share/qemu"];
+
+/// Firmware that is kept where a package of it came along.
+const FIRMWARE: &str = "usr/share/seabios";
 
 /// Where the release has its libraries.
 const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
@@ -45,6 +39,7 @@ const LOADER: &str = "ld-linux-x86-64.so.2";
 /// QEMU on this machine's disk, to boot VMs with.
 #[derive(Debug, Clone)]
 pub struct Emulator {
+    pub(super) architecture: Architecture,
     program: PathBuf,
     /// Those that come before QEMU's own.
     arguments: Vec<String>,
@@ -56,38 +51,40 @@ impl Emulator {
     ///
     /// # Errors
     /// [`crate::Refused`] where VMs can't be booted or there is no apt; when no mirror has it.
-    pub fn fetch() -> Result<Self> {
+    pub fn fetch(architecture: Architecture) -> Result<Self> {
         // Two at once would take the folder away from each other.
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         need_x86_64()?;
-        if let Ok(program) = tool(NAME, PACKAGE) {
+        if let Ok(program) = tool(name(architecture), package(architecture)) {
             return Ok(Self {
+                architecture,
                 program,
                 arguments: Vec::new(),
             });
         }
-        let home = target_dir()?.join("vm/qemu");
-        let kept = Self::kept(&home);
+        let home = target_dir()?.join("vm").join(name(architecture));
+        let kept = Self::kept(architecture, &home);
         if fs::read_to_string(home.join("stamp")).is_ok_and(|there| there == SUITE)
             && kept.start().is_ok()
         {
             return Ok(kept);
         }
         eprintln!("fetching QEMU of Debian `{SUITE}`, to be kept below `target`");
-        gather(&home).with_context(|| {
+        gather(architecture, &home).with_context(|| {
             format!(
                 "can't get QEMU of Debian `{SUITE}`; one that is installed will do, such as that \
-                 of package `{PACKAGE}`"
+                 of package `{}`",
+                package(architecture)
             )
         })?;
         Ok(kept)
     }
 
     /// The one that is in the folder `home`.
-    fn kept(home: &Path) -> Self {
+    fn kept(architecture: Architecture, home: &Path) -> Self {
         let libraries = LIBRARIES.map(|folder| home.join(folder).display().to_string());
-        let program = home.join("usr/bin").join(NAME);
+        let program = home.join("usr/bin").join(name(architecture));
         let arguments = [
             // This machine's libraries are for its own C library.
             "--inhibit-cache",
@@ -96,6 +93,7 @@ impl Emulator {
             &program.display().to_string(),
         ];
         Self {
+            architecture,
             program: home.join("usr/bin").join(LOADER),
             arguments: arguments.map(str::to_owned).into(),
         }
@@ -115,29 +113,47 @@ impl Emulator {
     }
 }
 
-fn gather(home: &Path) -> Result<()> {
+fn name(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "qemu-system-x86_64",
+        Architecture::Arm64 => "qemu-system-aarch64",
+    }
+}
+
+fn package(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::X86_64 => "qemu-system-x86",
+        Architecture::Arm64 => "qemu-system-arm",
+    }
+}
+
+fn gather(architecture: Architecture, home: &Path) -> Result<()> {
     let part = Part::new(home)?;
     let apt = part.path().join("apt");
     let unpacked = part.path().join("unpacked");
-    for package in Suite::open(SUITE, &apt)?.download_whole(PACKAGE)? {
+    for package in Suite::open(SUITE, &apt)?.download_whole(package(architecture))? {
         unpack(&package, &unpacked)?;
     }
-    keep(&unpacked, part.path())?;
+    keep(architecture, &unpacked, part.path())?;
     for folder in [apt, unpacked] {
         fs::remove_dir_all(folder)?;
     }
-    Emulator::kept(part.path()).start()?;
+    Emulator::kept(architecture, part.path()).start()?;
     fs::write(part.path().join("stamp"), SUITE)?;
     part.finish()
 }
 
-fn keep(unpacked: &Path, home: &Path) -> Result<()> {
+fn keep(architecture: Architecture, unpacked: &Path, home: &Path) -> Result<()> {
     for folder in ["usr/bin", "usr/share"] {
         fs::create_dir_all(home.join(folder))?;
     }
-    for path in KEPT {
+    let program = Path::new("usr/bin").join(name(architecture));
+    for path in KEPT.map(Path::new).iter().chain([&program.as_path()]) {
         fs::rename(unpacked.join(path), home.join(path))
-            .with_context(|| format!("the packages lack `{path}`"))?;
+            .with_context(|| format!("the packages lack `{}`", path.display()))?;
+    }
+    if unpacked.join(FIRMWARE).exists() {
+        fs::rename(unpacked.join(FIRMWARE), home.join(FIRMWARE))?;
     }
     // QEMU looks for its firmware and its modules from the folder of the program that was started,
     // which is the loader.
@@ -153,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_kept_one_runs_with_its_own_libraries_only() {
-        let command = Emulator::kept(Path::new("/kept")).command();
+        let command = Emulator::kept(Architecture::X86_64, Path::new("/kept")).command();
         assert_eq!(command.get_program(), "/kept/usr/bin/ld-linux-x86-64.so.2");
         assert_eq!(
             shown(&command),
@@ -165,9 +181,10 @@ mod tests {
 
     #[test]
     fn one_that_does_not_start_is_told_apart() {
-        let nowhere = Emulator::kept(Path::new("/nowhere"));
+        let nowhere = Emulator::kept(Architecture::Arm64, Path::new("/nowhere"));
         assert!(nowhere.start().is_err());
         let installed = |program: &str| Emulator {
+            architecture: Architecture::X86_64,
             program: program.into(),
             arguments: Vec::new(),
         };

@@ -1,18 +1,18 @@
 #!/bin/busybox sh
 # The first process of a VM without a disk: sets the scene, runs /vm/script, reports how it
-# ended and switches off. The first serial port is the kernel's, the second the script's.
+# ended and switches off. The script's serial port is named by the kernel's parameter `script_port`.
 /bin/busybox --install -s /bin
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-exec </dev/null >/dev/ttyS1 2>&1
+exec </dev/null >"/dev/$script_port" 2>&1
 
 finish() {
 	printf '\nvm-exit %s\n' "$1"
 	# Returns when everything has left the port.
-	stty -F /dev/ttyS1 cs8
+	stty -F "/dev/$script_port" cs8
 	poweroff -f
 }
 

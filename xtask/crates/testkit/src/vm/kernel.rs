@@ -15,9 +15,9 @@ use super::{
     compressed::extract_kernel,
     mirror::{Suite, unpack},
     modules::Modules,
-    need_x86_64,
+    need_x86_64, userland,
 };
-use crate::target_dir;
+use crate::{Architecture, target_dir};
 
 /// What VMs may load.
 const MODULES: &[&str] = &[
@@ -94,25 +94,40 @@ impl Series {
     ///
     /// # Errors
     /// [`crate::Refused`] where VMs can't be booted or there is no apt; when no mirror has it.
-    pub fn fetch(self) -> Result<Kernel> {
+    pub fn fetch(self, architecture: Architecture) -> Result<Kernel> {
         need_x86_64()?;
-        let home = target_dir()?.join("kernels").join(self.suite());
+        let userland = match architecture {
+            Architecture::X86_64 => None,
+            Architecture::Arm64 => Some(userland::fetch(architecture)?),
+        };
+        let kernel = self.fetch_alone(architecture)?;
+        Ok(Kernel { userland, ..kernel })
+    }
+
+    fn fetch_alone(self, architecture: Architecture) -> Result<Kernel> {
+        let name = match architecture {
+            Architecture::X86_64 => self.suite().to_owned(),
+            Architecture::Arm64 => format!("{}-{}", self.suite(), architecture.debian()),
+        };
+        let home = target_dir()?.join("kernels").join(name);
         if fs::read_to_string(home.join("stamp")).is_ok_and(|there| there == Self::stamp()) {
             return Kernel::open(&home);
         }
         eprintln!(
-            "fetching the kernel of Debian `{}`, to be kept below `target`",
-            self.suite()
+            "fetching the kernel of Debian `{}` for {}, to be kept below `target`",
+            self.suite(),
+            architecture.debian()
         );
-        self.gather(&home)
+        self.gather(architecture, &home)
             .with_context(|| format!("can't get the kernel of Debian `{}`", self.suite()))?;
         Kernel::open(&home)
     }
 
-    fn gather(self, home: &Path) -> Result<()> {
+    fn gather(self, architecture: Architecture, home: &Path) -> Result<()> {
         let part = Part::new(home)?;
-        let suite = Suite::open(self.suite(), &part.path().join("apt"))?;
-        let (release, mut packages) = packages(&suite)?;
+        let apt = part.path().join("apt");
+        let suite = Suite::with(self.suite(), architecture.debian(), None, &apt)?;
+        let (release, mut packages) = packages(&suite, architecture)?;
         packages.push("busybox-static".to_owned());
         let unpacked = part.path().join("unpacked");
         for package in suite.download(&packages, &part.path().join("packages"))? {
@@ -129,13 +144,14 @@ impl Series {
 
 /// The release of the newest kernel, such as `6.1.0-50-amd64`, and the packages that are parts of
 /// it: one, or in newer releases of Debian several.
-fn packages(suite: &Suite) -> Result<(String, Vec<String>)> {
+fn packages(suite: &Suite, architecture: Architecture) -> Result<(String, Vec<String>)> {
     const IMAGE: &str = "linux-image-";
+    let any = format!("{IMAGE}{}", architecture.debian());
     let image = suite
-        .dependencies("linux-image-amd64")?
+        .dependencies(&any)?
         .into_iter()
         .find(|name| name.starts_with(IMAGE))
-        .ok_or_else(|| anyhow!("package `linux-image-amd64` names no kernel"))?;
+        .ok_or_else(|| anyhow!("package `{any}` names no kernel"))?;
     let release = image.trim_start_matches(IMAGE).to_owned();
     let mut parts = suite.dependencies(&image)?;
     parts.retain(|name| name.starts_with("linux-") && name.ends_with(&release));
@@ -188,6 +204,8 @@ fn copy_first(candidates: &[PathBuf], to: &Path) -> Result<()> {
 /// A kernel on this machine's disk, to boot VMs with.
 #[derive(Debug, Clone)]
 pub struct Kernel {
+    /// Programs for a machine that is none of this one's kind; nothing where it runs this machine's own.
+    pub(super) userland: Option<PathBuf>,
     /// As `uname -r` says it in the VM.
     pub release: String,
     pub(super) image: PathBuf,
@@ -199,6 +217,7 @@ pub struct Kernel {
 impl Kernel {
     fn open(home: &Path) -> Result<Self> {
         Ok(Self {
+            userland: None,
             release: fs::read_to_string(home.join("release"))?,
             image: home.join("vmlinux"),
             busybox: home.join("busybox"),

@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{process::output, tool};
 
@@ -22,6 +22,7 @@ const MIRROR: &str = "IPFILTER_DEBIAN_MIRROR";
 /// Parts of the machine's configuration that this folder answers itself, or that would act on the
 /// machine: hooks run after an update, around an installation or around dpkg.
 const REPLACED: &[&str] = &[
+    "APT::Architecture",
     "APT::Default-Release ",
     "APT::Sandbox::User ",
     "APT::Update",
@@ -40,52 +41,89 @@ const REPLACED: &[&str] = &[
 
 /// The packages of one Debian release, such as `bookworm`.
 #[derive(Debug)]
-pub(crate) struct Suite {
+pub struct Suite {
     name: String,
     folder: PathBuf,
     repository: String,
+    /// What the mirror calls it there.
+    suite: String,
 }
 
 impl Suite {
-    /// Fetches the package lists of the release `name` into `folder`.
+    /// Fetches the package lists of the release `name` for x86-64 into `folder`.
     ///
     /// # Errors
     /// When no mirror that this machine knows has it.
-    pub(crate) fn open(name: &str, folder: &Path) -> Result<Self> {
-        configure(folder)?;
+    pub fn open(name: &str, folder: &Path) -> Result<Self> {
+        Self::with(name, "amd64", None, folder)
+    }
+
+    /// As [`Suite::open`], for the architecture that Debian calls by this name; if a package is `wanted`, as `name`
+    /// or `name=version`, from the first mirror that has it.
+    ///
+    /// # Errors
+    /// When no mirror that this machine knows has it.
+    pub fn with(
+        name: &str,
+        architecture: &str,
+        wanted: Option<&str>,
+        folder: &Path,
+    ) -> Result<Self> {
+        configure(folder, architecture)?;
         let repositories = repositories()?;
         let mut failures = Vec::new();
         for (repository, suite) in candidates(&repositories, name) {
-            match update(folder, &repository, &suite) {
+            let found = update(folder, architecture, &repository, &suite)
+                .and_then(|()| wanted.map_or(Ok(()), |package| has(folder, package)));
+            match found {
                 Ok(()) => {
                     return Ok(Self {
                         name: name.to_owned(),
                         folder: folder.to_owned(),
                         repository,
+                        suite,
                     });
                 }
                 Err(error) => failures.push(format!("{error:#}")),
             }
         }
+        let wanted = wanted.map_or(String::new(), |package| format!(" with `{package}`"));
         bail!(
-            "no mirror gives the packages of Debian `{name}`; set `{MIRROR}` to the address of one \
-             that does; tried:\n{}",
+            "no mirror gives the packages of Debian `{name}` for {architecture}{wanted}; set `{MIRROR}` to the \
+             address of one that does; tried:\n{}",
             failures.join("\n")
         )
     }
 
-    /// The address of the mirror.
-    pub(super) fn repository(&self) -> &str {
-        &self.repository
-    }
-
-    /// The folder with the keys to check the mirror's lists with.
-    pub(super) fn keys(&self) -> PathBuf {
-        self.folder.join("keys")
+    /// Makes a root of the smallest Debian with these packages besides, in an empty folder.
+    ///
+    /// # Errors
+    /// When the mirror or mmdebstrap fails, or that is not installed.
+    pub(crate) fn bootstrap(&self, packages: &[&str], root: &Path) -> Result<()> {
+        let mut command = Command::new(tool("mmdebstrap", "mmdebstrap")?);
+        command.args(["--quiet", "--mode=root", "--format=directory"]);
+        command.args(["--architectures=amd64", "--variant=minbase"]);
+        if !packages.is_empty() {
+            command.arg(format!("--include={}", packages.join(",")));
+        }
+        for setting in self.access()? {
+            command.arg(format!("--aptopt={setting}"));
+        }
+        // Should this machine die half way, it is made anew.
+        command.arg("--dpkgopt=force-unsafe-io");
+        for unread in ["doc", "man", "locale", "info"] {
+            command.arg(format!("--dpkgopt=path-exclude=/usr/share/{unread}/*"));
+        }
+        let keys = self.folder.join("keys");
+        command.arg(format!("--keyring={}", keys.display()));
+        command.arg(&self.name).arg(root);
+        command.arg(format!("deb {} {} main", self.repository, self.suite));
+        output(&mut command)?;
+        Ok(())
     }
 
     /// The machine's settings for reaching mirrors: proxies, time limits and the like.
-    pub(super) fn access(&self) -> Result<Vec<String>> {
+    fn access(&self) -> Result<Vec<String>> {
         let settings = fs::read_to_string(configuration(&self.folder))?;
         let lines = settings
             .lines()
@@ -97,7 +135,7 @@ impl Suite {
     ///
     /// # Errors
     /// When the release has no such package.
-    pub(super) fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+    pub fn dependencies(&self, package: &str) -> Result<Vec<String>> {
         let mut command = apt("apt-cache", &self.folder)?;
         let shown = output(command.args(["show", "--no-all-versions", package]))
             .with_context(|| format!("Debian `{}` has no package `{package}`", self.name))?;
@@ -108,7 +146,7 @@ impl Suite {
     ///
     /// # Errors
     /// When one does not exist, or the mirror fails.
-    pub(crate) fn download(&self, packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
+    pub fn download(&self, packages: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(folder)?;
         let mut command = apt("apt-get", &self.folder)?;
         command
@@ -126,7 +164,7 @@ impl Suite {
     ///
     /// # Errors
     /// When one does not exist, or the mirror fails.
-    pub(super) fn download_whole(&self, package: &str) -> Result<Vec<PathBuf>> {
+    pub fn download_whole(&self, package: &str) -> Result<Vec<PathBuf>> {
         let mut command = apt("apt-get", &self.folder)?;
         // To apt, this is a machine with nothing on it: neither what is installed here nor what
         // would be in the way of it counts.
@@ -152,7 +190,7 @@ impl Suite {
 ///
 /// # Errors
 /// When it is damaged or the folder can't be written.
-pub(crate) fn unpack(package: &Path, folder: &Path) -> Result<()> {
+pub fn unpack(package: &Path, folder: &Path) -> Result<()> {
     let mut command = Command::new(tool("dpkg-deb", "dpkg")?);
     output(command.arg("--extract").arg(package).arg(folder))?;
     Ok(())
@@ -170,7 +208,7 @@ fn apt(program: &str, folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn configure(folder: &Path) -> Result<()> {
+fn configure(folder: &Path, architecture: &str) -> Result<()> {
     for part in ["state/lists/partial", "cache/archives/partial", "empty"] {
         fs::create_dir_all(folder.join(part))
             .with_context(|| format!("can't make `{}`", folder.display()))?;
@@ -178,7 +216,7 @@ fn configure(folder: &Path) -> Result<()> {
     fs::write(folder.join("state/status"), "")?;
     trust(&folder.join("keys"))?;
     let machine = output(Command::new(tool("apt-config", "apt")?).arg("dump"))?;
-    let own = own_settings(folder);
+    let own = own_settings(folder, architecture);
     fs::write(configuration(folder), kept(&machine) + &own)?;
     Ok(())
 }
@@ -192,9 +230,11 @@ fn kept(machine: &str) -> String {
         .collect()
 }
 
-fn own_settings(folder: &Path) -> String {
+fn own_settings(folder: &Path, architecture: &str) -> String {
     let at = |name: &str| folder.join(name).display().to_string();
     let settings = [
+        ("APT::Architecture", architecture.to_owned()),
+        ("APT::Architectures::", architecture.to_owned()),
         ("Dir::State", at("state")),
         ("Dir::State::status", at("state/status")),
         ("Dir::Cache", at("cache")),
@@ -299,10 +339,20 @@ fn candidates(repositories: &[String], name: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn update(folder: &Path, repository: &str, suite: &str) -> Result<()> {
-    let source = format!("deb [target=Packages arch=amd64] {repository} {suite} main\n");
+fn update(folder: &Path, architecture: &str, repository: &str, suite: &str) -> Result<()> {
+    let source = format!("deb [target=Packages arch={architecture}] {repository} {suite} main\n");
     fs::write(folder.join("sources.list"), source)?;
     output(apt("apt-get", folder)?.args(["update", "--quiet"]))?;
+    Ok(())
+}
+
+/// # Errors
+/// When the lists fetched last have no such package, or not in this version.
+fn has(folder: &Path, package: &str) -> Result<()> {
+    let mut command = apt("apt-cache", folder)?;
+    // For a version that there is not it says nothing, and succeeds.
+    let said = output(command.args(["show", package]))?;
+    ensure!(said.contains("Package: "), "there is no `{package}`");
     Ok(())
 }
 

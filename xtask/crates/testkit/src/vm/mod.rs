@@ -5,15 +5,16 @@
 //!
 //! Nothing here knows what `ipfilter` is: which programs to run is up to the caller.
 
-pub(crate) mod cache;
+pub mod cache;
 mod compressed;
 mod emulator;
 mod initramfs;
 mod kernel;
-pub(crate) mod mirror;
+pub mod mirror;
 mod modules;
 mod qemu;
 pub mod systemd;
+mod userland;
 
 use std::{
     env,
@@ -28,7 +29,7 @@ pub use self::{
     emulator::Emulator,
     kernel::{Kernel, Series},
 };
-use crate::{Refused, process::Interrupt};
+use crate::{Architecture, Refused, process::Interrupt};
 
 /// The programs outside Rust's own tools that VMs need, beside the [`Emulator`]: name and Debian
 /// package.
@@ -66,6 +67,12 @@ impl Nic {
             Self::E1000e => "e1000e",
             Self::Vmxnet3 => "vmxnet3",
         }
+    }
+
+    /// Whether machines of this kind have such a card, and Debian's kernel for them its driver.
+    #[must_use]
+    pub fn is_on(self, architecture: Architecture) -> bool {
+        architecture == Architecture::X86_64 || self == Self::Virtio
     }
 
     /// What QEMU calls it.
@@ -115,7 +122,8 @@ pub struct Vm {
     /// Processors.
     pub cpus: u32,
     /// Programs of this machine, by absolute path: in the VM at the same path, with their
-    /// libraries.
+    /// libraries. For another architecture, programs that are linked statically; `sh`, `ip`, `nsenter` and `curl` are
+    /// there.
     pub programs: Vec<PathBuf>,
     /// Other files and folders: where they are here, and where to put them there.
     pub files: Vec<(PathBuf, PathBuf)>,
@@ -175,7 +183,12 @@ impl Vm {
         tree.text("/init", include_str!("init.sh"), 0o755);
         tree.text("/vm/script", &self.script, 0o644);
         for program in &self.programs {
-            tree.program(program)?;
+            if self.kernel.userland.is_some() {
+                // Of another architecture, so linked statically: this machine's linker could not tell with what.
+                tree.copy(program, program)?;
+            } else {
+                tree.program(program)?;
+            }
         }
         for (from, to) in &self.files {
             tree.copy(from, to)?;
@@ -215,7 +228,10 @@ fn base(kernel: &Kernel, modules: &[&str]) -> Result<Tree> {
     }
     tree.copy(&kernel.busybox, Path::new("/bin/busybox"))?;
     // Busybox's own shell would take its own `ip` and the like before programs in PATH.
-    tree.program(Path::new("/bin/sh"))?;
+    match &kernel.userland {
+        Some(userland) => tree.copy(userland, Path::new("/"))?,
+        None => tree.program(Path::new("/bin/sh"))?,
+    }
     tree.text("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n", 0o644);
     tree.text("/etc/group", "root:x:0:\n", 0o644);
     tree.text("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", 0o644);

@@ -13,7 +13,10 @@ use std::{
 use anyhow::{Result, anyhow, bail};
 
 use super::{Emulator, Nic, Output};
-use crate::process::{Guard, Interrupt, TICK, cpu_time};
+use crate::{
+    Architecture,
+    process::{Guard, Interrupt, TICK, cpu_time},
+};
 
 /// What QEMU is to emulate.
 #[derive(Debug)]
@@ -111,22 +114,25 @@ impl Machine<'_> {
             "none",
             "-accel",
             "tcg,thread=multi",
-            "-cpu",
-            "max",
         ];
-        let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
+        let own = Board::of(self.emulator.architecture);
+        let arguments = fixed.iter().chain(own.arguments);
+        let mut arguments: Vec<String> = arguments.map(ToString::to_string).collect();
         let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         option(
             "-append",
-            // On a busy machine emulated timers come late, and Linux would take them for broken.
-            format!("console=ttyS0 panic=-1 no_timer_check {}", self.settings),
+            format!("panic=-1 {} {}", own.settings, self.settings),
         );
         option("-m", format!("{}M", self.memory));
         option("-smp", self.cpus.to_string());
         option("-kernel", self.image.display().to_string());
         option("-initrd", self.initramfs.display().to_string());
         option("-serial", format!("file:{}", escaped(&ports.console)));
-        option("-serial", format!("file:{}", escaped(&ports.output)));
+        option(
+            "-chardev",
+            format!("file,id=script,path={}", escaped(&ports.output)),
+        );
+        option("-device", own.port.to_owned());
         if let Some(disk) = self.disk {
             let file = escaped(disk);
             // The VM's flushes need not reach the disk: QEMU may die, this machine won't.
@@ -144,6 +150,33 @@ impl Machine<'_> {
             );
         }
         arguments
+    }
+}
+
+/// How the machines of an architecture differ.
+struct Board {
+    arguments: &'static [&'static str],
+    /// For the kernel: which port its console is, and, in `script_port`, which the script's.
+    settings: &'static str,
+    /// The script's port, to QEMU.
+    port: &'static str,
+}
+
+impl Board {
+    fn of(architecture: Architecture) -> Self {
+        match architecture {
+            Architecture::X86_64 => Self {
+                arguments: &["-cpu", "max"],
+                // On a busy machine emulated timers come late, and Linux would take them for broken.
+                settings: "console=ttyS0 script_port=ttyS1 no_timer_check",
+                port: "isa-serial,chardev=script",
+            },
+            Architecture::Arm64 => Self {
+                arguments: &["-machine", "virt", "-cpu", "cortex-a72"],
+                settings: "console=ttyAMA0 script_port=ttyS0",
+                port: "pci-serial,chardev=script",
+            },
+        }
     }
 }
 

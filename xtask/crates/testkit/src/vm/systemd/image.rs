@@ -19,7 +19,7 @@ use crate::{
 const SUITE: &str = "bookworm";
 
 /// Beside what every Debian has. No udev: nothing here needs device units, and boots are shorter.
-const PACKAGES: &str = "systemd,systemd-sysv,ifupdown,iproute2,curl";
+const PACKAGES: &[&str] = &["systemd", "systemd-sysv", "ifupdown", "iproute2", "curl"];
 
 /// Bytes; the file has holes, so that it takes what is in it.
 const SIZE: u64 = 2 << 30;
@@ -57,13 +57,13 @@ pub(super) fn fetch() -> Result<PathBuf> {
 
 /// What the disk was made from.
 fn stamp() -> String {
-    format!("{PACKAGES}\n{SIZE}\n{}", MASKED.join("\n"))
+    format!("{}\n{SIZE}\n{}", PACKAGES.join(","), MASKED.join("\n"))
 }
 
 fn make(folder: &Path) -> Result<()> {
     let suite = Suite::open(SUITE, &folder.join("apt"))?;
     let root = folder.join("root");
-    bootstrap(&suite, &root)?;
+    suite.bootstrap(PACKAGES, &root)?;
     settle(&root)?;
     let disk = folder.join("disk");
     File::create(&disk)?.set_len(SIZE)?;
@@ -72,26 +72,6 @@ fn make(folder: &Path) -> Result<()> {
     fs::remove_dir_all(root)?;
     fs::remove_dir_all(folder.join("apt"))?;
     fs::write(folder.join("stamp"), stamp())?;
-    Ok(())
-}
-
-fn bootstrap(suite: &Suite, root: &Path) -> Result<()> {
-    let mut command = Command::new(tool("mmdebstrap", "mmdebstrap")?);
-    command.args(["--quiet", "--mode=root", "--format=directory"]);
-    command.args(["--architectures=amd64", "--variant=minbase"]);
-    command.arg(format!("--include={PACKAGES}"));
-    for setting in suite.access()? {
-        command.arg(format!("--aptopt={setting}"));
-    }
-    // Should this machine die half way, the disk is made anew.
-    command.arg("--dpkgopt=force-unsafe-io");
-    for unread in ["doc", "man", "locale", "info"] {
-        command.arg(format!("--dpkgopt=path-exclude=/usr/share/{unread}/*"));
-    }
-    command.arg(format!("--keyring={}", suite.keys().display()));
-    command.arg(SUITE).arg(root);
-    command.arg(format!("deb {} {SUITE} main", suite.repository()));
-    output(&mut command)?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use super::{
     qemu::Machine,
 };
 use crate::{
+    Architecture,
     process::{Interrupt, output},
     tool,
 };
@@ -85,8 +86,8 @@ impl System {
     /// [`crate::Refused`] where root or a tool is missing for the first one; when packages can't be
     /// fetched.
     pub fn new() -> Result<Self> {
-        let emulator = Emulator::fetch()?;
-        let kernel = Series::V6_1.fetch()?;
+        let emulator = Emulator::fetch(Architecture::X86_64)?;
+        let kernel = Series::V6_1.fetch(Architecture::X86_64)?;
         let image = image::fetch()?;
         let folder = Scratch::new()?;
         let mut copy = Command::new(tool("cp", "coreutils")?);
