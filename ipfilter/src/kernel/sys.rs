@@ -8,7 +8,7 @@
 )]
 
 use std::{
-    ffi::{CString, c_char},
+    ffi::CString,
     io,
     mem::zeroed,
     os::{
@@ -211,7 +211,11 @@ pub(super) fn program_name(program: impl AsFd) -> io::Result<String> {
     // SAFETY: the type is plain integers; all zero is a valid value.
     let mut info: bpf_prog_info = unsafe { zeroed() };
     info_by_fd(program.as_fd(), &mut info)?;
-    let bytes = info.name.map(c_char::cast_unsigned);
+    // Signed on some architectures only.
+    let bytes = info.name.map(|c| {
+        let [byte] = c.to_ne_bytes();
+        byte
+    });
     let name = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(name).into_owned())
 }
