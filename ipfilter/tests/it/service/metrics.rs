@@ -184,10 +184,11 @@ fn the_shipped_files_ask_for_what_is_there(page: &str) {
         let text = fs::read_to_string(dist.join(file)).expect("a file");
         let asked: BTreeSet<&str> = names(&text).collect();
         assert!(asked.len() >= 5, "{asked:?}");
-        // Those of the authorization service are on a page of its own, and asked for beside it.
+        // Those of the authorization service are on a page of its own, and those of a fleet on its hosts' only.
+        let elsewhere = ["ipfilter_authorization", "ipfilter_fleet"];
         let missing = asked.difference(&there);
         let missing: Vec<_> = missing
-            .filter(|name| !name.starts_with("ipfilter_authorization"))
+            .filter(|name| !elsewhere.iter().any(|start| name.starts_with(start)))
             .collect();
         assert!(missing.is_empty(), "{file} asks for {missing:?}");
         for label in labels(&text) {
@@ -198,7 +199,29 @@ fn the_shipped_files_ask_for_what_is_there(page: &str) {
         }
     }
     let dashboard = fs::read_to_string(dist.join("grafana.json")).expect("a file");
-    serde_json::from_str::<Value>(&dashboard).expect("JSON");
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    each_panel_says_one_thing(&dashboard);
+}
+
+/// One question each, in a place of its own.
+fn each_panel_says_one_thing(dashboard: &Value) {
+    let mut taken = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        let title = panel["title"].as_str().expect("a title");
+        assert_eq!(
+            panel["targets"].as_array().map(Vec::len),
+            Some(1),
+            "{title}"
+        );
+        assert!(ids.insert(panel["id"].as_u64()), "{title}: its id is taken");
+        let place = &panel["gridPos"];
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|name| place[name].as_u64().expect("a number"));
+        assert!(x + w <= 24, "{title} is too wide");
+        for cell in (y..y + h).flat_map(|y| (x..x + w).map(move |x| (x, y))) {
+            assert!(taken.insert(cell), "{title} covers another panel");
+        }
+    }
 }
 
 /// Whatever looks like a metric of ours.
