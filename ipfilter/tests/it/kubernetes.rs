@@ -126,7 +126,7 @@ impl Schemas {
                     }
                 }
                 "properties" | "additionalProperties" => {
-                    self.check_member(value, schema, keyword, path)
+                    self.check_member(value, schema, keyword, path);
                 }
                 "oneOf" => {
                     let one = |schema| catch_unwind(|| self.check(value, schema, path)).is_ok();
