@@ -1,4 +1,4 @@
-//! The manifests for Kubernetes: built by a real kubectl, and checked by the schemas that are published for its API.
+//! The manifests for Kubernetes: built by a real kubectl and a real Helm, and checked by the schemas that are published for its API.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Deserializer, Value};
-use testkit::program::{KUBECTL, KUBERNETES_SCHEMAS};
+use testkit::program::{HELM, KUBECTL, KUBERNETES_SCHEMAS};
 
 fn manifests(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -29,7 +29,11 @@ fn kubectl(arguments: &[&str]) -> String {
 
 /// The objects of a kustomization.
 fn built(folder: &Path, tag: &str) -> Vec<Value> {
-    let yaml = kubectl(&["kustomize", &folder.display().to_string()]);
+    as_json(&kubectl(&["kustomize", &folder.display().to_string()]), tag)
+}
+
+/// Objects in YAML, as kubectl reads them.
+fn as_json(yaml: &str, tag: &str) -> Vec<Value> {
     let file = env::temp_dir().join(format!(
         "ipfilter-kustomized-{tag}-{}.yaml",
         std::process::id()
@@ -52,8 +56,11 @@ fn built(folder: &Path, tag: &str) -> Vec<Value> {
 }
 
 /// The kustomization of the fleet with the component for metrics.
-fn all_of_it() -> Vec<Value> {
-    let folder = env::temp_dir().join(format!("ipfilter-kustomization-{}", std::process::id()));
+fn all_of_it(tag: &str) -> Vec<Value> {
+    let folder = env::temp_dir().join(format!(
+        "ipfilter-kustomization-{tag}-{}",
+        std::process::id()
+    ));
     // Kustomize takes relative paths only.
     let copied = folder.join("kubernetes");
     fs::create_dir_all(folder.join("all")).expect("a folder");
@@ -65,7 +72,7 @@ fn all_of_it() -> Vec<Value> {
     assert!(copy.expect("cp").success());
     let text = "resources: [../kubernetes/fleet]\ncomponents: [../kubernetes/podmonitor]\n";
     fs::write(folder.join("all/kustomization.yaml"), text).expect("a file");
-    let built = built(&folder.join("all"), "all");
+    let built = built(&folder.join("all"), tag);
     fs::remove_dir_all(&folder).expect("a folder");
     built
 }
@@ -276,7 +283,7 @@ fn the_base_is_what_kubernetes_takes_with_the_least_privileges() {
 
 #[test]
 fn the_fleet_has_an_agent_without_privileges_and_metrics_on_the_nodes_address() {
-    let objects = checked(all_of_it());
+    let objects = checked(all_of_it("all"));
     assert_configuration(&objects, "fleet");
     let agent = container(&objects, "agent");
     let security = &agent["securityContext"];
@@ -315,4 +322,74 @@ fn the_fleet_has_an_agent_without_privileges_and_metrics_on_the_nodes_address() 
     assert_eq!(filter["readinessProbe"]["httpGet"].get("host"), None);
     let port = &objects["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"];
     assert_eq!(&filter["ports"][0]["name"], port);
+}
+
+/// What Helm makes of the chart.
+fn rendered(values: &Value, tag: &str) -> Vec<Value> {
+    const RENDER: &str = "import json, sys\n\
+        from helm_python.chart import Chart, lint\n\
+        values = json.loads(sys.argv[2])\n\
+        problems = [m for m in lint(sys.argv[1], values, strict=True)['messages'] if m['severity'] > 1]\n\
+        assert not problems, problems\n\
+        chart = Chart.load(sys.argv[1]).render(values, name='ipfilter', namespace='ipfilter')\n\
+        print('\\n---\\n'.join(text for text in chart.values() if text.strip()))\n";
+    let module = HELM.path().expect("Helm");
+    let mut python = Command::new(testkit::tool("python3", "python3").expect("Python"));
+    python.env("PYTHONPATH", module.parent().expect("a folder"));
+    let chart = manifests("helm");
+    let output = python
+        .args(["-c", RENDER])
+        .arg(chart)
+        .arg(values.to_string());
+    let output = output.output().expect("it starts");
+    assert!(output.status.success(), "{output:?}");
+    as_json(&String::from_utf8(output.stdout).expect("UTF-8"), tag)
+}
+
+/// The pods of a DaemonSet, with their containers and volumes by name.
+fn pods(objects: &BTreeMap<String, Value>) -> Value {
+    let mut spec = objects["DaemonSet"]["spec"].clone();
+    for list in ["containers", "volumes"] {
+        let list = spec["template"]["spec"][list].as_array_mut();
+        let name = |one: &Value| one["name"].as_str().map(str::to_owned);
+        list.expect("a list").sort_by_key(name);
+    }
+    spec
+}
+
+#[test]
+fn the_chart_makes_the_same_pods_as_the_kustomizations() {
+    let base = checked(built(&manifests("base"), "same"));
+    let chart = checked(rendered(&serde_json::json!({}), "chart"));
+    let pulled = |mut pods: Value| {
+        let containers = pods["template"]["spec"]["containers"].as_array_mut();
+        for container in containers.expect("containers") {
+            container["imagePullPolicy"].take();
+        }
+        pods
+    };
+    assert_eq!(pulled(pods(&chart)), pulled(pods(&base)));
+    assert_configuration(&chart, "chart");
+
+    let kustomized = checked(all_of_it("chart"));
+    let config = kustomized["ConfigMap"]["data"]["ipfilter.json"].as_str();
+    let config: Value = serde_json::from_str(config.expect("text")).expect("JSON");
+    let fleet = &config["fleet"];
+    let values = serde_json::json!({
+        "podMonitor": {"enabled": true},
+        "fleet": {
+            "follow": fleet["follow"],
+            "trustedKeys": fleet["trusted_keys"],
+            "interfaces": fleet["interfaces"],
+        },
+    });
+    let chart = checked(rendered(&values, "chart-fleet"));
+    assert_eq!(pulled(pods(&chart)), pulled(pods(&kustomized)));
+    let written = chart["ConfigMap"]["data"]["ipfilter.json"].as_str();
+    let written: Value = serde_json::from_str(written.expect("text")).expect("JSON");
+    assert_eq!(written, config);
+    assert_eq!(
+        chart["PodMonitor"]["spec"],
+        kustomized["PodMonitor"]["spec"]
+    );
 }

@@ -110,6 +110,15 @@ pub const KUBECTL: Program = Program {
         platform: "manylinux_2_17_x86_64",
     },
 };
+/// Helm as a library for Python: the folder of a module, at [`Program::path`].
+pub const HELM: Program = Program {
+    path: "helm_python",
+    origin: Origin::Wheel {
+        requirement: "helm-python-sdk==0.2.2 \
+             --hash=sha256:28cc13abaf134c3a7e37f070c939be8d9cdc9825c3c8b8b2d35161073bcd4578",
+        platform: "manylinux_2_28_x86_64",
+    },
+};
 /// What Kubernetes takes, as JSON schemas: a folder, at [`Program::path`].
 pub const KUBERNETES_SCHEMAS: Program = Program {
     path: "kubernetes_validate/kubernetes-json-schema/v1.37.0-local-strict",
@@ -191,6 +200,7 @@ impl Program {
             ETCDCTL,
             KUBECTL,
             KUBERNETES_SCHEMAS,
+            HELM,
             FAIL2BAN,
             NFT,
             IPTABLES,
