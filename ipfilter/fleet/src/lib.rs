@@ -12,6 +12,7 @@ mod etcd;
 mod outcome;
 mod overview;
 mod publish;
+pub mod simulate;
 mod store;
 
 pub use cli::main;

@@ -92,6 +92,14 @@ impl Watch {
         })
     }
 
+    /// Waits for the next change, and takes all that has come with it.
+    pub(crate) async fn next_all(&mut self) -> Result<Vec<Changed>, Failure> {
+        let first = self.next().await?;
+        Ok(std::iter::once(first)
+            .chain(self.waiting.drain(..))
+            .collect())
+    }
+
     /// Waits for the next change.
     pub(crate) async fn next(&mut self) -> Result<Changed, Failure> {
         loop {

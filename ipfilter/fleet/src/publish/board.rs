@@ -18,8 +18,8 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(300);
 #[derive(Debug)]
 pub(crate) struct Board<'s> {
     store: &'s Store,
-    /// By key.
-    found: BTreeMap<String, Found>,
+    /// By the host's name, and then by the id in the key.
+    found: BTreeMap<String, BTreeMap<String, Found>>,
     watch: Option<Watch>,
 }
 
@@ -38,34 +38,37 @@ impl<'s> Board<'s> {
     /// Reads all reports anew, and watches from then on.
     async fn read(&mut self) -> Result<(), Failure> {
         let (_, revision) = self.store.client.get(&self.store.key("desired")).await?;
-        let prefix = self.store.key("hosts/");
+        self.found.clear();
         let (found, _) = self.store.reports().await?;
-        let keyed = found
-            .into_iter()
-            .map(|it| (format!("{prefix}{}/{}", it.name, it.id), it));
-        self.found = keyed.collect();
+        found.into_iter().for_each(|found| self.put(found));
+        let prefix = self.store.key("hosts/");
         self.watch = Some(self.store.client.watch(&[prefix], revision + 1).await?);
         Ok(())
     }
 
+    fn put(&mut self, found: Found) {
+        let of_host = self.found.entry(found.name.clone()).or_default();
+        of_host.insert(found.id.clone(), found);
+    }
+
     /// The names of the hosts that report.
     pub(super) fn hosts(&self) -> BTreeSet<String> {
-        let live = self.found.values().filter(|it| it.id != LAST);
-        live.map(|it| it.name.clone()).collect()
+        let is_live = |of_host: &BTreeMap<String, Found>| of_host.keys().any(|id| id != LAST);
+        let live = self.found.iter().filter(|(_, of_host)| is_live(of_host));
+        live.map(|(name, _)| name.clone()).collect()
     }
 
     /// All reports, those of hosts that are away included.
     pub(super) fn reports(&self) -> impl Iterator<Item = (&str, &Report)> {
-        self.found.values().map(|it| (it.name.as_str(), &it.report))
+        let all = self.found.values().flat_map(BTreeMap::values);
+        all.map(|it| (it.name.as_str(), &it.report))
     }
 
     /// What a host reports; the newest, if several have its name.
     pub(super) fn report(&self, host: &str) -> Option<&Report> {
-        let of_host = self
-            .found
-            .values()
-            .filter(|it| it.name == host && it.id != LAST);
-        of_host.max_by_key(|it| it.revision).map(|it| &it.report)
+        let of_host = self.found.get(host)?.values().filter(|it| it.id != LAST);
+        let newest = of_host.max_by_key(|it| it.revision)?;
+        Some(&newest.report)
     }
 
     /// Waits until something has changed, or for the end.
@@ -77,9 +80,9 @@ impl<'s> Board<'s> {
             }
             return;
         };
-        match until(end, watch.next()).await {
+        match until(end, watch.next_all()).await {
             None => {}
-            Some(Ok(changed)) => self.take(changed),
+            Some(Ok(changes)) => changes.into_iter().for_each(|changed| self.take(changed)),
             Some(Err(failure)) => {
                 warn!("{failure}; asking again");
                 self.watch = None;
@@ -90,16 +93,16 @@ impl<'s> Board<'s> {
 
     fn take(&mut self, changed: Changed) {
         let prefix = self.store.key("hosts/");
-        let name = changed
-            .key()
-            .strip_prefix(&prefix)
-            .and_then(|rest| rest.split_once('/'));
+        let name = changed.key().strip_prefix(&prefix);
+        let name = name.and_then(|rest| rest.split_once('/'));
         let Some((name, id)) = name.map(|(name, id)| (name.to_owned(), id.to_owned())) else {
             return;
         };
         match changed {
-            Changed::Deleted { key } => {
-                self.found.remove(&key);
+            Changed::Deleted { .. } => {
+                if let Some(of_host) = self.found.get_mut(&name) {
+                    of_host.remove(&id);
+                }
             }
             Changed::Put {
                 key,
@@ -107,13 +110,12 @@ impl<'s> Board<'s> {
                 revision,
             } => {
                 if let Ok(report) = parse(&key, &value) {
-                    let found = Found {
+                    self.put(Found {
                         name,
                         id,
                         report,
                         revision,
-                    };
-                    self.found.insert(key, found);
+                    });
                 }
             }
         }

@@ -13,4 +13,5 @@ mod group;
 mod host;
 mod input;
 mod publish;
+mod scale;
 mod trust;
