@@ -104,8 +104,8 @@ remove() {
 				fail "a filter is still attached, so nothing was removed"
 		done
 	fi
-	(cd "$root/" && xargs rm -f <"$LIST" && rm -f "$LIST" && rmdir -p usr/share/doc/ipfilter/* 2>/dev/null) || :
-	find "$root/usr/share/doc/ipfilter" -depth -type d -empty -exec rmdir {} + 2>/dev/null || :
+	(cd "$root/" && xargs rm -f <"$LIST" && rm -f "$LIST")
+	find "$root/usr/share/doc/ipfilter" -depth -type d -exec rmdir {} \;
 	if has_systemd; then
 		systemctl daemon-reload
 	fi

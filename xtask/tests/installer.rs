@@ -29,7 +29,9 @@ impl Case {
         let case = Self { folder };
         case.script("tree/usr/bin/ipfilter", "echo ipfilter 0.1.0");
         case.write("tree/etc/ipfilter/ipfilter.json", "{}\n");
-        case.write("tree/usr/share/doc/ipfilter/README.md", "read me\n");
+        for page in ["README.md", "docs/guide/first.md", "docs/reference/last.md"] {
+            case.write(&format!("tree/usr/share/doc/ipfilter/{page}"), "read me\n");
+        }
         let script = fs::read_to_string(SCRIPT).unwrap();
         case.write(
             "tree/install.sh",

@@ -1,6 +1,7 @@
 //! The RPM: rpmbuild packs the tree by the spec file in `ipfilter/dist/rpm`.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -102,10 +103,21 @@ fn filled(root: &Path, release: &Release) -> Result<String> {
         .replace("@FILES@\n", &files(root)?))
 }
 
+/// Folders that are this package's own, with all below them.
+const OWN: [&str; 2] = ["etc/ipfilter", "usr/share/doc/ipfilter"];
+
 /// The list of files: what operators change is kept when the package is upgraded.
 fn files(root: &Path) -> Result<String> {
-    let own = ["/etc/ipfilter", "/usr/share/doc/ipfilter"].map(|folder| format!("%dir {folder}\n"));
-    let lines = files_below(root)?.into_iter().map(|file| {
+    let files = files_below(root)?;
+    let folders: BTreeSet<&Path> = files
+        .iter()
+        .flat_map(|file| file.ancestors().skip(1))
+        .filter(|folder| OWN.iter().any(|own| folder.starts_with(own)))
+        .collect();
+    let folders = folders
+        .iter()
+        .map(|folder| format!("%dir /{}\n", folder.display()));
+    let lines = files.iter().map(|file| {
         let kind = match file.components().next() {
             Some(first) if first.as_os_str() == "etc" => "%config(noreplace) ",
             _ if file.starts_with("usr/share/doc") => "%doc ",
@@ -113,5 +125,5 @@ fn files(root: &Path) -> Result<String> {
         };
         format!("%attr(-,root,root) {kind}/{}\n", file.display())
     });
-    Ok(own.into_iter().chain(lines).collect())
+    Ok(folders.chain(lines).collect())
 }
