@@ -1,7 +1,6 @@
 //! Building the `ipfilter` binary.
 
 use std::{
-    env,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -12,11 +11,7 @@ use serde_json::Value;
 use testkit::process::{Guard, Interrupt, output};
 
 use crate::setup::cross::Compiler;
-
-/// Cargo, the one that runs us.
-pub(crate) fn cargo() -> Command {
-    Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
+pub(crate) use crate::sources::cargo;
 
 /// How to build, by cargo's names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]

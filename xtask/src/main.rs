@@ -7,6 +7,7 @@ mod dist;
 mod fleet;
 mod playground;
 mod setup;
+mod sources;
 mod table;
 mod test;
 

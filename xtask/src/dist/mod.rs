@@ -22,7 +22,6 @@ use std::{
 use anyhow::{Context as _, Result};
 use testkit::{Architecture, Refused, process::Interrupt};
 
-pub(crate) use self::tree::workspace;
 use crate::{
     build::{self, Profile, Shipped},
     setup::{self, cross::Compiler},

@@ -12,6 +12,7 @@ use testkit::{Architecture, process::output, tool};
 
 use super::release::{Release, maintainer};
 use crate::build::Shipped;
+pub(super) use crate::sources::workspace;
 
 /// The programs.
 pub(super) const PROGRAMS: [&str; 2] = ["ipfilter", "ipfilter-authorize"];
@@ -298,11 +299,6 @@ pub(super) fn set_mode(file: &Path, mode: u32) -> Result<()> {
 
 fn is_script(file: &Path) -> Result<bool> {
     Ok(fs::read(file)?.starts_with(b"#!"))
-}
-
-/// The repository.
-pub(crate) fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The files of a folder, in order.

@@ -23,7 +23,7 @@ use testkit::{
 use toolchain::Origin;
 
 use super::tools;
-use crate::build::cargo;
+use crate::sources::{cargo, workspace};
 
 /// What links programs for arm64, and the C library for them.
 const ARM64: &[(&str, &str)] = &[("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")];
@@ -87,7 +87,7 @@ impl Compiler {
 
 /// Linked statically, without symbols, and without a trace of where this machine keeps the sources.
 fn common_flags() -> Result<Vec<String>> {
-    let workspace = crate::dist::workspace().canonicalize()?;
+    let workspace = workspace().canonicalize()?;
     let home = env::var_os("CARGO_HOME").map_or_else(
         || Path::new(&env::var_os("HOME").unwrap_or_default()).join(".cargo"),
         PathBuf::from,

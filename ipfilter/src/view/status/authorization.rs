@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::text::age;
+use super::age::age;
 use crate::{
     addresses::words::count,
     view::services::{Service, ServiceState, Services},

@@ -1,5 +1,6 @@
 //! What `status` prints.
 
+mod age;
 mod authorization;
 mod counters;
 mod problems;
