@@ -56,6 +56,8 @@ pub(super) struct Product {
 #[derive(Debug)]
 pub(super) struct Order {
     pub(super) task: Task,
+    /// When it was asked for: waiting for the builder is part of how long it takes.
+    pub(super) asked: Instant,
     /// The changes of overrides that are asked for.
     pub(super) changes: Vec<Change>,
     /// How it is to be done.
@@ -82,6 +84,17 @@ pub(super) struct Order {
     pub(super) trial: Option<Trial>,
 }
 
+impl Product {
+    /// That of a plan which takes the place of one from the same inputs: nothing was read, and nothing is tried, anew.
+    pub(super) fn by_the_clock(self) -> Self {
+        Self {
+            read: None,
+            trial: None,
+            ..self
+        }
+    }
+}
+
 impl Order {
     /// Fills it.
     pub(super) fn fill(self) -> Result<Built<Product>, Failure> {
@@ -99,7 +112,6 @@ impl Order {
     }
 
     fn build(&self) -> Result<Built<Product>, Failure> {
-        let start = Instant::now();
         if self.task == Task::Confirm {
             return self.confirm();
         }
@@ -200,7 +212,7 @@ impl Order {
             prepared,
             trial,
         };
-        let took = SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
+        let took = SignedDuration::try_from(self.asked.elapsed()).unwrap_or(SignedDuration::MAX);
         let ahead = self.ahead_of(&product, span);
         Ok(Built::Plan {
             plan: product,
@@ -212,10 +224,10 @@ impl Order {
         })
     }
 
-    /// What is to take the place of changed overrides at the next boundary, if that is near. One that can't
-    /// be built is built at the boundary, and reported then.
+    /// What is to take the place of a plan at the next boundary, if that is near. One that can't be built is built at the
+    /// boundary, and reported then.
     fn ahead_of(&self, product: &Product, span: Span) -> Option<(Span, Product)> {
-        let is_near = |until: &Timestamp| self.task == Task::Override && *until <= self.near;
+        let is_near = |until: &Timestamp| self.task != Task::Detach && *until <= self.near;
         let time = span.until.filter(is_near)?;
         let policies = &product.policies;
         let plan = policies.plan(time).ok()?;
@@ -225,14 +237,19 @@ impl Order {
         let change = describe_change((policies, &product.plan), (policies, &plan));
         let ahead = Product {
             policies: Arc::clone(policies),
-            record: PlanRecord::new(&plan, (time, span.until), change, Vec::new()),
+            record: PlanRecord::new(
+                &plan,
+                (time, span.until),
+                change,
+                product.record.files.clone(),
+            ),
             plan: Arc::new(plan),
             compared: Arc::clone(&product.plan),
-            inputs: None,
-            read: None,
+            inputs: product.inputs.clone(),
+            read: product.read.clone(),
             base: Arc::clone(&product.base),
             prepared,
-            trial: None,
+            trial: product.trial.clone(),
         };
         Some((span, ahead))
     }

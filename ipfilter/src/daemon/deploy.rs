@@ -1,6 +1,6 @@
 //! Putting a plan in force.
 
-use std::{mem, path::PathBuf, sync::Arc};
+use std::{mem, path::PathBuf, sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use log::{info, warn};
@@ -36,6 +36,7 @@ impl Daemon {
         let before = record.before().and_then(|deployed| deployed.inputs.clone());
         Order {
             task,
+            asked: Instant::now(),
             changes,
             terms,
             near,
@@ -73,6 +74,10 @@ impl Daemon {
         product: Product,
         span: Span,
     ) -> Result<String, Failure> {
+        let product = match job.task {
+            Task::CatchUp => product.by_the_clock(),
+            _ => product,
+        };
         let is_tried = product.trial.is_some();
         let result = self.try_swap(job, product, span);
         if result.is_err() && is_tried {

@@ -4,18 +4,27 @@
 //! One plan is built at a time, by a thread of its own; meanwhile everything else goes on. `P` is a
 //! plan that was built and is not in force yet.
 
+mod boundaries;
+mod messages;
+mod time;
+mod trials;
+
 use std::{collections::VecDeque, mem};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::oneshot;
 
-use super::{Answer, Request, Terms};
+use super::{Answer, Request};
 use crate::{
     failure::Failure,
-    kernel::Denial,
     overrides::Change,
     state::{Cause, Purpose, Requester},
-    view::snapshot::Snapshot,
+};
+
+use self::time::Recent;
+pub(super) use self::{
+    messages::{Built, Effect, Event, Job, Task},
+    time::Span,
 };
 
 /// How soon a deployment that failed at a boundary of time is retried.
@@ -24,206 +33,6 @@ const RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// How long changes of overrides are gathered after the last ones were begun: each deployment waits
 /// for the kernel, and bans come by the hundred.
 const GATHER: SignedDuration = SignedDuration::from_secs(1);
-
-/// How long before a boundary its plan is built, at least, and as a multiple of how long the last
-/// build took.
-const LEAD: SignedDuration = SignedDuration::from_secs(5);
-const LEAD_BUILDS: i32 = 5;
-
-/// How many builds before a boundary a change of overrides is built for the time after it as well: a
-/// plan built ahead on its own would come too late.
-const NEAR_BUILDS: i32 = 4;
-
-/// How long before a boundary nothing else is put in force: the boundary would have to wait for it.
-const IMMINENT: SignedDuration = SignedDuration::from_millis(50);
-
-/// The time in which a plan is right: from one boundary to the next. Without an end where there is
-/// no boundary.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) from: Option<Timestamp>,
-    pub(super) until: Option<Timestamp>,
-}
-
-impl Span {
-    fn contains(self, now: Timestamp) -> bool {
-        self.from.is_none_or(|from| from <= now) && self.until.is_none_or(|until| now < until)
-    }
-
-    fn is_always(self) -> bool {
-        self == Self::default()
-    }
-}
-
-/// A plan to be built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Task {
-    /// From the files.
-    Reload(Cause),
-    /// From the files, if they say something else than when they were last read.
-    ReloadIfChanged,
-    /// From a bundle of the fleet that is offered.
-    Release,
-    /// From the inputs of the deployment before.
-    Rollback,
-    /// From the inputs in force, at no interface, for a while.
-    Detach,
-    /// From the inputs that a trial goes back to.
-    Return(Cause),
-    /// None: the trial's plan is to stay.
-    Confirm,
-    /// From the policies in force, under other overrides.
-    Override,
-    /// From the policies in force, for the present time.
-    CatchUp,
-    /// From the policies in force, for the time from the next boundary on.
-    BuildAhead(Timestamp),
-}
-
-/// A task, and who waits for its outcome.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) task: Task,
-    pub(super) replies: Vec<oneshot::Sender<Answer>>,
-    /// Who or what asked for it: of [`Task::Override`] by reply, of others each once.
-    pub(super) by: Vec<Requester>,
-    /// Of [`Task::Override`], by reply.
-    pub(super) changes: Vec<Change>,
-    /// What those came to, once that is known.
-    pub(super) answers: Vec<Answer>,
-    /// What it changed, in a line, once it is in force.
-    pub(super) change: String,
-    /// How it is to be done.
-    pub(super) terms: Terms,
-    /// What its plan is tried for, once that is known.
-    on_trial: Option<Purpose>,
-    /// A boundary passed while it was built: once more, and not for ever.
-    again: bool,
-}
-
-impl Job {
-    /// One that nobody waits for.
-    fn new(task: Task, by: Requester) -> Self {
-        Self {
-            task,
-            replies: Vec::new(),
-            by: vec![by],
-            changes: Vec::new(),
-            answers: Vec::new(),
-            change: String::new(),
-            terms: Terms::default(),
-            on_trial: None,
-            again: false,
-        }
-    }
-
-    fn build<P>(&self, near: Timestamp) -> Effect<P> {
-        Effect::Build(self.task, self.changes.clone(), self.terms.clone(), near)
-    }
-}
-
-/// What building came to.
-#[derive(Debug)]
-pub(super) enum Built<P> {
-    /// There is nothing to deploy.
-    Unchanged,
-    /// The plan in force is on trial no longer.
-    Confirmed,
-    /// A plan, ready to be put in force.
-    Plan {
-        plan: P,
-        span: Span,
-        /// The plan for the time after that, if it was to be built too.
-        ahead: Option<(Span, P)>,
-        /// How long one plan took.
-        took: SignedDuration,
-        /// To each change of overrides.
-        answers: Vec<Answer>,
-        /// What it is tried for, if it is rolled back at a deadline.
-        on_trial: Option<Purpose>,
-    },
-}
-
-/// What happens.
-#[derive(Debug)]
-pub(super) enum Event<P> {
-    /// SIGHUP.
-    Reload,
-    /// Somebody asks, and waits for the answer.
-    Asked(Request, Requester, oneshot::Sender<Answer>),
-    /// A bundle is offered, and somebody waits for the answer.
-    Offered(Terms, Requester, oneshot::Sender<Answer>),
-    /// Somebody wants to know the present state.
-    Look(oneshot::Sender<Snapshot>),
-    /// The files may have changed.
-    Files,
-    /// A time that was armed for has come.
-    Clock,
-    /// The clock was set.
-    ClockSet,
-    /// The time of a trial is over.
-    Deadline,
-    /// Interfaces appeared, disappeared, or were renamed.
-    Links,
-    /// Somebody may have undone what we did.
-    Repair,
-    /// What is due from time to time.
-    Upkeep,
-    /// A packet that did not get through is to be logged.
-    Denial(Denial),
-    /// A second has passed, while something waits for that.
-    Second,
-    /// Pass on what the programs have logged.
-    Trace,
-    /// Tell the service manager that we are alive.
-    Alive,
-    /// The plan that was to be built is.
-    Built(Result<Built<P>, Failure>),
-    /// What was to be put in force is, or the old plan is still.
-    Swapped(Job, Result<Span, Failure>),
-    /// SIGTERM or SIGINT.
-    Stop,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub(super) enum Effect<P> {
-    /// Have a plan built, with these changes of overrides, which ends with [`Event::Built`]; with changes, and
-    /// if it is right until this time at most, that for the time after it as well.
-    Build(Task, Vec<Change>, Terms, Timestamp),
-    /// Put a plan in force, which ends with [`Event::Swapped`].
-    Swap(Job, P, Span),
-    /// Record, log and answer how it went.
-    Settle(Job, Result<(), Failure>),
-    /// Answer that it was not even begun, and why.
-    Refuse(Job, Failure),
-    /// Wake up at this time.
-    Arm(Timestamp),
-    /// Say by how much the clock was set, and what that does.
-    NoteClock,
-    /// Attach to interfaces that appeared, forget those that are gone.
-    Follow,
-    /// Repair what others undid.
-    Repair,
-    /// Renew the keys of `respond`.
-    Renew,
-    /// Open again what could not be kept open.
-    Reopen,
-    /// Have what is served, watched and followed match what is in force.
-    Refresh,
-    /// Answer with the present state.
-    Report(oneshot::Sender<Snapshot>),
-    /// Log a packet.
-    LogDenial(Denial),
-    /// Log how many were not logged one by one.
-    LogUnreported,
-    /// Pass on what the programs have logged.
-    FlushTrace,
-    /// Tell the service manager that we are alive.
-    Alive,
-    /// End.
-    End,
-}
 
 /// What was built and waits to be put in force.
 #[derive(Debug)]
@@ -245,8 +54,12 @@ pub(super) struct Machine<P> {
     next_ahead: Option<(Span, P)>,
     /// The boundary for which building ahead was tried.
     tried: Option<Timestamp>,
-    /// How long the last plan took to build.
-    took: SignedDuration,
+    /// How long the last plans took to build.
+    builds: Recent,
+    /// How long the loop did nothing else when the last plans were put in force.
+    swaps: Recent,
+    /// What waits until a boundary has passed.
+    put_off: Vec<Event<P>>,
     ready: Option<Ready<P>>,
     queue: VecDeque<Job>,
     /// Changes of overrides that wait to be made together, and who asks for each.
@@ -273,7 +86,9 @@ impl<P> Machine<P> {
             ahead: None,
             next_ahead: None,
             tried: None,
-            took: SignedDuration::ZERO,
+            builds: Recent::default(),
+            swaps: Recent::default(),
+            put_off: Vec::new(),
             ready: None,
             queue: VecDeque::new(),
             changes: Vec::new(),
@@ -289,7 +104,22 @@ impl<P> Machine<P> {
 
     /// What is to be done about `event`, which happens at `now`, in this order.
     pub(super) fn handle(&mut self, event: Event<P>, now: Timestamp) -> Vec<Effect<P>> {
+        let mut effects = self.react(event, now);
+        if self.put_off.is_empty() || self.is_imminent(now) || effects.iter().any(Effect::is_swap) {
+            return effects;
+        }
+        for event in mem::take(&mut self.put_off) {
+            effects.extend(self.react(event, now));
+        }
+        effects
+    }
+
+    fn react(&mut self, event: Event<P>, now: Timestamp) -> Vec<Effect<P>> {
         let mut effects = match event {
+            Event::Repair | Event::Upkeep if self.is_imminent(now) => {
+                self.put_off.push(event);
+                Vec::new()
+            }
             Event::Stop if self.trial.is_none() || self.ending => return vec![Effect::End],
             Event::Stop => {
                 // Nobody would be there at the deadline.
@@ -391,40 +221,6 @@ impl<P> Machine<P> {
         Vec::new()
     }
 
-    /// Ends a trial before anything else that waits. Once is enough.
-    fn go_back(&mut self, job: Job) -> Vec<Effect<P>> {
-        let ready = self.ready.as_ref().map(|ready| &ready.job);
-        let mut jobs = self.queue.iter().chain(&self.running).chain(ready);
-        let is_asked = jobs.any(|job| matches!(job.task, Task::Return(_)));
-        if self.trial.is_some() && !is_asked {
-            self.queue.push_front(job);
-        }
-        Vec::new()
-    }
-
-    /// Why a job is not even begun, if it is not.
-    fn refusal(&self, task: Task) -> Option<&'static str> {
-        match (task, self.trial) {
-            (Task::Reload(_) | Task::Release | Task::Detach, Some(Purpose::Change)) => Some(
-                "a change waits for its confirmation: `ipfilter confirm` keeps it, `ipfilter rollback` \
-                 rolls it back; then try again",
-            ),
-            (Task::Reload(_) | Task::Release | Task::Detach, Some(Purpose::Pause)) => Some(
-                "the filter is detached for a while: attach it again with `ipfilter rollback`, then \
-                 try again",
-            ),
-            (Task::Confirm, Some(Purpose::Pause)) => Some(
-                "there is nothing to confirm: the filter is detached for a while. `ipfilter rollback` \
-                 attaches it at once, `ipfilter detach` detaches it for good",
-            ),
-            (Task::Confirm, None) => Some(
-                "there is nothing to confirm: no change waits for it, or its time was over and it was \
-                 rolled back. `ipfilter status` shows what is in force",
-            ),
-            _ => None,
-        }
-    }
-
     /// The next job that may be begun.
     fn next_job(&mut self, effects: &mut Vec<Effect<P>>) -> Option<Job> {
         loop {
@@ -440,17 +236,6 @@ impl<P> Machine<P> {
                 let why = "the trial was over before; `ipfilter status` shows what is in force";
                 effects.push(Effect::Refuse(job, Failure::Usage(why.into())));
             }
-        }
-    }
-
-    /// Ends the trial, and what waited for that.
-    fn settle_trial(&mut self, is_confirmed: bool, effects: &mut Vec<Effect<P>>) {
-        self.trial = None;
-        if self.ending {
-            effects.push(Effect::End);
-        } else if mem::take(&mut self.unread) && is_confirmed {
-            self.queue
-                .push_back(Job::new(Task::ReloadIfChanged, Requester::FileWatch));
         }
     }
 
@@ -509,7 +294,7 @@ impl<P> Machine<P> {
             }) => {
                 job.answers = answers;
                 job.on_trial = on_trial;
-                self.took = took;
+                self.builds.push(took);
                 match job.task {
                     Task::BuildAhead(time) if self.span.until == Some(time) => {
                         self.ahead = Some((span, plan));
@@ -524,38 +309,6 @@ impl<P> Machine<P> {
             }
             Err(failure) => self.failed(job, failure, now),
         }
-    }
-
-    /// Has what was built put in force, unless a boundary is imminent. If one has passed, the plan for the time
-    /// after it is; without one it is built again.
-    fn swap_ready(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
-        let Some(mut ready) = self.ready.take() else {
-            return;
-        };
-        if let Some(ahead) = ready.ahead.take_if(|_| !ready.plan.0.contains(now)) {
-            ready.plan = ahead;
-        }
-        let (span, plan) = ready.plan;
-        if !span.contains(now) && !ready.job.again {
-            ready.job.again = true;
-            effects.push(ready.job.build(self.near(now)));
-            self.running = Some(ready.job);
-            return;
-        }
-        let is_imminent = |until: Timestamp| until > now && until.duration_since(now) < IMMINENT;
-        if ready.ahead.is_some() && span.until.is_some_and(is_imminent) {
-            ready.plan = (span, plan);
-            self.ready = Some(ready);
-            return;
-        }
-        self.next_ahead = ready.ahead;
-        effects.push(Effect::Swap(ready.job, plan, span));
-    }
-
-    /// Until when a boundary is near.
-    fn near(&self, now: Timestamp) -> Timestamp {
-        let near = IMMINENT.saturating_add(self.took.saturating_mul(NEAR_BUILDS));
-        now.checked_add(near).unwrap_or(Timestamp::MAX)
     }
 
     fn swapped(
@@ -593,33 +346,6 @@ impl<P> Machine<P> {
         effects
     }
 
-    /// Has the plan for this time take the place of one whose time is over, or has not come.
-    fn catch_up(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
-        if self.span.contains(now) || self.retry.is_some_and(|retry| now < retry) {
-            return;
-        }
-        // Until that is done, and its outcome known, nothing else is.
-        if effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Swap(..)))
-        {
-            return;
-        }
-        if let Some((span, plan)) = self.ahead.take_if(|(span, _)| span.contains(now)) {
-            effects.push(Effect::Swap(
-                Job::new(Task::CatchUp, Requester::Clock),
-                plan,
-                span,
-            ));
-            return;
-        }
-        let mut jobs = self.queue.iter().chain(&self.running);
-        if !jobs.any(|job| job.task == Task::CatchUp) {
-            self.queue
-                .push_front(Job::new(Task::CatchUp, Requester::Clock));
-        }
-    }
-
     fn build_next(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {
         if self.running.is_some() || self.ready.is_some() {
             return;
@@ -632,37 +358,20 @@ impl<P> Machine<P> {
             // What may be done next depends on how that goes.
             return;
         }
-        self.running = self.next_job(effects);
-        if let Some(job) = &self.running {
-            effects.push(job.build(self.near(now)));
-            return;
-        }
-        if self.queue.is_empty() {
-            let changes = self.take_changes(now);
-            self.queue.extend(changes);
-        }
-        if self.queue.is_empty()
-            && let Some(time) = self.span.until
-            && self
-                .build_ahead_at()
-                .is_some_and(|due| due <= now && now < time)
-        {
-            self.tried = Some(time);
-            let job = Job::new(Task::BuildAhead(time), Requester::Clock);
-            self.queue.push_back(job);
-        }
-        self.running = self.queue.pop_front();
+        // What is put in force may bring the plan for the time after it along.
+        let may_build_ahead = !effects.iter().any(Effect::is_swap);
+        let ahead = |machine: &mut Self, first| {
+            may_build_ahead
+                .then(|| machine.build_ahead(now, first))
+                .flatten()
+        };
+        self.running = ahead(self, true)
+            .or_else(|| self.next_job(effects))
+            .or_else(|| self.take_changes(now))
+            .or_else(|| ahead(self, false));
         if let Some(job) = &self.running {
             effects.push(job.build(self.near(now)));
         }
-    }
-
-    /// When to build the plan for the time after the next boundary, if that is still to be done.
-    fn build_ahead_at(&self) -> Option<Timestamp> {
-        let until = self.span.until?;
-        let open = self.ahead.is_none() && self.tried != Some(until);
-        let lead = LEAD.max(self.took.saturating_mul(LEAD_BUILDS));
-        open.then(|| until.checked_sub(lead).unwrap_or(Timestamp::MIN))
     }
 
     fn arm(&mut self, now: Timestamp, effects: &mut Vec<Effect<P>>) {

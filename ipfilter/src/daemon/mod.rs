@@ -34,10 +34,10 @@ mod upkeep;
 mod watch;
 mod worker;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use log::info;
 
 pub use self::{
@@ -154,8 +154,11 @@ impl Daemon {
         open: &mut Open,
         event: Event,
     ) -> perform::Flow {
+        let begun = Instant::now();
+        let mut is_swap = false;
         let mut effects = VecDeque::from(machine.handle(event, Timestamp::now()));
         while let Some(effect) = effects.pop_front() {
+            is_swap |= effect.is_swap();
             match self.perform_one(open, effect).await {
                 perform::Outcome::Nothing => {}
                 perform::Outcome::Event(event) => {
@@ -163,6 +166,10 @@ impl Daemon {
                 }
                 perform::Outcome::End => return perform::Flow::End,
             }
+        }
+        if is_swap {
+            let took = begun.elapsed().try_into();
+            machine.occupied(took.unwrap_or(SignedDuration::MAX));
         }
         perform::Flow::Continue
     }
