@@ -182,7 +182,7 @@ fn raise_descriptors() {
     }
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!("no more connections than usual can be taken in: {error}");
+        warn!("can't raise the limit of open files, so fewer connections are accepted: {error}");
     }
 }
 

@@ -53,7 +53,7 @@ async fn serve(listener: TcpListener) -> anyhow::Result<()> {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Such as too many open files: clients that leave make room.
-                warn!("can't take a client: {error}");
+                warn!("can't accept a client: {error}");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

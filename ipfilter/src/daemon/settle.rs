@@ -271,7 +271,7 @@ impl Outcome {
                 info!(digest, change; "plan {digest} is in force again; {change}");
             }
             (Task::Return(_), Err(failure)) => {
-                error!("the plan before can't be put in force again, retrying: {failure}");
+                error!("can't return to the previous plan, retrying: {failure}");
             }
             (Task::Reload(_) | Task::ReloadIfChanged | Task::Release, Err(failure)) => {
                 error!(cause:%; "reload failed, the old plan stays: {failure}");
@@ -291,7 +291,7 @@ impl Outcome {
                 let late = late.unwrap_or_default();
                 info!(
                     digest, change, late;
-                    "plan {digest} is in force since its time, {late} ms ago; {change}"
+                    "plan {digest} is in force, {late} ms after its time; {change}"
                 );
             }
             (Task::CatchUp, Err(failure)) => {

@@ -117,7 +117,7 @@ fn return_if_due(instance: &Instance) -> Result<Option<Duration>, Failure> {
 
 /// Says why it could not go back where people look for it: nobody sees what a supervisor prints.
 fn report(instance: &Instance, failure: &Failure, reported: &mut String) {
-    error!("the plan before can't be put in force again, retrying: {failure}");
+    error!("can't return to the previous plan, retrying: {failure}");
     let why = in_a_line(failure);
     // A process that runs it goes back by itself, and says so.
     let is_run = instance.owner().is_ok_and(|owner| owner.is_some());

@@ -92,7 +92,7 @@ async fn serve(listener: UnixListener, feed: Feed) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                warn!("can't take in an authorization service: {error}");
+                warn!("can't accept a connection from an authorization service: {error}");
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
