@@ -1,6 +1,6 @@
 //! Putting a plan in force.
 
-use std::{mem, path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::HashSet, mem, path::PathBuf, sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use log::{info, warn};
@@ -17,8 +17,8 @@ use super::{
 use crate::{
     failure::Failure,
     kernel::{Attachment, Deployment, Interface, Matched},
-    overrides::{Change, Overrides, shown},
-    state::{Inputs, Kind, Purpose, Requester, save_overrides},
+    overrides::{Change, Override, Overrides, shown},
+    state::{Entry, Inputs, Kind, Purpose, Requester, save_overrides},
 };
 
 impl Daemon {
@@ -141,7 +141,7 @@ impl Daemon {
         for (kind, interfaces) in moved {
             self.note(kind, by.clone(), &interfaces);
         }
-        self.forget_ended();
+        self.forget_ended(before.overrides());
         if is_overwritten {
             self.keep_overrides();
         }
@@ -205,15 +205,22 @@ impl Daemon {
         self.history.record.bound = matched.bound;
     }
 
-    /// Forgets the overrides that have ended: they stay ended, whatever the clock says later.
-    fn forget_ended(&mut self) {
+    /// Forgets the overrides that have ended: they stay ended, whatever the clock says later. Those that have ended
+    /// since the plan `before` was put in force are noted, also if a change of overrides has left them out.
+    fn forget_ended(&mut self, before: &Overrides) {
         let now = Timestamp::now();
-        let overrides = self.policies.overrides();
-        if overrides.active(now).count() == overrides.iter().count() {
+        let overrides = Arc::clone(self.policies.overrides());
+        let is_over = |one: &&Override| !one.is_active(now);
+        let mut ended: Vec<_> = before.iter().filter(is_over).collect();
+        if !ended.is_empty() {
+            let listed: HashSet<_> = overrides.iter().map(|one| one.id).collect();
+            ended.retain(|one| !listed.contains(&one.id));
+        }
+        let left_out = ended.len();
+        ended.extend(overrides.iter().filter(is_over));
+        if ended.is_empty() {
             return;
         }
-        let ended = overrides.iter().filter(|one| !one.is_active(now));
-        let ended: Vec<_> = ended.collect();
         for ended in &ended {
             let until = ended.rule.until.unwrap_or(now);
             let late = now.duration_since(until).as_millis();
@@ -222,11 +229,18 @@ impl Daemon {
                 "override ended, {late} ms ago: {} {ended}", shown(ended.rule.source)
             );
         }
-        self.note(Kind::OverrideEnded, Requester::Clock, &listed(&ended));
-        let mut left = Overrides::clone(overrides);
-        left.forget_ended(now);
-        self.policies = Arc::new(self.policies.with_overrides(Arc::new(left)));
-        self.keep_overrides();
+        self.ends.push(Entry::now(
+            Kind::OverrideEnded,
+            Requester::Clock,
+            self.known_digest(),
+            &listed(&ended),
+        ));
+        if ended.len() > left_out {
+            let mut left = Overrides::clone(&overrides);
+            left.forget_ended(now);
+            self.policies = Arc::new(self.policies.with_overrides(Arc::new(left)));
+            self.keep_overrides();
+        }
     }
 
     /// Writes down the overrides in force, after what the builder is at.

@@ -100,6 +100,8 @@ pub struct Daemon {
     return_at: Option<i64>,
     /// What the plan before was tried for, until that is logged.
     ended: Option<Purpose>,
+    /// The ends of overrides, until they are noted.
+    ends: Vec<Entry>,
     tally: Tally,
     /// Builds plans.
     builder: Worker,

@@ -49,7 +49,7 @@ impl Daemon {
     }
 
     /// The plan in force, if there is a record of it.
-    fn known_digest(&self) -> Option<String> {
+    pub(super) fn known_digest(&self) -> Option<String> {
         let current = self.history.record.current();
         current.map(|deployed| deployed.digest.clone())
     }

@@ -24,7 +24,9 @@ const RETRY: i64 = 5000;
 impl Daemon {
     /// Records, logs and answers how a job went, in this order.
     pub(super) fn settle(&mut self, job: Job, result: Result<(), Failure>) {
-        let entries = self.noted(&job, &result);
+        let mut entries = self.noted(&job, &result);
+        // One that was asked for may have ended before its plan was put in force: it was added first.
+        entries.append(&mut self.ends);
         self.follow_up(job.task, &result);
         let outcome = self.outcome(&job, result);
         let cut = (job.terms.cut || self.policies.spec().cut) && outcome.is_new();

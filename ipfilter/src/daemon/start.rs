@@ -160,6 +160,7 @@ impl Daemon {
                         trial: start.trial,
                         return_at: None,
                         ended: None,
+                        ends: Vec::new(),
                         builder: worker("builder")?,
                         keeper: worker("keeper")?,
                         tally: Tally::begin(as_asked),

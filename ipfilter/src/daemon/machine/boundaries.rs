@@ -67,7 +67,8 @@ impl<P> Machine<P> {
             return;
         }
         // Without either plan the boundary has to wait for a build in any case.
-        let is_prepared = ready.ahead.is_some() || self.ahead.is_some();
+        let is_prepared =
+            ready.ahead.is_some() || self.ahead.is_some() && self.span.until == span.until;
         let is_just_before = |until| self.is_just_before(until, now);
         if is_prepared && span.until.is_some_and(is_just_before) {
             ready.plan = (span, plan);
