@@ -193,14 +193,14 @@ fn values(arg: &Arg) -> String {
     let names: Vec<&str> = possible
         .iter()
         .filter(|value| !value.is_hide_set())
-        .map(|value| value.get_name())
+        .map(clap::builder::PossibleValue::get_name)
         .collect();
     if !names.is_empty() {
         let bold = names.iter().map(|name| format!("\\fB{}\\fR", roff(name)));
         return bold.collect::<Vec<_>>().join("|");
     }
     let names = arg.get_value_names().unwrap_or_default();
-    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    let names: Vec<&str> = names.iter().map(clap::builder::Str::as_str).collect();
     format!("\\fI{}\\fR", roff(&names.join(" ")))
 }
 
