@@ -163,7 +163,7 @@ impl<'a> Matrix<'a> {
         for (name, package) in CALLED {
             programs.push(tool(name, package)?);
         }
-        self.boot(Architecture::X86_64, series, nics, programs, script)
+        self.boot(Architecture::X86_64, series, nics, &programs, &script)
     }
 
     /// Cross-builds the tests, and adds VMs for them, with those of the cards that there are on arm64.
@@ -181,7 +181,7 @@ impl<'a> Matrix<'a> {
             .collect();
         let script = script(&built.tests, &nics);
         let programs = vec![built.tests, built.ipfilter];
-        self.boot(architecture, series, &nics, programs, script)
+        self.boot(architecture, series, &nics, &programs, &script)
     }
 
     fn boot(
@@ -189,22 +189,18 @@ impl<'a> Matrix<'a> {
         architecture: Architecture,
         series: &[Series],
         nics: &[Nic],
-        programs: Vec<PathBuf>,
-        script: String,
+        programs: &[PathBuf],
+        script: &str,
     ) -> Result<()> {
         let emulator = Emulator::fetch(architecture)?;
         for series in series {
             self.interrupt.check()?;
             self.vms.push(Vm {
                 nics: nics.iter().flat_map(|nic| [*nic; 2]).collect(),
-                programs: programs.clone(),
+                programs: programs.to_vec(),
                 timeout: TIMEOUT,
                 interrupt: Some(self.interrupt.clone()),
-                ..Vm::new(
-                    emulator.clone(),
-                    series.fetch(architecture)?,
-                    script.clone(),
-                )
+                ..Vm::new(emulator.clone(), series.fetch(architecture)?, script)
             });
         }
         Ok(())
