@@ -279,7 +279,7 @@ fn the_mock_survives_running_out_of_descriptors() {
             (0..40).map(connect).collect::<Vec<_>>()
         });
         let clients = clients.join().expect("clients");
-        lab.wait_log("mock", "can't take a client", 1);
+        lab.wait_log("mock", "can't accept a client", 1);
         drop(clients);
     });
     wait_for("everyone", || statuses(&lab) == EVERYONE);
