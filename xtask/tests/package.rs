@@ -30,14 +30,8 @@ const COMMON: &str = include_str!("package/common.sh");
 /// From the installation to a power cut.
 const FIRST: &str = include_str!("package/first.sh");
 
-/// From a boot with a broken policy until all is in order.
+/// From a boot with a broken policy to the purge.
 const SECOND: &str = include_str!("package/second.sh");
-
-/// What locks somebody out, and what is rolled back.
-const GUARD: &str = include_str!("package/guard.sh");
-
-/// From the removal to the purge.
-const REMOVAL: &str = include_str!("package/removal.sh");
 
 #[test]
 #[ignore = "boots a VM twice, and fetches Debian 12 for that when it is not there yet"]
@@ -49,7 +43,7 @@ fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
     // The host's and, in a namespace of the same VM, the clients'.
     system.nics = vec![Nic::Virtio, Nic::Virtio];
     system.cpus = 2;
-    let mut first = boot(&[FIRST]);
+    let mut first = boot(FIRST);
     let policies = concat!(env!("CARGO_MANIFEST_DIR"), "/../policies");
     first.files = vec![
         (old, "/opt/old.deb".into()),
@@ -58,7 +52,7 @@ fn the_package_never_opens_the_door_and_leaves_nothing_behind() -> Result<()> {
     ];
     first.power_cut = true;
     run(&mut system, "first boot", &first)?;
-    run(&mut system, "second boot", &boot(&[SECOND, GUARD, REMOVAL]))
+    run(&mut system, "second boot", &boot(SECOND))
 }
 
 /// Of each kind of file, one.
@@ -118,8 +112,7 @@ fn the_same_sources_give_the_same_packages_with_everything_in_them() -> Result<(
     Ok(())
 }
 
-fn boot(scripts: &[&str]) -> Boot {
-    let script = scripts.join("\n");
+fn boot(script: &str) -> Boot {
     let mut boot = Boot::new(format!("{COMMON}\n{script}\nend\n"));
     boot.timeout = Duration::from_secs(600);
     boot
