@@ -8,6 +8,7 @@ use std::{
     process,
 };
 
+use log::warn;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::{Connection, connections};
@@ -55,7 +56,10 @@ pub fn guarded() -> Vec<Session> {
     let connections = if logins.is_empty() {
         Vec::new()
     } else {
-        connections().unwrap_or_default()
+        connections().unwrap_or_else(|error| {
+            warn!("it is not known whether this cuts off somebody who is logged in: {error}");
+            Vec::new()
+        })
     };
     let recorded = logins.into_iter().filter_map(|login| {
         let at = local_end(login.pid, login.from, &connections)
