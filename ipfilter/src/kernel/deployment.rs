@@ -151,18 +151,10 @@ impl Filter {
         let found = self.taken_over(programs, matched)?;
         change.leaving = found.leaving;
         for attachment in found.staying {
-            let index = attachment.interface.index;
-            match replace(attachment, programs) {
-                Ok(replaced) => change.replaced.push(replaced),
-                Err(error) if is_there(index) => return Err(error),
-                Err(_) => {}
-            }
+            change.replaced.extend(replace(attachment, programs)?);
         }
         for attachment in found.away {
-            // One that is gone by now needs no plan.
-            if let Ok(replaced) = replace(attachment, programs) {
-                change.away.push(replaced);
-            }
+            change.away.extend(replace(attachment, programs)?);
         }
         for interface in &matched.interfaces {
             if change.is_attached_to(interface) {
@@ -425,19 +417,22 @@ struct Change {
     leaving: Vec<Attachment>,
 }
 
-/// Puts the deployment's program in the place of the one before, which is returned.
+/// Puts the deployment's program in the place of the one before, which is returned. Nothing if it is attached
+/// nowhere any more: an interface that moved meanwhile gets the program where it is.
 fn replace(
     attachment: Attachment,
     programs: &mut Programs,
-) -> Result<(Attachment, OwnedFd), Error> {
-    let before = attachment.program()?.ok_or_else(|| {
-        let what = "the filter was detached while it was being replaced";
-        Error::failed(what, "try again")
-    })?;
+) -> Result<Option<(Attachment, OwnedFd)>, Error> {
+    let Some(before) = attachment.program()? else {
+        return Ok(None);
+    };
     let before = sys::program_by_id(before)
         .map_err(|error| Error::io("can't open the program in force", error))?;
-    attachment.replace(programs.of(attachment.hook)?)?;
-    Ok((attachment, before))
+    match attachment.replace(programs.of(attachment.hook)?) {
+        Ok(()) => Ok(Some((attachment, before))),
+        Err(_) if matches!(attachment.program(), Ok(None)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 impl Change {

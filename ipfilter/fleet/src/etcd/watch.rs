@@ -1,4 +1,4 @@
-//! Being told of changes.
+//! Watching keys for changes.
 
 use std::collections::VecDeque;
 
